@@ -1,0 +1,84 @@
+"""Ids that sort by the time they were made, and the form of API keys."""
+
+import os
+import threading
+import time
+import zlib
+from uuid import UUID
+
+_COUNTER_BITS = 74  # rand_a and rand_b of RFC 9562, section 5.7, taken as one counter
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+KEY_PREFIX = "rflx_"
+TAG_LENGTH = 10
+SECRET_LENGTH = 43
+CHECKSUM_LENGTH = 6
+
+
+class _Uuid7:
+    """UUIDv7 whose values rise within the process (RFC 9562, section 6.2, method 2)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._millis = 0
+        self._counter = 0
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._millis = 0
+
+    def __call__(self) -> UUID:
+        millis = time.time_ns() // 1_000_000
+        with self._lock:
+            if millis > self._millis:
+                self._millis = millis
+                # The top bit stays free, so that counting on cannot run over within a millisecond.
+                self._counter = int.from_bytes(os.urandom(10)) >> (80 - _COUNTER_BITS + 1)
+            else:
+                self._counter += 1
+            millis, counter = self._millis, self._counter
+        rand_a, rand_b = counter >> 62, counter & ((1 << 62) - 1)
+        return UUID(int=(millis << 80) | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | rand_b)
+
+
+_next_uuid7 = _Uuid7()
+
+
+def uuid7() -> str:
+    """A new UUIDv7 in text form; within one process each is greater than the one before."""
+    return str(_next_uuid7())
+
+
+def new_request_id(source: str = "") -> str:
+    """A new request_id `<source>_<uuid7>`, so that `request_id.split("_")[0]` names the source.
+
+    Underscores of the source become hyphens; without a source the prefix is "request".
+    """
+    return f"{source.replace('_', '-') or 'request'}_{uuid7()}"
+
+
+def checksum(text: str) -> str:
+    """CRC-32 of the text in six base-62 digits: it catches typing errors, it proves nothing."""
+    number, digits = zlib.crc32(text.encode()), ""
+    for _ in range(CHECKSUM_LENGTH):
+        number, digit = divmod(number, 62)
+        digits = _BASE62[digit] + digits
+    return digits
+
+
+def account_tag(api_key: str) -> str | None:
+    """The public account tag in an API key, or None when the text is not a well-formed key.
+
+    Form: `rflx_`, the tag of 10 characters, `_`, 43 characters of randomness, 6 of checksum over all before.
+    """
+    body, given = api_key[:-CHECKSUM_LENGTH], api_key[-CHECKSUM_LENGTH:]
+    tag = body[len(KEY_PREFIX) : len(KEY_PREFIX) + TAG_LENGTH]
+    expected_length = len(KEY_PREFIX) + TAG_LENGTH + 1 + SECRET_LENGTH
+    if (
+        len(body) != expected_length
+        or not api_key.isascii()
+        or not body.startswith(f"{KEY_PREFIX}{tag}_")
+        or checksum(body) != given
+    ):
+        return None
+    return tag

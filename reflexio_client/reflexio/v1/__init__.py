@@ -1,0 +1,1 @@
+"""Generated from proto/reflexio/v1 by scripts/generate."""

@@ -1,0 +1,1 @@
+"""The Reflexio service. Layers call downwards only: rpc → core → storage / index."""
