@@ -1,0 +1,158 @@
+"""Wires the parts together: the only place that knows them all."""
+
+import contextlib
+import ipaddress
+import resource
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc, interaction_service_pb2, interaction_service_pb2_grpc
+from reflexio_server.config import Settings
+from reflexio_server.core.accounts import Accounts
+from reflexio_server.core.following import Follower
+from reflexio_server.core.indexing import Indexer
+from reflexio_server.core.listing import Lister
+from reflexio_server.core.publishing import Publisher
+from reflexio_server.core.searching import Searcher
+from reflexio_server.index.embedder import load_embedder
+from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, LogCalls, MapErrors
+from reflexio_server.rpc.services import AuthService, InteractionService
+from reflexio_server.rpc.validation import Limits
+from reflexio_server.storage.accounts import counts
+from reflexio_server.storage.database import Database, own
+from reflexio_server.storage.writer import Writer
+
+CHROMA_FOLDER = "chroma"
+WORKERS_KEPT_BACK = 16  # from streams, for unary calls
+_BACKGROUND_READERS = 4  # threads that read the database beside the workers
+_SERVICES = (
+    auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
+    interaction_service_pb2.DESCRIPTOR.services_by_name["InteractionService"].full_name,
+)
+
+
+class CannotListen(RuntimeError):
+    """The address is not there, or something else listens on it."""
+
+
+class App:
+    """A server on a data directory: it owns the directory from construction to `stop`.
+
+    Raises DataDirectoryInUse, ModelMissing or CannotListen; then nothing is left running.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._draining = threading.Event()
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(own(settings.data_dir))
+            self.embedder = load_embedder(settings.embedder, settings.model_dir)
+            self.database = Database(settings.data_dir, owner=True, readers=settings.workers + _BACKGROUND_READERS)
+            opened.callback(self.database.close)
+            writer = Writer(self.database, settings.write_queue)
+            opened.callback(writer.close)
+            self.indexer = Indexer(self.database, writer, self.embedder, lambda ids: self.follower.follow(ids))
+            self.follower = Follower(self.database, writer, settings.data_dir / CHROMA_FOLDER, self.indexer.model)
+            opened.callback(self.follower.stop)
+            opened.callback(self.indexer.stop)
+            self._server, self.address = self._listen(writer)
+            self._opened = opened.pop_all()
+
+    def start(self) -> None:
+        """Begin to serve, and to index what an earlier run left."""
+        _raise_open_files_limit()
+        sys.setswitchinterval(0.0005)  # a loop over rows in one thread must not hold up the others for long
+        self.follower.start()
+        self.indexer.start()
+        self._server.start()
+        self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self) -> None:
+        """Take no more calls, let those in flight finish within the grace, then close everything in order."""
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._draining.set()
+        self._server.stop(self._settings.grace_seconds).wait()
+        self._opened.close()
+
+    def counts(self) -> tuple[int, int]:
+        """How many accounts and interactions are stored."""
+        with self.database.read() as conn:
+            return counts(conn)
+
+    def _listen(self, writer: Writer) -> tuple[grpc.Server, str]:
+        settings = self._settings
+        accounts = Accounts(self.database, writer)
+        server = grpc.server(
+            ThreadPoolExecutor(settings.workers, thread_name_prefix="worker"),
+            # The first is the outermost; a test asserts this order.
+            interceptors=[
+                LogCalls(),
+                MapErrors(),
+                Authenticate(accounts),
+                LimitStreams(min(settings.max_streams, settings.workers - WORKERS_KEPT_BACK)),
+                Decode(),
+            ],
+            options=(
+                ("grpc.so_reuseport", 0),  # else a second server would silently share the port
+                ("grpc.http2.bdp_probe", 0),  # 64 slow streams held 1,246 MiB with it, 112 MiB without
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ),
+        )
+        limits = Limits(
+            interactions=settings.max_interactions,
+            content=settings.max_content_bytes,
+            image=settings.max_image_bytes,
+        )
+        searcher = Searcher(self.database, self.embedder, self.indexer, self.follower, settings.freshness_seconds)
+        interaction_service_pb2_grpc.add_InteractionServiceServicer_to_server(
+            InteractionService(
+                Publisher(writer, self.indexer),
+                searcher,
+                Lister(self.database),
+                limits,
+                settings.stream_idle_seconds,
+                self._draining,
+            ),
+            server,
+        )
+        auth_service_pb2_grpc.add_AuthServiceServicer_to_server(AuthService(accounts, limits), server)
+        self._health = health.HealthServicer(
+            experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(1)
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if settings.reflection if settings.reflection is not None else is_loopback(settings.host):
+            reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        try:
+            port = server.add_insecure_port(f"{host}:{settings.port}")
+        except RuntimeError:
+            raise CannotListen(
+                f"cannot listen on {host}:{settings.port}: another program may be using the port "
+                "(choose another with --port, or 0 for a free one), or the address is not this machine's"
+            ) from None
+        return server, f"{host}:{port}"
+
+    def _set_health(self, status: int) -> None:
+        for service in ("", *_SERVICES):
+            self._health.set(service, status)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _raise_open_files_limit() -> None:
+    """Chroma keeps 4 files open for each collection, and caches as many collections as a fifth of the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

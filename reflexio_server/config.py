@@ -1,0 +1,77 @@
+"""All settings in one place. Each is a flag of `reflexio-server serve` and an environment variable REFLEXIO_…"""
+
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "REFLEXIO_"
+
+
+def _data_dir() -> Path:
+    return platformdirs.user_data_path("reflexio")
+
+
+def _model_dir() -> Path:
+    return platformdirs.user_cache_path("reflexio") / "models"
+
+
+class Settings(BaseSettings):
+    """What can be set. The README's table lists every field; a test keeps it so."""
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
+
+    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Field(description="Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8081
+    data_dir: Annotated[
+        Path,
+        Field(
+            default_factory=_data_dir,
+            description="Folder of the database and the index. Default: the platform's data folder.",
+        ),
+    ]
+    model_dir: Annotated[
+        Path,
+        Field(
+            default_factory=_model_dir,
+            description="Folder of the embedding model. Default: the platform's cache folder.",
+        ),
+    ]
+    embedder: Annotated[
+        str,
+        Field(
+            description="Embedding model: minilm (int8 where the processor suits it), minilm-int8, minilm-fp32, "
+            "or wordllama (light; needs the extra of that name).",
+            pattern="^(minilm|minilm-int8|minilm-fp32|wordllama)$",
+        ),
+    ] = "minilm"
+    workers: Annotated[int, Field(description="Calls handled at the same time.", ge=20, le=1000)] = 64
+    max_streams: Annotated[
+        int,
+        Field(description="Streams open at the same time, of all accounts; at most workers - 16.", ge=1, le=984),
+    ] = 32
+    stream_idle_seconds: Annotated[
+        float, Field(description="A publish stream that sends nothing for so long ends with IDLE.", gt=0)
+    ] = 60.0
+    grace_seconds: Annotated[
+        float, Field(description="How long calls in flight may take to finish after SIGTERM.", ge=0)
+    ] = 10.0
+    write_queue: Annotated[
+        int, Field(description="Writes that may wait; beyond it callers get RESOURCE_EXHAUSTED.", ge=1)
+    ] = 1024
+    freshness_seconds: Annotated[
+        float,
+        Field(description="How long a search may wait for vectors of what its user just published.", ge=0),
+    ] = 1.0
+    reflection: Annotated[
+        bool | None, Field(description="Server reflection. Default: on when listening on loopback only.")
+    ] = None
+    log_level: Annotated[
+        str, Field(description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$")
+    ] = "info"
+    max_interactions: Annotated[int, Field(description="Interactions in one request.", ge=1)] = 1000
+    max_content_bytes: Annotated[int, Field(description="Bytes of one content.", ge=1)] = 64 * 1024
+    max_image_bytes: Annotated[int, Field(description="Bytes of one picture.", ge=1)] = 8 * 1024 * 1024
+    max_message_bytes: Annotated[int, Field(description="Bytes of one message.", ge=64 * 1024)] = 16 * 1024 * 1024

@@ -1,0 +1,158 @@
+"""Makes the vectors of what was published: behind publishing in row order, and at once for whoever waits."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from reflexio_server.errors import DomainError
+from reflexio_server.index.embedder import Embedder
+from reflexio_server.storage import vectors
+from reflexio_server.storage.database import Database
+from reflexio_server.storage.interactions import user_ref
+from reflexio_server.storage.vectors import Matrix, Waiting
+from reflexio_server.storage.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64  # rows whose vectors are committed together
+_RETRY_SECONDS = 1.0
+
+
+class Indexer:
+    """Embeds rows that wait and stores their vectors beside them; the rows themselves are the list of work.
+
+    `stored` is called with the accounts that got new vectors. A text that cannot be embedded is logged and left to
+    the search by words.
+    """
+
+    def __init__(
+        self, database: Database, writer: Writer, embedder: Embedder, stored: Callable[[set[int]], None]
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._embedder = embedder
+        self._stored = stored
+        self.model = writer.submit(
+            lambda conn: vectors.model_ref(conn, embedder.model_id, embedder.dimensions)
+        ).result()
+        self._claimed: set[int] = set()
+        self._changed = threading.Condition()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
+
+    def start(self) -> None:
+        """Begin with what was left by an earlier run."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that rows were published."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Stop after the row at hand; what is left is taken up at the next start."""
+        self._stopping = True
+        self._wake.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def index_rows(self, refs: Sequence[int], deadline: float) -> bool:
+        """Make the vectors of these rows now; whether all have theirs by the deadline (time.monotonic)."""
+        for start in range(0, len(refs), BATCH):
+            with self._database.read() as conn:
+                waiting = vectors.waiting_among(conn, refs[start : start + BATCH])
+            if waiting and not self._embed(waiting, deadline):
+                return False
+        return True
+
+    def index_user(self, account_id: int, user_id: str, deadline: float) -> None:
+        """Make the vectors that a user's rows wait for, newest first, until the deadline (time.monotonic)."""
+        while time.monotonic() < deadline:
+            with self._database.read() as conn:
+                user = user_ref(conn, account_id, user_id)
+                waiting = vectors.waiting_of_user(conn, account_id, user, BATCH) if user is not None else []
+            if not waiting or not self._embed(waiting, deadline):
+                return
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._release_other_models()
+                self._work_off()
+            except DomainError:
+                logger.warning("indexing waits: writing is not possible now")
+            except Exception:
+                logger.exception("indexing failed; trying again")
+            self._wake.wait(_RETRY_SECONDS if self._more_waits() else None)
+
+    def _more_waits(self) -> bool:
+        with self._database.read() as conn:
+            return vectors.first_waiting(conn) is not None
+
+    def _release_other_models(self) -> None:
+        while not self._stopping:
+            released = self._writer.submit(lambda conn: vectors.release_other_models(conn, self.model, 1000)).result()
+            if not released:
+                return
+            logger.info("%d interactions will be embedded anew with %s", released, self._embedder.model_id)
+
+    def _work_off(self) -> None:
+        self._wake.clear()
+        with self._database.read() as conn:
+            first = vectors.first_waiting(conn)
+        after = (first or 1) - 1
+        while not self._stopping:
+            with self._database.read() as conn:
+                rows = vectors.waiting(conn, after, BATCH)
+            if not rows:
+                return
+            self._embed(rows, deadline=None)
+            after = rows[-1].ref
+
+    def _embed(self, rows: Sequence[Waiting], deadline: float | None) -> bool:
+        """Embed rows and store their vectors, leaving those to others that others have begun; whether all are done."""
+        with self._changed:
+            mine = [row for row in rows if row.ref not in self._claimed]
+            theirs = {row.ref for row in rows} - {row.ref for row in mine}
+            self._claimed.update(row.ref for row in mine)
+        try:
+            embedded: list[tuple[Waiting, Matrix]] = []
+            for row in mine:
+                if self._stopping or (deadline is not None and time.monotonic() >= deadline):
+                    break
+                embedded.append((row, self._vectors_of(row)))
+            if embedded:
+                self._writer.submit(lambda conn: vectors.store(conn, self.model, embedded)).result()
+                self._stored({row.account_id for row, _ in embedded})
+        finally:
+            with self._changed:
+                self._claimed.difference_update(row.ref for row in mine)
+                self._changed.notify_all()
+        if len(embedded) < len(mine):
+            self._wake.set()
+            return False
+        return deadline is None or self._wait_for(theirs, deadline)
+
+    def _wait_for(self, refs: set[int], deadline: float) -> bool:
+        if not refs:
+            return True
+        with self._changed:
+            released = self._changed.wait_for(
+                lambda: self._stopping or not refs & self._claimed, deadline - time.monotonic()
+            )
+        if not released or self._stopping:
+            return False
+        with self._database.read() as conn:
+            return not vectors.waiting_among(conn, list(refs))
+
+    def _vectors_of(self, row: Waiting) -> Matrix:
+        try:
+            return self._embedder.embed(row.text)
+        except Exception:
+            logger.exception("interaction row %d cannot be embedded", row.ref)
+            return np.zeros((0, self._embedder.dimensions), dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Embedding texts and finding the nearest vectors."""

@@ -1,0 +1,89 @@
+"""Checks a Chroma folder in a child process: a damaged one can answer wrongly, or crash whoever opens it.
+
+The parent says on standard input what each collection must hold; exit status 0 means that it does.
+"""
+
+import base64
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reflexio_server.index.chroma import ChromaIndex
+
+SAMPLES = 20
+TIMEOUT_SECONDS = 300
+_NEAREST = 5  # equal texts have equal vectors: the asked one is among the first few
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a collection must hold: these stamps up to `applied`, as a digest, and some vectors by stamp."""
+
+    name: str
+    applied: int
+    digest: str
+    samples: dict[int, str]
+
+    @classmethod
+    def of(cls, name: str, applied: int, stamps: list[int], samples: dict[int, bytes]) -> "Expected":
+        """From the stamps in order and sample vectors as float32 bytes."""
+        encoded = {stamp: base64.b64encode(vector).decode() for stamp, vector in samples.items()}
+        return cls(name, applied, _digest(stamps), encoded)
+
+
+def _digest(stamps: list[int]) -> str:
+    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
+
+
+def check(folder: Path, expected: list[Expected]) -> str | None:
+    """What is wrong with the folder; None when it holds what it must."""
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "reflexio_server.index.chroma_check", str(folder)],
+            input=json.dumps([asdict(collection) for collection in expected]),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"checking it took longer than {TIMEOUT_SECONDS} s"
+    if child.returncode == 0:
+        return None
+    if child.returncode < 0:
+        return f"reading it ended the process with signal {-child.returncode}"
+    return (child.stderr.strip().splitlines() or ["unknown"])[-1]
+
+
+def _problem(index: ChromaIndex, expected: Expected) -> str | None:
+    # What was put in after `applied` was noted is put in again, so there may be more.
+    present = [stamp for stamp in index.stamps(expected.name) if stamp <= expected.applied]
+    if _digest(present) != expected.digest:
+        return f"{expected.name} does not hold the vectors it must"
+    for stamp, encoded in expected.samples.items():
+        vector = np.frombuffer(base64.b64decode(encoded), dtype="<f4")
+        stamps, cosines = index.query(expected.name, vector, _NEAREST)
+        if not stamps or (int(stamp) not in stamps and cosines[-1] < 1 - 1e-4):
+            return f"{expected.name} does not find vector {stamp} by itself"
+    return None
+
+
+def main() -> int:
+    """The child's side."""
+    index = ChromaIndex(Path(sys.argv[1]))
+    for collection in json.load(sys.stdin):
+        problem = _problem(index, Expected(**collection))
+        if problem:
+            print(problem, file=sys.stderr)  # noqa: T201
+            return 1
+    index.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

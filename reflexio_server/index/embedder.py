@@ -1,0 +1,69 @@
+"""What turns a text into vectors: the interface, and the one function that loads an implementation."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+EMBEDDER_NAMES = ("minilm", "minilm-int8", "minilm-fp32", "wordllama")
+
+
+class ModelMissing(RuntimeError):
+    """An embedding model's files are absent, incomplete or of another version.
+
+    The message says which, and the command that mends it.
+    """
+
+
+class Embedder(Protocol):
+    """A loaded embedding model. Its methods may be called from any number of threads at once.
+
+    Attributes:
+        model_id: names the exact model, its number format and the version of how this project runs it, e.g.
+            "all-MiniLM-L6-v2/int8/1". Stored beside each vector: vectors of different ids must never be
+            compared.
+        dimensions: length of a vector.
+    """
+
+    model_id: str
+    dimensions: int
+
+    def embed(self, text: str) -> NDArray[np.float32]:
+        """Return the vectors of a stored text, shape (chunks, dimensions): 1 to 8 rows, each of length 1.
+
+        How a long text is cut into chunks, and how much of it counts, is told by the implementation.
+        """
+        ...
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Return the one vector of a search text, shape (dimensions,), of length 1."""
+        ...
+
+
+def load_embedder(name: str, model_dir: Path) -> Embedder:
+    """Load an embedder from files on this machine; nothing is ever downloaded here.
+
+    Args:
+        name: one of `EMBEDDER_NAMES`. "minilm" is MiniLM in int8 where the processor multiplies int8 quickly
+            and in fp32 elsewhere; "minilm-int8" and "minilm-fp32" insist on one of them; "wordllama" is the
+            light model of the extra `wordllama`.
+        model_dir: the folder filled by `install_model`. Not read for "wordllama", whose files come with its
+            package.
+
+    Raises:
+        ModelMissing: files are absent, incomplete or of another version.
+        ValueError: there is no embedder of that name.
+    """
+    # Imported here, so that a server pays only for the libraries of the model it uses.
+    if name == "wordllama":
+        from reflexio_server.index.wordllama import WordLlama
+
+        return WordLlama()
+    if name in EMBEDDER_NAMES:
+        from reflexio_server.index.minilm import MiniLM, best_precision
+
+        if name == "minilm":
+            return MiniLM(model_dir, best_precision())
+        return MiniLM(model_dir, "int8" if name == "minilm-int8" else "fp32")
+    raise ValueError(f"there is no embedder {name!r}; choose one of: {', '.join(EMBEDDER_NAMES)}")

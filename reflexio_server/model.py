@@ -1,0 +1,224 @@
+"""What every floor speaks of. Times are int microseconds since 1970 UTC throughout."""
+
+import re
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class UserAction(IntEnum):
+    """What a person did; the numbers are those of the contract's enum."""
+
+    NONE = 1
+    CLICK = 2
+    SCROLL = 3
+    TYPE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture with its bytes, as it is published."""
+
+    data: bytes
+    sha256: bytes
+    media_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What is known of a stored picture without its bytes."""
+
+    sha256: bytes
+    media_type: str
+    width: int
+    height: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewInteraction:
+    """An interaction to store; `created_at` None means the time of storing."""
+
+    role: str
+    content: str
+    user_action: UserAction
+    user_action_description: str
+    interacted_image_url: str
+    image: Picture | None
+    created_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A valid request to store, all or nothing; `body_hash` tells a replay from a reuse of its id."""
+
+    request_id: str
+    user_id: str
+    request_group: str
+    source: str
+    agent_version: str
+    interactions: tuple[NewInteraction, ...]
+    body_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """A stored interaction; `ref` is its number inside the database."""
+
+    ref: int
+    interaction_id: str
+    sequence: int
+    user_id: str
+    request_id: str
+    request_group: str
+    source: str
+    agent_version: str
+    role: str
+    content: str
+    user_action: UserAction
+    user_action_description: str
+    interacted_image_url: str
+    created_at: int
+    stored_at: int
+    image: ImageInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """The outcome of storing a request: its interactions' ids and refs in the order they were sent."""
+
+    request_id: str
+    interaction_ids: tuple[str, ...]
+    refs: tuple[int, ...]
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReusedRequestId:
+    """The outcome for a request whose id was stored before with another body: nothing was written."""
+
+    request_id: str
+
+
+Outcome = StoredRequest | ReusedRequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which interactions are meant: those that pass everything that is set (empty, None and 0 are not set)."""
+
+    request_id: str = ""
+    request_group: str = ""
+    sources: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    user_actions: tuple[UserAction, ...] = ()
+    agent_version: str = ""
+    start_time: int | None = None
+    end_time: int | None = None
+    most_recent_k: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """A search in one account: `user_id` None means all of it; an empty query means the newest first."""
+
+    user_id: str | None
+    query: str
+    top_k: int
+    min_score: float
+    filter: Filter
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The ids an interaction is known by."""
+
+    interaction_id: str
+    user_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An interaction's ref with its score and the three parts of it, all 0 to 1."""
+
+    ref: int
+    score: float = 0.0
+    semantic: float = 0.0
+    lexical: float = 0.0
+    thread: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where the next page starts: after this interaction, among those stored up to `max_sequence`."""
+
+    created_at: int
+    interaction_id: str
+    max_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """A page of a listing in one account; `interaction_ids`, when given, stands instead of the filter."""
+
+    user_id: str | None
+    filter: Filter
+    interaction_ids: tuple[str, ...]
+    page_size: int
+    oldest_first: bool
+    include_images: bool
+    cursor: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class PageItem:
+    """An interaction on a page; `image_data` None: not asked for, or `image_omitted` as it does not fit."""
+
+    interaction: Interaction
+    image_data: bytes | None = None
+    image_omitted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page; `next_cursor` None means it is the last."""
+
+    items: list[PageItem]
+    next_cursor: Cursor | None
+    missing_ids: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account: everything stored belongs to exactly one."""
+
+    account_id: int
+    email: str
+    tag: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key without its secret."""
+
+    key_id: str
+    hint: str
+    created_at: int
+    revoked_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling: an account and the key it used."""
+
+    account: Account
+    key: ApiKey
+
+
+def search_text(content: str, description: str, url: str) -> str:
+    """What of an interaction is embedded and indexed: content, description and the words of the URL."""
+    url_words = " ".join(re.findall(r"\w+", url.partition("://")[2] or url))
+    return "\n".join(part for part in (content, description, url_words) if part.strip())

@@ -1,0 +1,1 @@
+"""The only place that knows grpc and the generated messages."""

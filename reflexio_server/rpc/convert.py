@@ -1,0 +1,177 @@
+"""Messages to the domain's objects and back. Requests have passed validation before they come here."""
+
+import hashlib
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from reflexio.ids import new_request_id
+from reflexio.v1 import auth_pb2
+from reflexio.v1 import interaction_pb2 as noun
+from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio_server import model
+from reflexio_server.core.images import read_header
+from reflexio_server.core.publishing import body_hash
+from reflexio_server.core.searching import Found
+from reflexio_server.rpc import page_token
+
+DEFAULT_ROLE = "User"
+DEFAULT_TOP_K = 10
+DEFAULT_PAGE_SIZE = 30
+
+
+def new_request(request: pb.PublishInteractionsRequest) -> model.NewRequest:
+    """A request to publish, with an id of its own if it came without."""
+    interactions = tuple(_new_interaction(item) for item in request.interactions)
+    return model.NewRequest(
+        request_id=request.request_id or new_request_id(request.source),
+        user_id=request.user_id,
+        request_group=request.request_group,
+        source=request.source,
+        agent_version=request.agent_version,
+        interactions=interactions,
+        body_hash=body_hash(
+            request.user_id, request.request_group, request.source, request.agent_version, interactions
+        ),
+    )
+
+
+def _new_interaction(item: noun.InteractionData) -> model.NewInteraction:
+    image = None
+    if item.image:
+        header = read_header(item.image)
+        sha256 = hashlib.sha256(item.image).digest()
+        image = model.Picture(item.image, sha256, header.media_type, header.width, header.height)
+    return model.NewInteraction(
+        role=item.role or DEFAULT_ROLE,
+        content=item.content,
+        user_action=model.UserAction(item.user_action or noun.USER_ACTION_NONE),
+        user_action_description=item.user_action_description,
+        interacted_image_url=item.interacted_image_url,
+        image=image,
+        created_at=_micros(item.created_at) if item.HasField("created_at") else None,
+    )
+
+
+def _micros(time: Timestamp) -> int:
+    return time.seconds * 1_000_000 + time.nanos // 1000
+
+
+def timestamp(micros: int) -> Timestamp:
+    """A time as a message."""
+    seconds, rest = divmod(micros, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=rest * 1000)
+
+
+def _filter(wanted: pb.InteractionFilter) -> model.Filter:
+    return model.Filter(
+        request_id=wanted.request_id,
+        request_group=wanted.request_group,
+        sources=tuple(wanted.sources),
+        roles=tuple(wanted.roles),
+        user_actions=tuple(model.UserAction(action) for action in wanted.user_actions),
+        agent_version=wanted.agent_version,
+        start_time=_micros(wanted.start_time) if wanted.HasField("start_time") else None,
+        end_time=_micros(wanted.end_time) if wanted.HasField("end_time") else None,
+        most_recent_k=wanted.most_recent_k,
+    )
+
+
+def search_query(request: pb.SearchInteractionsRequest) -> model.SearchQuery:
+    """A search."""
+    return model.SearchQuery(
+        user_id=request.user_id if request.HasField("user_id") else None,
+        query=request.query.strip(),
+        top_k=request.top_k or DEFAULT_TOP_K,
+        min_score=request.min_score,
+        filter=_filter(request.filter),
+    )
+
+
+def page_query(account_id: int, request: pb.GetInteractionsRequest) -> model.PageQuery:
+    """A listing; a token that does not belong to it raises InvalidInput."""
+    cursor = None
+    if request.page_token:
+        cursor = page_token.decode(request.page_token, page_token.fingerprint(account_id, request))
+    return model.PageQuery(
+        user_id=request.user_id if request.HasField("user_id") else None,
+        filter=_filter(request.filter),
+        interaction_ids=tuple(dict.fromkeys(request.interaction_ids)),
+        page_size=request.page_size or DEFAULT_PAGE_SIZE,
+        oldest_first=request.order == pb.ORDER_OLDEST_FIRST,
+        include_images=request.include_images,
+        cursor=cursor,
+    )
+
+
+def search_response(found: Found) -> pb.SearchInteractionsResponse:
+    """The hits of a search."""
+    response = pb.SearchInteractionsResponse(unindexed_count=found.unindexed_count)
+    for one in found.hits:
+        hit = response.hits.add(
+            score=one.hit.score, semantic=one.hit.semantic, lexical=one.hit.lexical, thread=one.hit.thread
+        )
+        if one.item is None:
+            hit.abridged = True
+            hit.interaction.interaction_id = one.identity.interaction_id
+            hit.interaction.user_id = one.identity.user_id
+            hit.interaction.request_id = one.identity.request_id
+        else:
+            _fill(hit.interaction, one.item)
+    return response
+
+
+def page_response(account_id: int, request: pb.GetInteractionsRequest, page: model.Page) -> pb.GetInteractionsResponse:
+    """A page of a listing."""
+    response = pb.GetInteractionsResponse(missing_interaction_ids=page.missing_ids)
+    for item in page.items:
+        _fill(response.interactions.add(), item)
+    if page.next_cursor:
+        fingerprint = page_token.fingerprint(account_id, request)
+        response.next_page_token = page_token.encode(page.next_cursor, fingerprint)
+    return response
+
+
+def _fill(message: noun.Interaction, item: model.PageItem) -> None:
+    stored = item.interaction
+    message.interaction_id = stored.interaction_id
+    message.sequence = stored.sequence
+    message.user_id = stored.user_id
+    message.request_id = stored.request_id
+    message.request_group = stored.request_group
+    message.source = stored.source
+    message.agent_version = stored.agent_version
+    message.role = stored.role
+    message.content = stored.content
+    message.user_action = noun.UserAction.ValueType(stored.user_action)
+    message.user_action_description = stored.user_action_description
+    message.interacted_image_url = stored.interacted_image_url
+    message.created_at.CopyFrom(timestamp(stored.created_at))
+    message.stored_at.CopyFrom(timestamp(stored.stored_at))
+    if stored.image:
+        message.image.CopyFrom(image(stored.image))
+        message.image.data = item.image_data or b""
+        message.image.data_omitted = item.image_omitted
+
+
+def image(info: model.ImageInfo) -> noun.Image:
+    """What is known of a picture, without its bytes."""
+    return noun.Image(
+        sha256=info.sha256,
+        media_type=info.media_type,
+        width=info.width,
+        height=info.height,
+        size_bytes=info.size_bytes,
+    )
+
+
+def account(stored: model.Account) -> auth_pb2.Account:
+    """An account."""
+    return auth_pb2.Account(email=stored.email, tag=stored.tag, created_at=timestamp(stored.created_at))
+
+
+def api_key(key: model.ApiKey) -> auth_pb2.ApiKey:
+    """A key without its secret."""
+    revoked_at = None if key.revoked_at is None else timestamp(key.revoked_at)
+    return auth_pb2.ApiKey(
+        key_id=key.key_id, hint=key.hint, created_at=timestamp(key.created_at), revoked_at=revoked_at
+    )

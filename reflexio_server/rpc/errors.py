@@ -1,0 +1,122 @@
+"""Domain errors to gRPC statuses, in this one place. A caller never sees the text of any other exception."""
+
+import logging
+import uuid
+from collections.abc import Mapping
+from typing import NoReturn
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from reflexio.v1.error_reason_pb2 import ErrorReason
+from reflexio_server import errors
+
+logger = logging.getLogger(__name__)
+
+DOMAIN = "reflexio"
+MOST_VIOLATIONS = 20
+MOST_DETAIL_BYTES = 4096  # grpc implementations stop reading trailers at 8 KiB, and base64 adds a third
+
+
+def reason(error: errors.DomainError) -> str:
+    """The name of the ErrorReason of an error, without its prefix."""
+    return _describe(error)[1]
+
+
+def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
+    """End the call with the status of an error; what is unforeseen gets a fixed text and an id that is logged."""
+    if isinstance(error, errors.DomainError):
+        code, name, message, metadata = _describe(error)
+    else:
+        error_id = uuid.uuid4().hex[:12]
+        logger.error("unforeseen error %s", error_id, exc_info=error)
+        code, name = code_pb2.INTERNAL, _name(ErrorReason.ERROR_REASON_INTERNAL)
+        message = f"internal error {error_id}: the server's log has the cause under this id"
+        metadata = {"error_id": error_id}
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=metadata)]
+    if isinstance(error, errors.InvalidInput):
+        details.append(_bad_request(error, MOST_DETAIL_BYTES - details[0].ByteSize()))
+    retry_after = _retry_after(error)
+    if retry_after is not None:
+        delay = duration_pb2.Duration(nanos=int(retry_after % 1 * 1e9), seconds=int(retry_after))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=code, message=message, details=[_pack(detail) for detail in details])
+    context.abort_with_status(rpc_status.to_status(status))
+
+
+def _describe(error: errors.DomainError) -> tuple[int, str, str, Mapping[str, str]]:
+    """Code, reason, text for a person, metadata."""
+    match error:
+        case errors.InvalidInput():
+            first = error.violations[0]
+            if error.total == 1 and first.maximum is not None:
+                metadata = {"field": first.field, "count": str(first.count), "maximum": str(first.maximum)}
+                name = _name(ErrorReason.ERROR_REASON_LIMIT_EXCEEDED)
+            else:
+                metadata = {"violations": str(error.total)}
+                name = _name(ErrorReason.ERROR_REASON_INVALID_FIELD)
+            more = f" (and {error.total - 1} more)" if error.total > 1 else ""
+            return code_pb2.INVALID_ARGUMENT, name, f"{first.field}: {first.description}{more}", metadata
+        case errors.MalformedMessage():
+            text = "the message cannot be read: it is not of this RPC's type, or holds text that is not UTF-8"
+            return code_pb2.INVALID_ARGUMENT, _name(ErrorReason.ERROR_REASON_MALFORMED_MESSAGE), text, {}
+        case errors.Unauthenticated():
+            text = "no valid credentials: log in, and send the API key as the metadata `authorization: Bearer <key>`"
+            return code_pb2.UNAUTHENTICATED, _name(ErrorReason.ERROR_REASON_UNAUTHENTICATED), text, {}
+        case errors.NotFound():
+            name = _name(ErrorReason.ERROR_REASON_NOT_FOUND)
+            return code_pb2.NOT_FOUND, name, f"there is no such {error.resource}", {"resource": error.resource}
+        case errors.RequestIdReused():
+            text = (
+                f"request_id {error.request_id!r} was used before with another body: repeat that body, or use a new id"
+            )
+            name = _name(ErrorReason.ERROR_REASON_REQUEST_ID_REUSED)
+            return code_pb2.ALREADY_EXISTS, name, text, {"request_id": error.request_id}
+        case errors.TooBusy():
+            text = f"too many {error.limit}: try again after the time in RetryInfo"
+            return code_pb2.RESOURCE_EXHAUSTED, _name(ErrorReason.ERROR_REASON_TOO_BUSY), text, {"limit": error.limit}
+        case errors.Draining():
+            text = "the server is shutting down: try again after the time in RetryInfo"
+            return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_DRAINING), text, {}
+        case errors.DiskFull():
+            text = "the server's disk is full: nothing was stored; try again after the time in RetryInfo"
+            return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_DISK_FULL), text, {}
+        case errors.NotImplementedYet():
+            text = "this server does not have this RPC yet"
+            return code_pb2.UNIMPLEMENTED, _name(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED), text, {}
+    raise AssertionError(f"no status for {type(error).__name__}")
+
+
+def _name(value: ErrorReason.ValueType) -> str:
+    return ErrorReason.Name(value).removeprefix("ERROR_REASON_")
+
+
+def _retry_after(error: BaseException) -> float | None:
+    match error:
+        case errors.TooBusy():
+            return error.retry_after
+        case errors.Draining():
+            return 1.0
+        case errors.DiskFull():
+            return 30.0
+    return None
+
+
+def _bad_request(error: errors.InvalidInput, room: int) -> error_details_pb2.BadRequest:
+    """The first violations, as many as fit."""
+    bad = error_details_pb2.BadRequest()
+    for violation in error.violations[:MOST_VIOLATIONS]:
+        bad.field_violations.add(field=violation.field, description=violation.description)
+        if bad.ByteSize() > room - 128:  # the envelopes' type names
+            del bad.field_violations[-1]
+            break
+    return bad
+
+
+def _pack(message: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

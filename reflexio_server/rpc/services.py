@@ -1,0 +1,145 @@
+"""The two services. Each method validates, converts, makes one call, converts back."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import grpc
+
+from reflexio.v1 import auth_service_pb2 as auth_pb
+from reflexio.v1 import auth_service_pb2_grpc as auth_grpc
+from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
+from reflexio_server.core.accounts import Accounts
+from reflexio_server.core.listing import Lister
+from reflexio_server.core.publishing import Publisher
+from reflexio_server.core.searching import Searcher
+from reflexio_server.errors import NotImplementedYet
+from reflexio_server.rpc import convert, page_token, validation
+from reflexio_server.rpc.interceptors import caller
+from reflexio_server.rpc.publish_stream import Message, PublishStream
+from reflexio_server.rpc.validation import Limits
+
+CHUNK_BYTES = 1024 * 1024
+DEFAULT_KEYS = 100
+LONGEST_WAIT = 60.0  # seconds, for calls without a deadline
+
+
+def _deadline(context: grpc.ServicerContext) -> float:
+    """When the answer should leave (time.monotonic): a little before the caller stops waiting."""
+    remaining = context.time_remaining()
+    remaining = LONGEST_WAIT if remaining is None else min(remaining, LONGEST_WAIT)
+    return time.monotonic() + remaining - min(0.5, 0.2 * remaining)
+
+
+class InteractionService(pb_grpc.InteractionServiceServicer):
+    """Stores interactions and finds them again."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        searcher: Searcher,
+        lister: Lister,
+        limits: Limits,
+        stream_idle_seconds: float,
+        draining: threading.Event,
+    ) -> None:
+        self._publisher = publisher
+        self._searcher = searcher
+        self._lister = lister
+        self._limits = limits
+        self._stream_idle_seconds = stream_idle_seconds
+        self._draining = draining
+
+    def PublishInteractions(
+        self, request: pb.PublishInteractionsRequest, context: grpc.ServicerContext
+    ) -> pb.PublishInteractionsResponse:
+        """Store one request."""
+        validation.check_publish(request, self._limits, in_stream=False)
+        waits = request.wait_until == pb.WAIT_UNTIL_SEARCHABLE
+        published = self._publisher.publish(
+            caller().account.account_id, convert.new_request(request), _deadline(context) if waits else None
+        )
+        return pb.PublishInteractionsResponse(
+            request_id=published.stored.request_id,
+            interaction_ids=published.stored.interaction_ids,
+            replayed=published.stored.replayed,
+            searchable=published.searchable,
+        )
+
+    def PublishInteractionStream(
+        self, request_iterator: Iterator[Message], context: grpc.ServicerContext
+    ) -> pb.PublishInteractionStreamResponse:
+        """Store many requests, each for itself."""
+        stream = PublishStream(caller().account.account_id, self._publisher, self._limits)
+        return stream.run(request_iterator, context, self._stream_idle_seconds, self._draining)
+
+    def SearchInteractions(
+        self, request: pb.SearchInteractionsRequest, context: grpc.ServicerContext
+    ) -> pb.SearchInteractionsResponse:
+        """Find interactions by meaning and words."""
+        validation.check_search(request, self._limits)
+        query = convert.search_query(request)
+        found = self._searcher.search(caller().account.account_id, query, request.include_images, _deadline(context))
+        return convert.search_response(found)
+
+    def GetInteractions(
+        self, request: pb.GetInteractionsRequest, context: grpc.ServicerContext
+    ) -> pb.GetInteractionsResponse:
+        """Read interactions in the order of time."""
+        validation.check_get(request, self._limits)
+        account_id = caller().account.account_id
+        page = self._lister.page(account_id, convert.page_query(account_id, request))
+        return convert.page_response(account_id, request, page)
+
+    def GetRequests(self, request: pb.GetRequestsRequest, context: grpc.ServicerContext) -> pb.GetRequestsResponse:
+        """Not there yet."""
+        raise NotImplementedYet
+
+    def GetImage(self, request: pb.GetImageRequest, context: grpc.ServicerContext) -> Iterator[pb.GetImageResponse]:
+        """Stream a picture in chunks."""
+        validation.check_get_image(request)
+        info, data = self._lister.image(caller().account.account_id, request.interaction_id)
+        yield pb.GetImageResponse(image=convert.image(info), data=data[:CHUNK_BYTES])
+        for start in range(CHUNK_BYTES, len(data), CHUNK_BYTES):
+            yield pb.GetImageResponse(data=data[start : start + CHUNK_BYTES])
+
+
+class AuthService(auth_grpc.AuthServiceServicer):
+    """Trades a password for an API key and manages the keys."""
+
+    def __init__(self, accounts: Accounts, limits: Limits) -> None:
+        self._accounts = accounts
+        self._limits = limits
+
+    def Login(self, request: auth_pb.LoginRequest, context: grpc.ServicerContext) -> auth_pb.LoginResponse:
+        """Make a new key."""
+        validation.check_login(request, self._limits)
+        api_key, key = self._accounts.login(request.email, request.password)
+        return auth_pb.LoginResponse(api_key=api_key, key_id=key.key_id)
+
+    def WhoAmI(self, request: auth_pb.WhoAmIRequest, context: grpc.ServicerContext) -> auth_pb.WhoAmIResponse:
+        """Tell who calls."""
+        me = caller()
+        return auth_pb.WhoAmIResponse(account=convert.account(me.account), api_key=convert.api_key(me.key))
+
+    def ListApiKeys(
+        self, request: auth_pb.ListApiKeysRequest, context: grpc.ServicerContext
+    ) -> auth_pb.ListApiKeysResponse:
+        """List the account's keys."""
+        validation.check_list_keys(request)
+        size = request.page_size or DEFAULT_KEYS
+        before = page_token.decode_key(request.page_token) if request.page_token else None
+        keys = self._accounts.list_keys(caller().account.account_id, before, size + 1)
+        response = auth_pb.ListApiKeysResponse(api_keys=[convert.api_key(key) for key in keys[:size]])
+        if len(keys) > size:
+            response.next_page_token = page_token.encode_key(keys[size - 1].key_id)
+        return response
+
+    def RevokeApiKey(
+        self, request: auth_pb.RevokeApiKeyRequest, context: grpc.ServicerContext
+    ) -> auth_pb.RevokeApiKeyResponse:
+        """Revoke one of the account's keys."""
+        validation.check_revoke_key(request)
+        key = self._accounts.revoke_key(caller().account.account_id, request.key_id)
+        return auth_pb.RevokeApiKeyResponse(api_key=convert.api_key(key))

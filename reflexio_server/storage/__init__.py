@@ -1,0 +1,1 @@
+"""SQL: tables, migrations, the one writer, reads, full text. The only place with SQL text."""

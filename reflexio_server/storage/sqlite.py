@@ -1,0 +1,92 @@
+"""What only SQLite does: connections, numbers for rows, full text. The other dialects get a module like this."""
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+
+BUSY_TIMEOUT_MS = 10_000
+
+
+def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool = False) -> Engine:
+    """An engine for the database file, whose every commit is on disk when it returns (synchronous=FULL).
+
+    `begin` is "IMMEDIATE" for writing, as a transaction that reads and then writes fails at once when another
+    writer came between, and "DEFERRED" for reading. Exactly one connection in all may checkpoint: SQLite up to
+    3.51.2 can damage its log when two do.
+    """
+    engine = create_engine(
+        f"sqlite:///{path}",
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        pool_size=connections,
+        max_overflow=0,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # BEGIN is ours, below
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {1000 if checkpoints else 0}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"BEGIN {begin}")
+
+    return engine
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a statement or commit failed because the disk has no room."""
+    return getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_FULL"
+
+
+def next_ids(conn: Connection, table: str, count: int) -> range:
+    """Numbers for `count` new rows of a table; the caller inserts them in this transaction."""
+    last = conn.execute(text("SELECT seq FROM sqlite_sequence WHERE name = :table"), {"table": table}).scalar() or 0
+    return range(last + 1, last + 1 + count)
+
+
+_INSERT_TEXT = text("INSERT INTO interactions_fts (rowid, owner, text) VALUES (:ref, :owner, :text)")
+
+
+def add_full_text(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Index texts: rows of {ref, account_id, user_ref, text}."""
+    entries = [
+        {"ref": row["ref"], "owner": f"a{row['account_id']} u{row['user_ref']}", "text": row["text"]} for row in rows
+    ]
+    conn.execute(_INSERT_TEXT, entries)
+
+
+def quote_term(word: str) -> str:
+    """A word as an FTS5 string, whatever is in it."""
+    return '"' + word.replace('"', '""') + '"'
+
+
+def _owner(account_id: int, user_ref: int | None) -> str:
+    return f"owner : a{account_id}" if user_ref is None else f"owner : u{user_ref}"
+
+
+_MATCH = text(
+    """SELECT rowid, -bm25(interactions_fts, 0.0, 1.0) AS score FROM interactions_fts
+       WHERE interactions_fts MATCH :match ORDER BY score DESC, rowid LIMIT :most"""
+)
+_COUNT = text("SELECT count(*) FROM interactions_fts WHERE interactions_fts MATCH :match")
+
+
+def match_words(
+    conn: Connection, account_id: int, user_ref: int | None, words: Sequence[str], most: int
+) -> list[tuple[int, float]]:
+    """Interactions with any of the words: (ref, BM25 above 0), best first, at most `most`."""
+    either = " OR ".join(quote_term(word) for word in words)
+    match = f"{_owner(account_id, user_ref)} AND text : ({either})"
+    return [(ref, score) for ref, score in conn.execute(_MATCH, {"match": match, "most": most})]
+
+
+def count_with_word(conn: Connection, account_id: int, user_ref: int | None, word: str) -> int:
+    """How many of the owner's interactions have the word."""
+    match = f"{_owner(account_id, user_ref)} AND text : {quote_term(word)}"
+    return int(conn.execute(_COUNT, {"match": match}).scalar_one())

@@ -1,0 +1,158 @@
+"""The tables. Times are int microseconds UTC; the migrations in migrations/ make exactly this."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+# SQLite only counts up by itself on a column that is declared INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("email", String(320), nullable=False, unique=True),
+    Column("tag", String(10), nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    # The sequence of the account's newest interaction.
+    Column("last_sequence", BigInteger, nullable=False, server_default="0"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String(36), primary_key=True),
+    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
+    # SHA-256 of the whole key: 256 random bits need neither salt nor stretching.
+    Column("key_hash", LargeBinary(32), nullable=False, unique=True),
+    Column("hint", String(32), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+    Index("api_keys_by_account", "account_id", "key_id"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
+    Column("user_id", Text, nullable=False),
+    UniqueConstraint("account_id", "user_id"),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
+    Column("user_ref", _Id, ForeignKey("users.id"), nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("request_group", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("agent_version", Text, nullable=False),
+    Column("body_hash", LargeBinary(32), nullable=False),
+    Column("stored_at", BigInteger, nullable=False),
+    UniqueConstraint("account_id", "request_id"),
+    Index("requests_by_group", "user_ref", "request_group"),
+    sqlite_autoincrement=True,
+)
+
+interactions = Table(
+    "interactions",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
+    Column("user_ref", _Id, ForeignKey("users.id"), nullable=False),
+    Column("request_ref", _Id, ForeignKey("requests.id"), nullable=False),
+    Column("interaction_id", String(36), nullable=False, unique=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("user_action", SmallInteger, nullable=False),
+    Column("user_action_description", Text, nullable=False),
+    Column("interacted_image_url", Text, nullable=False),
+    # What is indexed, where it is not just the content.
+    Column("search_text", Text),
+    Column("image_sha256", LargeBinary(32)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("stored_at", BigInteger, nullable=False),
+    # models.id of its vectors; NULL: waits for them; 0: it has no text. The row is the index's outbox.
+    Column("model", SmallInteger),
+    Index("interactions_by_user", "user_ref", "created_at", "interaction_id"),
+    Index("interactions_by_account", "account_id", "created_at", "interaction_id"),
+    Index("interactions_by_request", "request_ref"),
+    # Ids are never used again, or an index could mistake a new row for an erased one.
+    sqlite_autoincrement=True,
+)
+Index(
+    "interactions_waiting",
+    interactions.c.account_id,
+    interactions.c.user_ref,
+    interactions.c.id,
+    sqlite_where=interactions.c.model.is_(None),
+    postgresql_where=interactions.c.model.is_(None),
+)
+
+images = Table(
+    "images",
+    metadata,
+    # Kept per account: a picture shared across accounts would tell who else has it.
+    Column("account_id", _Id, ForeignKey("accounts.id"), primary_key=True),
+    Column("sha256", LargeBinary(32), primary_key=True),
+    Column("media_type", String(64), nullable=False),
+    Column("width", BigInteger, nullable=False),
+    Column("height", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("model_id", Text, nullable=False, unique=True),
+    Column("dimensions", Integer, nullable=False),
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    # Rises with every write: a reader who knows the highest it has seen can ask for what is newer.
+    Column("id", _Id, primary_key=True),
+    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
+    Column("user_ref", _Id, ForeignKey("users.id"), nullable=False),
+    Column("interaction_ref", _Id, ForeignKey("interactions.id"), nullable=False),
+    Column("model", _Id, ForeignKey("models.id"), nullable=False),
+    Column("chunk", SmallInteger, nullable=False),
+    # float32, little-endian, length 1.
+    Column("vector", LargeBinary, nullable=False),
+    UniqueConstraint("interaction_ref", "model", "chunk"),
+    Index("vectors_by_user", "user_ref", "model", "id"),
+    Index("vectors_by_account", "account_id", "model", "id"),
+    sqlite_autoincrement=True,
+)
+
+collections = Table(
+    "collections",
+    metadata,
+    # The live Chroma collection of an account and model; another generation is swapped in by changing the row.
+    Column("account_id", _Id, ForeignKey("accounts.id"), primary_key=True),
+    Column("model", _Id, ForeignKey("models.id"), primary_key=True),
+    Column("generation", Integer, nullable=False),
+    # All of this account's vectors up to this vectors.id are in the collection.
+    Column("applied", BigInteger, nullable=False),
+)

@@ -1,0 +1,262 @@
+"""Vectors beside the rows they were made of: what waits for one, storing them, reading them for a search."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
+
+from reflexio_server.storage.publishing import NOTHING_TO_EMBED
+from reflexio_server.storage.tables import collections, interactions, models, vectors
+
+Matrix = NDArray[np.float32]
+_REFS_AT_ONCE = 1000
+
+
+_columns = (vectors.c.id, vectors.c.interaction_ref, vectors.c.user_ref, vectors.c.vector)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A row that has text but no vector yet."""
+
+    ref: int
+    account_id: int
+    user_ref: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Vectors of interactions: row i of `matrix` (n × dimensions, length 1) belongs to interaction `refs[i]`.
+
+    A long text has several. `stamps` are their vectors.id, rising with every write; `users` their users' numbers.
+    """
+
+    stamps: NDArray[np.int64]
+    refs: NDArray[np.int64]
+    users: NDArray[np.int64]
+    matrix: Matrix
+
+
+def model_ref(conn: Connection, model_id: str, dimensions: int) -> int:
+    """The number of a model, given at its first use. Needs a write transaction."""
+    found = conn.execute(select(models.c.id).where(models.c.model_id == model_id)).scalar()
+    if found is None:
+        added = insert(models).values(model_id=model_id, dimensions=dimensions).returning(models.c.id)
+        found = conn.execute(added).scalar_one()
+    return int(found)
+
+
+def release_other_models(conn: Connection, model: int, most: int) -> int:
+    """Let up to `most` rows that carry another model's vectors wait for this one's; how many there were."""
+    others = (
+        select(interactions.c.id)
+        .where(interactions.c.model.is_not(None), interactions.c.model.not_in((NOTHING_TO_EMBED, model)))
+        .limit(most)
+    )
+    return conn.execute(update(interactions).where(interactions.c.id.in_(others)).values(model=None)).rowcount
+
+
+def waiting(conn: Connection, after: int, limit: int) -> list[Waiting]:
+    """Rows of all accounts that wait, oldest first, after this row number."""
+    query = _waiting_columns().where(interactions.c.id > after, interactions.c.model.is_(None))
+    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id).limit(limit))]
+
+
+def first_waiting(conn: Connection) -> int | None:
+    """The lowest number of a row that waits."""
+    query = select(func.min(interactions.c.id)).where(interactions.c.model.is_(None))
+    return conn.execute(query).scalar()
+
+
+def waiting_of_user(conn: Connection, account_id: int, user_ref: int, limit: int) -> list[Waiting]:
+    """Rows of one user that wait, newest first."""
+    query = _waiting_columns().where(
+        interactions.c.account_id == account_id,
+        interactions.c.user_ref == user_ref,
+        interactions.c.model.is_(None),
+    )
+    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id.desc()).limit(limit))]
+
+
+def waiting_among(conn: Connection, refs: Sequence[int]) -> list[Waiting]:
+    """Which of these rows wait, in the order of storing."""
+    query = _waiting_columns().where(interactions.c.id.in_(refs), interactions.c.model.is_(None))
+    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id))]
+
+
+def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
+    """Write the vectors (chunks × dimensions each) of rows that still wait. Needs a write transaction.
+
+    A row with no vector at all could not be embedded, and waits no longer.
+    """
+    still = set(
+        conn.execute(
+            select(interactions.c.id).where(
+                interactions.c.id.in_([row.ref for row, _ in embedded]), interactions.c.model.is_(None)
+            )
+        ).scalars()
+    )
+    if not still:
+        return
+    # A row that waits again after a change of model still has the old one's vectors.
+    conn.execute(delete(vectors).where(vectors.c.interaction_ref.in_(still)))
+    rows = [
+        {
+            "account_id": row.account_id,
+            "user_ref": row.user_ref,
+            "interaction_ref": row.ref,
+            "model": model,
+            "chunk": chunk,
+            "vector": vector.astype("<f4").tobytes(),
+        }
+        for row, matrix in embedded
+        if row.ref in still
+        for chunk, vector in enumerate(matrix)
+    ]
+    if rows:
+        conn.execute(insert(vectors), rows)
+    without = {row.ref for row, matrix in embedded if not len(matrix)}
+    for value, refs in ((model, still - without), (NOTHING_TO_EMBED, still & without)):
+        conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=value))
+
+
+def count_of_user(conn: Connection, user_ref: int, model: int) -> int:
+    """How many vectors the user has."""
+    query = select(func.count()).where(vectors.c.user_ref == user_ref, vectors.c.model == model)
+    return conn.execute(query).scalar_one()
+
+
+def of_user(conn: Connection, user_ref: int, model: int) -> Vectors:
+    """All vectors of one user."""
+    return _vectors(
+        conn.execute(
+            select(*_columns).where(vectors.c.user_ref == user_ref, vectors.c.model == model).order_by(vectors.c.id)
+        ).all()
+    )
+
+
+def of_refs(conn: Connection, refs: Sequence[int], model: int) -> Vectors:
+    """All vectors of these interactions."""
+    rows: list[Any] = []
+    for start in range(0, len(refs), _REFS_AT_ONCE):
+        query = select(*_columns).where(
+            vectors.c.interaction_ref.in_(refs[start : start + _REFS_AT_ONCE]), vectors.c.model == model
+        )
+        rows += conn.execute(query).all()
+    return _vectors(rows)
+
+
+def after(conn: Connection, account_id: int, model: int, stamp: int, limit: int) -> Vectors:
+    """An account's vectors written after this stamp, oldest first."""
+    return _vectors(
+        conn.execute(
+            select(*_columns)
+            .where(vectors.c.account_id == account_id, vectors.c.model == model, vectors.c.id > stamp)
+            .order_by(vectors.c.id)
+            .limit(limit)
+        ).all()
+    )
+
+
+def count_after(conn: Connection, account_id: int, model: int, stamp: int) -> int:
+    """How many vectors of an account were written after this stamp."""
+    query = select(func.count()).where(
+        vectors.c.account_id == account_id, vectors.c.model == model, vectors.c.id > stamp
+    )
+    return int(conn.execute(query).scalar_one())
+
+
+def refs_of_stamps(conn: Connection, account_id: int, stamps: Sequence[int]) -> dict[int, int]:
+    """The interaction of each of these vectors of the account; those that are gone are left out."""
+    query = select(vectors.c.id, vectors.c.interaction_ref).where(
+        vectors.c.account_id == account_id, vectors.c.id.in_(stamps)
+    )
+    return {stamp: ref for stamp, ref in conn.execute(query)}
+
+
+def applied_stamps(conn: Connection, account_id: int, model: int, up_to: int) -> NDArray[np.int64]:
+    """Stamps of the account's vectors up to this one, in order: what its collection must hold."""
+    query = (
+        select(vectors.c.id)
+        .where(vectors.c.account_id == account_id, vectors.c.model == model, vectors.c.id <= up_to)
+        .order_by(vectors.c.id)
+    )
+    return np.array(conn.execute(query).scalars().all(), dtype=np.int64)
+
+
+def blobs(conn: Connection, stamps: Sequence[int]) -> dict[int, bytes]:
+    """Vectors by stamp, as float32 bytes."""
+    query = select(vectors.c.id, vectors.c.vector).where(vectors.c.id.in_(stamps))
+    return {stamp: blob for stamp, blob in conn.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """How far an account's Chroma collection has followed: it holds all vectors up to the stamp `applied`."""
+
+    account_id: int
+    generation: int
+    applied: int
+
+
+def live_collections(conn: Connection, model: int) -> list[Collection]:
+    """The live collections of a model."""
+    query = select(collections.c.account_id, collections.c.generation, collections.c.applied)
+    return [Collection(*row) for row in conn.execute(query.where(collections.c.model == model))]
+
+
+def live_collection(conn: Connection, account_id: int, model: int) -> Collection | None:
+    """The account's live collection, None before its first vector was applied."""
+    query = select(collections.c.account_id, collections.c.generation, collections.c.applied).where(
+        collections.c.account_id == account_id, collections.c.model == model
+    )
+    row = conn.execute(query).one_or_none()
+    return None if row is None else Collection(*row)
+
+
+def lagging_accounts(conn: Connection, model: int) -> list[int]:
+    """Accounts with vectors that their collection does not hold yet."""
+    newest = select(vectors.c.account_id, func.max(vectors.c.id).label("stamp")).where(vectors.c.model == model)
+    by_account = newest.group_by(vectors.c.account_id).subquery()
+    query = (
+        select(by_account.c.account_id)
+        .outerjoin(
+            collections,
+            (collections.c.account_id == by_account.c.account_id) & (collections.c.model == model),
+        )
+        .where(or_(collections.c.applied.is_(None), collections.c.applied < by_account.c.stamp))
+    )
+    return list(conn.execute(query).scalars())
+
+
+def set_applied(conn: Connection, model: int, collection: Collection) -> None:
+    """Remember how far a collection has followed. Needs a write transaction."""
+    row = (collections.c.account_id == collection.account_id) & (collections.c.model == model)
+    values = {"generation": collection.generation, "applied": collection.applied}
+    if conn.execute(update(collections).where(row).values(values)).rowcount == 0:
+        conn.execute(insert(collections).values(account_id=collection.account_id, model=model, **values))
+
+
+def forget_collections(conn: Connection) -> None:
+    """Let every collection be built anew. Needs a write transaction."""
+    conn.execute(delete(collections))
+
+
+def _waiting_columns() -> Select[Any]:
+    text = func.coalesce(interactions.c.search_text, interactions.c.content)
+    return select(interactions.c.id, interactions.c.account_id, interactions.c.user_ref, text)
+
+
+def _vectors(rows: Sequence[Any]) -> Vectors:
+    stamps, refs, users, blobs = zip(*rows, strict=True) if rows else ((), (), (), ())
+    matrix = np.frombuffer(b"".join(blobs), dtype="<f4")
+    return Vectors(
+        np.array(stamps, dtype=np.int64),
+        np.array(refs, dtype=np.int64),
+        np.array(users, dtype=np.int64),
+        matrix.reshape(len(blobs), -1) if blobs else np.zeros((0, 1), dtype=np.float32),
+    )

@@ -1,0 +1,152 @@
+"""The one thread that writes. What waits together is committed together: one fsync serves many callers."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from reflexio_server.errors import DiskFull, Draining, TooBusy
+from reflexio_server.model import NewRequest, Outcome
+from reflexio_server.storage import sqlite
+from reflexio_server.storage.database import Database
+from reflexio_server.storage.publishing import store_requests
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MAX_TRANSACTION_ROWS = 1000  # larger transactions were no faster, and everyone in one waits for all of it
+
+
+@dataclass(slots=True)
+class _Publish:
+    account_id: int
+    requests: Sequence[NewRequest]
+    rows: int
+    done: Future[list[Outcome]] = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class _Operation:
+    run: Callable[[Connection], Any]
+    done: Future[Any] = field(default_factory=Future)
+    rows: int = 100
+
+
+class Writer:
+    """Runs writes in group commits, in the order they were submitted (within one commit, publishes first).
+
+    A future is done after its COMMIT, never before. An operation that fails is rolled back alone, and raises from
+    its own future. When `queue_size` writes are waiting, submitting raises TooBusy; after `close`, Draining.
+    """
+
+    def __init__(self, database: Database, queue_size: int) -> None:
+        self._database = database
+        self._queue: queue.Queue[_Publish | _Operation | None] = queue.Queue(queue_size)
+        self._closing = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def publish(self, account_id: int, requests: Sequence[NewRequest]) -> Future[list[Outcome]]:
+        """Store requests; the result has their outcomes in the same order."""
+        work = _Publish(account_id, requests, sum(len(request.interactions) for request in requests))
+        self._put(work)
+        return work.done
+
+    def submit(self, operation: Callable[[Connection], T]) -> Future[T]:
+        """Run any other write inside a transaction; the result is what it returns."""
+        work = _Operation(operation)
+        self._put(work)
+        return work.done
+
+    def close(self) -> None:
+        """Finish everything that was submitted, then stop."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def _put(self, work: _Publish | _Operation) -> None:
+        with self._lock:
+            if self._closing:
+                raise Draining
+            try:
+                self._queue.put_nowait(work)
+            except queue.Full:
+                raise TooBusy("writes waiting") from None
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch = [first]
+            rows = first.rows
+            while rows < MAX_TRANSACTION_ROWS:
+                try:
+                    work = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if work is None:
+                    self._queue.put(None)
+                    break
+                batch.append(work)
+                rows += work.rows
+            self._commit(batch)
+
+    def _commit(self, batch: list[_Publish | _Operation]) -> None:
+        results: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            with self._database.write() as conn:
+                publishes = [work for work in batch if isinstance(work, _Publish)]
+                results += self._publish_together(conn, publishes)
+                for work in batch:
+                    if isinstance(work, _Operation):
+                        results.append((work.done, *_attempt(conn, work.run)))
+        except BaseException as error:  # the COMMIT failed: nothing of the batch is stored
+            logger.exception("a commit of %d writes failed", len(batch))
+            results = [(work.done, None, _as_domain(error)) for work in batch]
+        for done, result, failure in results:
+            if failure is None:
+                done.set_result(result)
+            else:
+                done.set_exception(failure)
+
+    def _publish_together(
+        self, conn: Connection, publishes: list[_Publish]
+    ) -> list[tuple[Future[Any], Any, BaseException | None]]:
+        if not publishes:
+            return []
+        now = time.time_ns() // 1000
+        submitted = [(work.account_id, request) for work in publishes for request in work.requests]
+        outcomes, failure = _attempt(conn, lambda conn: store_requests(conn, submitted, now))
+        if failure is not None and len(publishes) > 1:
+            # One of them cannot be stored: each alone, so that it costs the others nothing.
+            return [result for work in publishes for result in self._publish_together(conn, [work])]
+        results: list[tuple[Future[Any], Any, BaseException | None]] = []
+        for work in publishes:
+            mine = None if outcomes is None else outcomes[: len(work.requests)]
+            outcomes = None if outcomes is None else outcomes[len(work.requests) :]
+            results.append((work.done, mine, failure))
+        return results
+
+
+def _attempt(conn: Connection, run: Callable[[Connection], T]) -> tuple[T | None, BaseException | None]:
+    """Run inside a savepoint: what fails is undone alone."""
+    try:
+        with conn.begin_nested():
+            return run(conn), None
+    except Exception as error:
+        return None, _as_domain(error)
+
+
+def _as_domain(error: BaseException) -> BaseException:
+    if isinstance(error, SQLAlchemyError) and sqlite.is_disk_full(error):
+        return DiskFull()
+    return error

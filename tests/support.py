@@ -1,0 +1,150 @@
+"""Real servers for the tests: one in this process, one in a process of its own that can be killed."""
+
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from reflexio.v1 import auth_service_pb2 as auth_pb
+from reflexio.v1 import auth_service_pb2_grpc as auth_grpc
+from reflexio.v1 import interaction_pb2 as noun
+from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
+from reflexio_server.app import App
+from reflexio_server.config import Settings
+
+PASSWORD = "a password for tests"
+
+
+class Caller:
+    """The raw stubs with an account's key."""
+
+    def __init__(self, address: str, email: str, api_key: str) -> None:
+        self.address, self.email, self.api_key = address, email, api_key
+        self.channel = grpc.insecure_channel(address)
+        self.metadata = (("authorization", f"Bearer {api_key}"),)
+        self.interactions = pb_grpc.InteractionServiceStub(self.channel)
+        self.auth = auth_grpc.AuthServiceStub(self.channel)
+
+    def publish(self, user_id: str, *contents: str, **fields: Any) -> pb.PublishInteractionsResponse:
+        items = [noun.InteractionData(content=content) for content in contents]
+        request = pb.PublishInteractionsRequest(user_id=user_id, interactions=items, **fields)
+        return self.interactions.PublishInteractions(request, metadata=self.metadata, timeout=30)
+
+    def get(self, **fields: Any) -> pb.GetInteractionsResponse:
+        request = pb.GetInteractionsRequest(**fields)
+        return self.interactions.GetInteractions(request, metadata=self.metadata, timeout=30)
+
+    def search(self, **fields: Any) -> pb.SearchInteractionsResponse:
+        request = pb.SearchInteractionsRequest(**fields)
+        return self.interactions.SearchInteractions(request, metadata=self.metadata, timeout=30)
+
+    def stream(self, requests: Sequence[pb.PublishInteractionsRequest]) -> pb.PublishInteractionStreamResponse:
+        messages = (pb.PublishInteractionStreamRequest(request=request) for request in requests)
+        return self.interactions.PublishInteractionStream(messages, metadata=self.metadata, timeout=60)
+
+
+def log_in(address: str, email: str, password: str = PASSWORD) -> Caller:
+    with grpc.insecure_channel(address) as channel:
+        request = auth_pb.LoginRequest(email=email, password=password)
+        response = auth_grpc.AuthServiceStub(channel).Login(request, timeout=30, wait_for_ready=True)
+    return Caller(address, email, response.api_key)
+
+
+def create_account(data_dir: Path, email: str | None = None, password: str = PASSWORD) -> str:
+    """Make an account by the command line, as a person would."""
+    email = email or f"{secrets.token_hex(4)}@example.com"
+    command = [sys.executable, "-m", "reflexio_server.cli", "accounts", "create", email, "--data-dir", str(data_dir)]
+    subprocess.run(command, input=password, text=True, check=True, capture_output=True, timeout=60)
+    return email
+
+
+class LocalServer:
+    """A server in this process."""
+
+    def __init__(self, data_dir: Path, model_dir: Path, **settings: Any) -> None:
+        values: dict[str, Any] = {"port": 0, "grace_seconds": 2, "freshness_seconds": 10} | settings
+        self.data_dir = data_dir
+        self.app = App(Settings(data_dir=data_dir, model_dir=model_dir, **values))
+        self.app.start()
+        self.address = self.app.address
+
+    def new_caller(self) -> Caller:
+        return log_in(self.address, create_account(self.data_dir))
+
+    def stop(self) -> None:
+        self.app.stop()
+
+
+class ServerProcess:
+    """`reflexio-server serve` in a process of its own; its log is in `lines`."""
+
+    def __init__(self, data_dir: Path, model_dir: Path, *arguments: str) -> None:
+        command = [sys.executable, "-m", "reflexio_server.cli", "serve", "--port", "0"]
+        command += ["--data-dir", str(data_dir), "--model-dir", str(model_dir), *arguments]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.lines: list[str] = []
+        self._listening = threading.Event()
+        self.address = ""
+        threading.Thread(target=self._read, daemon=True).start()
+        if not self._listening.wait(60) or not self.address:
+            self.process.kill()
+            raise RuntimeError("the server did not start:\n" + "".join(self.lines))
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.lines.append(line)
+            found = re.search(r"listening on (\S+),", line)
+            if found:
+                self.address = found[1]
+                self._listening.set()
+        self._listening.set()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(30)
+
+    def terminate(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@dataclass
+class Failure:
+    """A failed call with its details in their own types."""
+
+    code: grpc.StatusCode
+    text: str
+    info: Any
+    violations: list[tuple[str, str]]
+    retry_seconds: float | None
+    trailer_bytes: int
+
+
+def failure_of(error: grpc.RpcError) -> Failure:
+    trailers = {item.key: item.value for item in error.trailing_metadata() or ()}  # type: ignore[attr-defined]
+    raw = trailers.get("grpc-status-details-bin", b"")
+    status = status_pb2.Status.FromString(raw)
+    info, violations, retry = None, [], None
+    for detail in status.details:
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo.FromString(detail.value)
+        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            bad = error_details_pb2.BadRequest.FromString(detail.value)
+            violations = [(violation.field, violation.description) for violation in bad.field_violations]
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
+            retry = delay.seconds + delay.nanos / 1e9
+    code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
+    text: str = error.details()  # type: ignore[attr-defined]
+    return Failure(code, text, info, violations, retry, len(raw))
