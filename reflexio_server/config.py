@@ -25,20 +25,14 @@ class Settings(BaseSettings):
 
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(description="Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8081
-    data_dir: Annotated[
-        Path,
-        Field(
-            default_factory=_data_dir,
-            description="Folder of the database and the index. Default: the platform's data folder.",
-        ),
-    ]
-    model_dir: Annotated[
-        Path,
-        Field(
-            default_factory=_model_dir,
-            description="Folder of the embedding model. Default: the platform's cache folder.",
-        ),
-    ]
+    data_dir: Path = Field(
+        default_factory=_data_dir,
+        description="Folder of the database and the index. Default: the platform's data folder.",
+    )
+    model_dir: Path = Field(
+        default_factory=_model_dir,
+        description="Folder of the embedding model. Default: the platform's cache folder.",
+    )
     embedder: Annotated[
         str,
         Field(

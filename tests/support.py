@@ -1,11 +1,5 @@
 """Real servers for the tests: one in this process, one in a process of its own that can be killed."""
 
-import re
-import secrets
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +15,9 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
 from reflexio_server.app import App
 from reflexio_server.config import Settings
+from scripts.server_process import PASSWORD, ServerProcess, create_account
 
-PASSWORD = "a password for tests"
+__all__ = ["PASSWORD", "Caller", "Failure", "LocalServer", "ServerProcess", "create_account", "failure_of", "log_in"]
 
 
 class Caller:
@@ -60,14 +55,6 @@ def log_in(address: str, email: str, password: str = PASSWORD) -> Caller:
     return Caller(address, email, response.api_key)
 
 
-def create_account(data_dir: Path, email: str | None = None, password: str = PASSWORD) -> str:
-    """Make an account by the command line, as a person would."""
-    email = email or f"{secrets.token_hex(4)}@example.com"
-    command = [sys.executable, "-m", "reflexio_server.cli", "accounts", "create", email, "--data-dir", str(data_dir)]
-    subprocess.run(command, input=password, text=True, check=True, capture_output=True, timeout=60)
-    return email
-
-
 class LocalServer:
     """A server in this process."""
 
@@ -85,40 +72,6 @@ class LocalServer:
         self.app.stop()
 
 
-class ServerProcess:
-    """`reflexio-server serve` in a process of its own; its log is in `lines`."""
-
-    def __init__(self, data_dir: Path, model_dir: Path, *arguments: str) -> None:
-        command = [sys.executable, "-m", "reflexio_server.cli", "serve", "--port", "0"]
-        command += ["--data-dir", str(data_dir), "--model-dir", str(model_dir), *arguments]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        self.lines: list[str] = []
-        self._listening = threading.Event()
-        self.address = ""
-        threading.Thread(target=self._read, daemon=True).start()
-        if not self._listening.wait(60) or not self.address:
-            self.process.kill()
-            raise RuntimeError("the server did not start:\n" + "".join(self.lines))
-
-    def _read(self) -> None:
-        assert self.process.stderr
-        for line in self.process.stderr:
-            self.lines.append(line)
-            found = re.search(r"listening on (\S+),", line)
-            if found:
-                self.address = found[1]
-                self._listening.set()
-        self._listening.set()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(30)
-
-    def terminate(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
-
-
 @dataclass
 class Failure:
     """A failed call with its details in their own types."""
@@ -132,7 +85,7 @@ class Failure:
 
 
 def failure_of(error: grpc.RpcError) -> Failure:
-    trailers = {item.key: item.value for item in error.trailing_metadata() or ()}  # type: ignore[attr-defined]
+    trailers = {item.key: item.value for item in error.trailing_metadata() or ()}
     raw = trailers.get("grpc-status-details-bin", b"")
     status = status_pb2.Status.FromString(raw)
     info, violations, retry = None, [], None
@@ -145,6 +98,4 @@ def failure_of(error: grpc.RpcError) -> Failure:
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
             retry = delay.seconds + delay.nanos / 1e9
-    code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
-    text: str = error.details()  # type: ignore[attr-defined]
-    return Failure(code, text, info, violations, retry, len(raw))
+    return Failure(error.code(), error.details() or "", info, violations, retry, len(raw))

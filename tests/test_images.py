@@ -177,9 +177,7 @@ def test_webp_kinds(data: bytes, width: int, height: int) -> None:
     assert read_header(data) == PictureHeader("image/webp", width, height)
 
 
-@pytest.mark.parametrize(
-    "code", [0xC0, 0xC1, 0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), 0xCD, 0xCE, 0xCF]
-)
+@pytest.mark.parametrize("code", [0xC0, 0xC1, 0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), 0xCD, 0xCE, 0xCF])
 def test_every_jpeg_frame_marker(code: int) -> None:
     assert read_header(jpeg(33, 44, code=code)) == PictureHeader("image/jpeg", 33, 44)
 

@@ -2,7 +2,6 @@
 
 The graph takes one chunk without padding ("input_ids", int32, shape (1, tokens)) and gives its unit vector
 ("vector", float32, shape (1, 384)): no attention mask, and mean pooling and L2 are part of the graph.
-Building is deterministic: the same weights and library versions make the same bytes.
 """
 
 from collections.abc import Mapping

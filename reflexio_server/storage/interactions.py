@@ -101,7 +101,8 @@ def count_waiting(conn: Connection, scope: Scope) -> int:
     query = (
         select(func.count())
         .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
-        .where(_conditions(scope), interactions.c.model.is_(None))
+        # The account is said again because the index of what waits begins with it.
+        .where(_conditions(scope), interactions.c.account_id == scope.account_id, interactions.c.model.is_(None))
     )
     return conn.execute(query).scalar_one()
 
@@ -223,10 +224,14 @@ def _beyond(cursor: Cursor, oldest_first: bool) -> ColumnElement[bool]:
 
 def _conditions(scope: Scope) -> ColumnElement[bool]:
     wanted = scope.filter
+    # A request or a thread is found among the requests; saying the user of the interactions too would make SQLite
+    # walk all of the user's.
+    few = wanted.request_id or (wanted.request_group and scope.user_ref is not None)
+    owner = requests if few else interactions
     if scope.user_ref is None:
-        all_of = [interactions.c.account_id == scope.account_id]
+        all_of = [owner.c.account_id == scope.account_id]
     else:
-        all_of = [interactions.c.user_ref == scope.user_ref]
+        all_of = [owner.c.user_ref == scope.user_ref]
     if scope.max_sequence is not None:
         all_of.append(interactions.c.sequence <= scope.max_sequence)
     if scope.interaction_ids:
@@ -235,8 +240,6 @@ def _conditions(scope: Scope) -> ColumnElement[bool]:
         all_of += [requests.c.account_id == scope.account_id, requests.c.request_id == wanted.request_id]
     if wanted.request_group:
         all_of.append(requests.c.request_group == wanted.request_group)
-        if scope.user_ref is not None:
-            all_of.append(requests.c.user_ref == scope.user_ref)
     if wanted.sources:
         all_of.append(requests.c.source.in_(wanted.sources))
     if wanted.agent_version:

@@ -1,0 +1,41 @@
+"""`scripts/bench NAME [--json]`: a readable table, or one JSON object on the last line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+
+def report(name: str, figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(figures))
+        return
+    table = Table(title=name)
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for key, value in figures.items():
+        for part, number in value.items() if isinstance(value, dict) else [("", value)]:
+            table.add_row(f"{key} {part}".strip(), str(number))
+    Console().print(table)
+
+
+@click.group()
+def main() -> None:
+    """Measure this machine; figures are of this run only."""
+
+
+@main.command()
+@click.option("--locomo", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
+def recall(locomo: Path, as_json: bool) -> None:
+    """Recall of evidence turns on the LoCoMo file (snap-research/locomo, locomo10.json)."""
+    from scripts.benchmarks import recall as benchmark
+
+    report("recall", benchmark.run(locomo), as_json)
+
+
+if __name__ == "__main__":
+    main()

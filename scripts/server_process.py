@@ -1,0 +1,53 @@
+"""A real `reflexio-server` in a process of its own, for the demo, the benchmarks and the tests."""
+
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+PASSWORD = "only for a server of this run"
+
+
+def create_account(data_dir: Path, email: str | None = None, password: str = PASSWORD) -> str:
+    """Make an account by the command line, as a person would."""
+    email = email or f"{secrets.token_hex(4)}@example.com"
+    command = [sys.executable, "-m", "reflexio_server.cli", "accounts", "create", email, "--data-dir", str(data_dir)]
+    subprocess.run(command, input=password, text=True, check=True, capture_output=True, timeout=60)
+    return email
+
+
+class ServerProcess:
+    """`reflexio-server serve` in a process of its own; its log is in `lines`."""
+
+    def __init__(self, data_dir: Path, model_dir: Path | None = None, *arguments: str) -> None:
+        command = [sys.executable, "-m", "reflexio_server.cli", "serve", "--port", "0"]
+        command += ["--data-dir", str(data_dir), *(["--model-dir", str(model_dir)] if model_dir else []), *arguments]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.lines: list[str] = []
+        self._listening = threading.Event()
+        self.address = ""
+        threading.Thread(target=self._read, daemon=True).start()
+        if not self._listening.wait(60) or not self.address:
+            self.process.kill()
+            raise RuntimeError("the server did not start:\n" + "".join(self.lines))
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.lines.append(line)
+            found = re.search(r"listening on (\S+),", line)
+            if found:
+                self.address = found[1]
+                self._listening.set()
+        self._listening.set()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(30)
+
+    def terminate(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
