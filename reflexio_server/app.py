@@ -25,6 +25,7 @@ from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.validation import Limits
 from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
+from reflexio_server.storage.vectors import model_ref
 from reflexio_server.storage.writer import Writer
 
 CHROMA_FOLDER = "chroma"
@@ -56,8 +57,10 @@ class App:
             opened.callback(self.database.close)
             writer = Writer(self.database, settings.write_queue)
             opened.callback(writer.close)
-            self.indexer = Indexer(self.database, writer, self.embedder, lambda ids: self.follower.follow(ids))
-            self.follower = Follower(self.database, writer, settings.data_dir / CHROMA_FOLDER, self.indexer.model)
+            embedder = self.embedder
+            model = writer.submit(lambda conn: model_ref(conn, embedder.model_id, embedder.dimensions)).result()
+            self.follower = Follower(self.database, writer, settings.data_dir / CHROMA_FOLDER, model)
+            self.indexer = Indexer(self.database, writer, embedder, model, self.follower.follow)
             opened.callback(self.follower.stop)
             opened.callback(self.indexer.stop)
             self._server, self.address = self._listen(writer)

@@ -59,9 +59,12 @@ def _settings(**given: Any) -> Settings:
     except ValidationError as error:
         lines = []
         for problem in error.errors():
-            name = str(problem["loc"][0])
-            flag, variable = "--" + name.replace("_", "-"), ENVIRONMENT_PREFIX + name.upper()
-            lines.append(f"{flag} (or {variable}): {problem['msg']}")
+            if problem["loc"]:
+                name = str(problem["loc"][0])
+                flag, variable = "--" + name.replace("_", "-"), ENVIRONMENT_PREFIX + name.upper()
+                lines.append(f"{flag} (or {variable}): {problem['msg']}")
+            else:
+                lines.append(problem["msg"])
         raise click.UsageError("\n".join(lines)) from None
 
 

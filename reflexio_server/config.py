@@ -1,10 +1,10 @@
 """All settings in one place. Each is a flag of `reflexio-server serve` and an environment variable REFLEXIO_…"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import platformdirs
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENVIRONMENT_PREFIX = "REFLEXIO_"
@@ -66,6 +66,13 @@ class Settings(BaseSettings):
         str, Field(description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$")
     ] = "info"
     max_interactions: Annotated[int, Field(description="Interactions in one request.", ge=1)] = 1000
-    max_content_bytes: Annotated[int, Field(description="Bytes of one content.", ge=1)] = 64 * 1024
+    # A response of 3 MiB must have room for any one interaction.
+    max_content_bytes: Annotated[int, Field(description="Bytes of one content.", ge=1, le=1024 * 1024)] = 64 * 1024
     max_image_bytes: Annotated[int, Field(description="Bytes of one picture.", ge=1)] = 8 * 1024 * 1024
     max_message_bytes: Annotated[int, Field(description="Bytes of one message.", ge=64 * 1024)] = 16 * 1024 * 1024
+
+    @model_validator(mode="after")
+    def _picture_fits_message(self) -> Self:
+        if self.max_image_bytes >= self.max_message_bytes:
+            raise ValueError("max_image_bytes must be smaller than max_message_bytes, which carries the picture")
+        return self

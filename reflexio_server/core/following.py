@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reflexio_server.errors import DomainError
 from reflexio_server.index import chroma
 from reflexio_server.index.chroma import ChromaIndex, collection_name
-from reflexio_server.index.chroma_check import SAMPLES, Expected, check
+from reflexio_server.index.chroma_check import SAMPLES, CheckStopped, Expected, check
 from reflexio_server.storage import vectors
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.vectors import Collection
@@ -82,6 +82,8 @@ class Follower:
                 self._open()
                 self._follow_until_stopped()
                 pause = _FIRST_PAUSE
+            except CheckStopped:
+                break
             except DomainError:
                 logger.warning("the Chroma index waits: writing is not possible now")
             except Exception:
@@ -117,10 +119,8 @@ class Follower:
     def _problem(self, folder: Path | None) -> str | None:
         with self._database.read() as conn:
             live = vectors.live_collections(conn, self._model)
-            if not live:
-                return None
             if folder is None:
-                return "its folder is gone"
+                return "its folder is gone" if live else None
             if chroma.is_as_closed(folder):
                 return None
             logger.info("checking the Chroma index: it was not closed in order")
@@ -131,7 +131,7 @@ class Follower:
                 samples = vectors.blobs(conn, chosen)
                 name = collection_name(collection.account_id, self._model, collection.generation)
                 expected.append(Expected.of(name, collection.applied, stamps.tolist(), samples))
-        return check(folder, expected)
+        return check(folder, expected, lambda: self._stopping)
 
     def _follow_until_stopped(self) -> None:
         while True:

@@ -29,15 +29,18 @@ class Indexer:
     """
 
     def __init__(
-        self, database: Database, writer: Writer, embedder: Embedder, stored: Callable[[set[int]], None]
+        self,
+        database: Database,
+        writer: Writer,
+        embedder: Embedder,
+        model: int,
+        stored: Callable[[set[int]], None],
     ) -> None:
         self._database = database
         self._writer = writer
         self._embedder = embedder
         self._stored = stored
-        self.model = writer.submit(
-            lambda conn: vectors.model_ref(conn, embedder.model_id, embedder.dimensions)
-        ).result()
+        self.model = model
         self._claimed: set[int] = set()
         self._changed = threading.Condition()
         self._wake = threading.Event()

@@ -8,6 +8,8 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +19,12 @@ from reflexio_server.index.chroma import ChromaIndex
 
 SAMPLES = 20
 TIMEOUT_SECONDS = 300
+_LOOK_SECONDS = 0.5  # how often the parent looks whether it should go on waiting
 _NEAREST = 5  # equal texts have equal vectors: the asked one is among the first few
+
+
+class CheckStopped(Exception):
+    """The check was broken off, as the server is stopping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +47,34 @@ def _digest(stamps: list[int]) -> str:
     return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
 
 
-def check(folder: Path, expected: list[Expected]) -> str | None:
-    """What is wrong with the folder; None when it holds what it must."""
-    try:
-        child = subprocess.run(
-            [sys.executable, "-m", "reflexio_server.index.chroma_check", str(folder)],
-            input=json.dumps([asdict(collection) for collection in expected]),
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"checking it took longer than {TIMEOUT_SECONDS} s"
+def check(folder: Path, expected: list[Expected], stopping: Callable[[], bool]) -> str | None:
+    """What is wrong with the folder; None when it holds what it must. Raises CheckStopped if `stopping` says so."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "reflexio_server.index.chroma_check", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    asked: str | None = json.dumps([asdict(collection) for collection in expected])
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while True:
+        try:
+            _, said = child.communicate(asked, timeout=_LOOK_SECONDS)
+            break
+        except subprocess.TimeoutExpired:
+            asked = None  # it was sent; the next call goes on waiting
+        if stopping() or time.monotonic() > deadline:
+            child.kill()
+            child.communicate()
+            if stopping():
+                raise CheckStopped
+            return f"checking it took longer than {TIMEOUT_SECONDS} s"
     if child.returncode == 0:
         return None
     if child.returncode < 0:
         return f"reading it ended the process with signal {-child.returncode}"
-    return (child.stderr.strip().splitlines() or ["unknown"])[-1]
+    return (said.strip().splitlines() or ["unknown"])[-1]
 
 
 def _problem(index: ChromaIndex, expected: Expected) -> str | None:

@@ -148,7 +148,7 @@ def check_search(request: pb.SearchInteractionsRequest, limits: Limits) -> None:
     walk.page_size("top_k", request.top_k)
     if not 0 <= request.min_score <= 1:
         walk.wrong("min_score", "must be between 0 and 1")
-    if request.min_score and not request.query:
+    if request.min_score and not request.query.strip():
         walk.wrong("min_score", "needs a query: without one there are no scores")
     _check_filter(walk, request.filter, limits)
     walk.finish()
