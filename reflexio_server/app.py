@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import logging
 import resource
 import sys
 import threading
@@ -25,8 +26,10 @@ from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.validation import Limits
 from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
-from reflexio_server.storage.vectors import model_ref
+from reflexio_server.storage.vectors import use_model
 from reflexio_server.storage.writer import Writer
+
+logger = logging.getLogger(__name__)
 
 CHROMA_FOLDER = "chroma"
 WORKERS_KEPT_BACK = 16  # from streams, for unary calls
@@ -58,7 +61,10 @@ class App:
             writer = Writer(self.database, settings.write_queue)
             opened.callback(writer.close)
             embedder = self.embedder
-            model = writer.submit(lambda conn: model_ref(conn, embedder.model_id, embedder.dimensions)).result()
+            choice = writer.submit(lambda conn: use_model(conn, embedder.model_id, embedder.dimensions))
+            model, released = choice.result()
+            if released:
+                logger.info("%d interactions will be embedded anew with %s", released, embedder.model_id)
             self.follower = Follower(self.database, writer, settings.data_dir / CHROMA_FOLDER, model)
             self.indexer = Indexer(self.database, writer, embedder, model, self.follower.follow)
             opened.callback(self.follower.stop)

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -18,7 +18,7 @@ from reflexio_server.core.accounts import new_account
 from reflexio_server.errors import InvalidInput
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.storage import accounts as store
-from reflexio_server.storage.database import DATABASE_FILE, Database, DataDirectoryInUse, SchemaMismatch, own
+from reflexio_server.storage.database import DATABASE_FILE, Database, DatabaseUnusable, DataDirectoryInUse, own
 
 Command = Callable[..., None]
 
@@ -94,11 +94,23 @@ def serve(settings: Settings) -> None:
             logging.getLogger(noisy).setLevel(logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        run(settings)
-    except (DataDirectoryInUse, ModelMissing, CannotListen, SchemaMismatch) as error:
+        with _folder_errors():
+            run(settings)
+    except (DataDirectoryInUse, ModelMissing, CannotListen, DatabaseUnusable) as error:
         raise click.ClickException(str(error)) from None
-    except PermissionError as error:
-        raise click.ClickException(f"no permission for {error.filename}: check --data-dir and --model-dir") from None
+
+
+@contextmanager
+def _folder_errors() -> Iterator[None]:
+    """Tells of a folder or file that cannot be used, in a line."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = "it is not a folder" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        text = f"cannot use {error.filename}: {reason}; check --data-dir and --model-dir"
+        raise click.ClickException(text) from None
 
 
 @main.group()
@@ -111,22 +123,19 @@ def _database(settings: Settings, *, create: bool) -> Iterator[Database]:
     """The database of a data directory, whether a server is running on it or not."""
     if not create and not (settings.data_dir / DATABASE_FILE).exists():
         raise click.ClickException(f"there is no database in {settings.data_dir}: check --data-dir")
-    try:
-        with own(settings.data_dir):
-            database = Database(settings.data_dir, owner=True)
-            try:
-                yield database
-            finally:
-                database.close()
-    except DataDirectoryInUse:
+    with ExitStack() as opened:
+        opened.enter_context(_folder_errors())
         try:
-            database = Database(settings.data_dir, owner=False)
-        except SchemaMismatch as error:
+            opened.enter_context(own(settings.data_dir))
+            owner = True
+        except DataDirectoryInUse:
+            owner = False
+        try:
+            database = Database(settings.data_dir, owner=owner)
+        except DatabaseUnusable as error:
             raise click.ClickException(str(error)) from None
-        try:
-            yield database
-        finally:
-            database.close()
+        opened.callback(database.close)
+        yield database
 
 
 @accounts.command()

@@ -24,7 +24,7 @@ QUERIES = (
     ("priya.raman", "race postponed"),
     ("diego.salcedo", "how much time to change trains with a big instrument"),
     ("noah.castellan", "abandoned the purchase at payment"),
-    ("lena.horvath", "toxic plants for pets"),
+    ("jonas.weidmann", "replica ran out of storage"),
     (None, "machine broke down and we need its serial number"),
 )
 console = Console()

@@ -1,6 +1,9 @@
+import contextlib
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
@@ -23,6 +26,19 @@ def server(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterato
     running = LocalServer(tmp_path_factory.mktemp("data"), model_dir)
     yield running
     running.stop()
+
+
+@pytest.fixture
+def start(tmp_path: Path, model_dir: Path) -> Iterator[Callable[..., LocalServer]]:
+    """Starts servers of the test's own, each with its settings, and stops them at the end."""
+    with contextlib.ExitStack() as started:
+
+        def run(data_dir: Path | None = None, **settings: Any) -> LocalServer:
+            server = LocalServer(data_dir or tmp_path / secrets.token_hex(4), model_dir, **settings)
+            started.callback(server.stop)
+            return server
+
+        yield run
 
 
 @pytest.fixture

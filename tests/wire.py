@@ -1,8 +1,11 @@
 """What the tests of the contract share: calls by descriptor, raw bytes, random messages, expected failures."""
 
 import random
+import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -15,7 +18,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from reflexio.v1 import auth_service_pb2, interaction_service_pb2
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from tests.support import Caller, Failure, failure_of
+from reflexio_server.storage.database import DATABASE_FILE
+from tests.support import Caller, Failure, LocalServer, failure_of
 
 MIB = 1024 * 1024
 DOMAIN = "reflexio"
@@ -80,6 +84,43 @@ def publish(
     return caller.interactions.PublishInteractions(request, metadata=caller.metadata, timeout=60)
 
 
+def everything(caller: Caller, **fields: Any) -> list[noun.Interaction]:
+    """All pages of a listing."""
+    page = caller.get(page_size=1000, **fields)
+    found = list(page.interactions)
+    while page.next_page_token:
+        page = caller.get(page_size=1000, page_token=page.next_page_token, **fields)
+        found += page.interactions
+    return found
+
+
+def say(request_id: str, content: str = "", user_id: str = "u") -> pb.PublishInteractionsRequest:
+    """A request with one interaction, which says its request's id if nothing else."""
+    items = [noun.InteractionData(content=content or request_id)]
+    return pb.PublishInteractionsRequest(user_id=user_id, request_id=request_id, interactions=items)
+
+
+class OpenStream:
+    """A publish stream that stays open until it is closed."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._messages: SimpleQueue[pb.PublishInteractionStreamRequest | None] = SimpleQueue()
+        self.call = caller.interactions.PublishInteractionStream.future(
+            iter(self._messages.get, None), metadata=caller.metadata, timeout=60
+        )
+
+    def send(self, *request_ids: str) -> None:
+        """Send requests with one interaction each, which says its request's id."""
+        for request_id in request_ids:
+            request = say(request_id)
+            self._messages.put(pb.PublishInteractionStreamRequest(request=request))
+
+    def close(self) -> pb.PublishInteractionStreamResponse:
+        self._messages.put(None)
+        answer: pb.PublishInteractionStreamResponse = self.call.result(30)
+        return answer
+
+
 def timestamp(micros: int) -> Timestamp:
     return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
 
@@ -94,6 +135,17 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60) -> 
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         time.sleep(0.02)
+
+
+@contextmanager
+def blocked_writer(server: LocalServer) -> Iterator[None]:
+    """Another program holds the database's write lock, so that the server's writer waits as behind a slow disk.
+
+    For less than 10 seconds: then it gives up.
+    """
+    with closing(sqlite3.connect(server.data_dir / DATABASE_FILE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
 
 
 _NUMBERS = (0, 1, 2, 5, 1000, 1001, 2**31 - 1)

@@ -1,1 +1,108 @@
-"""Client."""
+"""The Python client of Reflexio: stores interactions between people and AI agents and finds them by meaning.
+
+import reflexio
+
+with reflexio.ReflexioClient(url_endpoint="http://127.0.0.1:8081/") as client:
+    client.login("me@example.com", "…")
+    client.publish_interaction("ada", [{"content": "Where is my parcel?"}], source="support")
+    for hit in client.search_interactions(user_id="ada", query="delivery").hits:
+        print(hit.score, hit.interaction.content)
+"""
+
+from reflexio.aio import AsyncReflexioClient
+from reflexio.client import ReflexioClient
+from reflexio.errors import (
+    AlreadyExistsError,
+    AuthenticationError,
+    BulkInterruptedError,
+    ClosedError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    QueueFullError,
+    ReflexioError,
+    ResourceExhaustedError,
+    UnavailableError,
+    UnimplementedError,
+)
+from reflexio.models import (
+    Account,
+    ApiKey,
+    GetInteractionsResponse,
+    GetRequestsResponse,
+    Identity,
+    Image,
+    Interaction,
+    InteractionData,
+    Request,
+    RequestGroup,
+    RequestWithInteractions,
+    SearchHit,
+    SearchInteractionsResponse,
+    Token,
+    UserActionType,
+)
+from reflexio.outcomes import (
+    BulkProgress,
+    BulkResult,
+    ClientStats,
+    Counts,
+    FlushResult,
+    PublishRequest,
+    PublishUserInteractionResponse,
+    Rejection,
+)
+from reflexio.receipt import AsyncPublishReceipt, PublishReceipt
+from reflexio.requests import GetInteractionsRequest, GetRequestsRequest, SearchInteractionsRequest
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Account",
+    "AlreadyExistsError",
+    "ApiKey",
+    "AsyncPublishReceipt",
+    "AsyncReflexioClient",
+    "AuthenticationError",
+    "BulkInterruptedError",
+    "BulkProgress",
+    "BulkResult",
+    "ClientStats",
+    "ClosedError",
+    "ConfigurationError",
+    "Counts",
+    "DeadlineExceededError",
+    "FlushResult",
+    "GetInteractionsRequest",
+    "GetInteractionsResponse",
+    "GetRequestsRequest",
+    "GetRequestsResponse",
+    "Identity",
+    "Image",
+    "Interaction",
+    "InteractionData",
+    "InternalError",
+    "InvalidArgumentError",
+    "NotFoundError",
+    "PublishReceipt",
+    "PublishRequest",
+    "PublishUserInteractionResponse",
+    "QueueFullError",
+    "ReflexioClient",
+    "ReflexioError",
+    "Rejection",
+    "Request",
+    "RequestGroup",
+    "RequestWithInteractions",
+    "ResourceExhaustedError",
+    "SearchHit",
+    "SearchInteractionsRequest",
+    "SearchInteractionsResponse",
+    "Token",
+    "UnavailableError",
+    "UnimplementedError",
+    "UserActionType",
+    "__version__",
+]

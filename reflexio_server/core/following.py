@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -63,25 +64,26 @@ class Follower:
     ) -> tuple[list[int], NDArray[np.float32]] | None:
         """The nearest vectors' stamps and cosines; None while the index cannot be asked."""
         index = self._index
-        if index is None:
+        if index is None or index.generation != collection.generation:
             return None
-        name = collection_name(collection.account_id, self._model, collection.generation)
         try:
-            return index.query(name, vector, count, user)
+            return index.query(self._name(collection), vector, count, user)
         except Exception:
             logger.exception("the Chroma index failed at a search; it will be built anew")
             with self._changed:
-                self._index, self._failed = None, True
-                self._changed.notify_all()
+                if self._index is index:
+                    self._index, self._failed = None, True
+                    self._changed.notify_all()
             return None
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
         while not self._stopping:
+            opened = time.monotonic()
             try:
                 self._open()
+                opened = time.monotonic()
                 self._follow_until_stopped()
-                pause = _FIRST_PAUSE
             except CheckStopped:
                 break
             except DomainError:
@@ -89,11 +91,16 @@ class Follower:
             except Exception:
                 logger.exception("the Chroma index failed; it will be built anew")
                 self._index, self._failed = None, True
+            if time.monotonic() - opened > _LONGEST_PAUSE:
+                pause = _FIRST_PAUSE
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping, pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         if self._index is not None:
             self._index.close()
+            with self._database.read() as conn:
+                live = vectors.live_collections(conn, self._model)
+            self._index.note_closed(self._applied(live))
             self._index = None
 
     def _open(self) -> None:
@@ -111,7 +118,7 @@ class Follower:
         with self._database.read() as conn:
             live = vectors.live_collections(conn, self._model)
             lagging = vectors.lagging_accounts(conn, self._model)
-        index.drop_all_but({collection_name(c.account_id, self._model, c.generation) for c in live})
+        index.drop_all_but({self._name(collection) for collection in live})
         with self._changed:
             self._accounts |= set(lagging)
             self._index, self._failed = index, False
@@ -121,7 +128,9 @@ class Follower:
             live = vectors.live_collections(conn, self._model)
             if folder is None:
                 return "its folder is gone" if live else None
-            if chroma.is_as_closed(folder):
+            if any(collection.generation != chroma.generation_of(folder) for collection in live):
+                return "its folder is another one"
+            if chroma.is_as_closed(folder, self._applied(live)):
                 return None
             logger.info("checking the Chroma index: it was not closed in order")
             expected: list[Expected] = []
@@ -129,9 +138,20 @@ class Follower:
                 stamps = vectors.applied_stamps(conn, collection.account_id, self._model, collection.applied)
                 chosen = np.random.default_rng(len(stamps)).permutation(stamps)[:SAMPLES].tolist()
                 samples = vectors.blobs(conn, chosen)
-                name = collection_name(collection.account_id, self._model, collection.generation)
-                expected.append(Expected.of(name, collection.applied, stamps.tolist(), samples))
-        return check(folder, expected, lambda: self._stopping)
+                newest = vectors.newest_stamp(conn, collection.account_id, self._model)
+                expected.append(
+                    Expected.of(self._name(collection), collection.applied, newest, stamps.tolist(), samples)
+                )
+        problem = check(folder, expected, lambda: self._stopping)
+        if problem is None:
+            logger.info("the Chroma index is in order")
+        return problem
+
+    def _name(self, collection: Collection) -> str:
+        return collection_name(collection.account_id, self._model, collection.generation)
+
+    def _applied(self, live: list[Collection]) -> dict[str, int]:
+        return {self._name(collection): collection.applied for collection in live}
 
     def _follow_until_stopped(self) -> None:
         while True:
@@ -148,13 +168,16 @@ class Follower:
 
     def _follow(self, account_id: int) -> None:
         """Apply one batch of an account's vectors, and come back to it while there are more."""
-        with self._database.read() as conn:
-            live = vectors.live_collection(conn, account_id, self._model) or Collection(account_id, 1, 0)
-            new = vectors.after(conn, account_id, self._model, live.applied, chroma.BATCH)
-        if not len(new.stamps) or self._index is None:
+        index = self._index
+        if index is None:
             return
-        name = collection_name(account_id, self._model, live.generation)
-        self._index.upsert(name, new.stamps.tolist(), new.users.tolist(), new.matrix)
+        with self._database.read() as conn:
+            live = vectors.live_collection(conn, account_id, self._model)
+            live = live or Collection(account_id, index.generation, 0)
+            new = vectors.after(conn, account_id, self._model, live.applied, chroma.BATCH)
+        if not len(new.stamps):
+            return
+        index.upsert(self._name(live), new.stamps.tolist(), new.users.tolist(), new.matrix)
         followed = Collection(account_id, live.generation, int(new.stamps[-1]))
         self._writer.submit(lambda conn: vectors.set_applied(conn, self._model, followed)).result()
         if len(new.stamps) == chroma.BATCH:

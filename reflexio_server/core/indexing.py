@@ -69,7 +69,7 @@ class Indexer:
         for start in range(0, len(refs), BATCH):
             with self._database.read() as conn:
                 waiting = vectors.waiting_among(conn, refs[start : start + BATCH])
-            if waiting and not self._embed(waiting, deadline):
+            if waiting and not self._embed_if_possible(waiting, deadline):
                 return False
         return True
 
@@ -79,33 +79,38 @@ class Indexer:
             with self._database.read() as conn:
                 user = user_ref(conn, account_id, user_id)
                 waiting = vectors.waiting_of_user(conn, account_id, user, BATCH) if user is not None else []
-            if not waiting or not self._embed(waiting, deadline):
+            if not waiting or not self._embed_if_possible(waiting, deadline):
                 return
+
+    def _embed_if_possible(self, rows: Sequence[Waiting], deadline: float) -> bool:
+        """As _embed; not done while writing is not possible: who waits for vectors can do without."""
+        try:
+            return self._embed(rows, deadline)
+        except DomainError:
+            return False
 
     def _run(self) -> None:
         while not self._stopping:
+            self._wake.clear()
             try:
-                self._release_other_models()
                 self._work_off()
-            except DomainError:
-                logger.warning("indexing waits: writing is not possible now")
-            except Exception:
-                logger.exception("indexing failed; trying again")
-            self._wake.wait(_RETRY_SECONDS if self._more_waits() else None)
+                pause = _RETRY_SECONDS if self._more_waits() else None
+            except Exception as error:
+                if isinstance(error, DomainError):
+                    logger.warning("indexing waits: writing is not possible now")
+                else:
+                    logger.exception("indexing failed; trying again")
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping, _RETRY_SECONDS)
+                continue
+            if not self._stopping:  # `stop` says so before it wakes
+                self._wake.wait(pause)
 
     def _more_waits(self) -> bool:
         with self._database.read() as conn:
             return vectors.first_waiting(conn) is not None
 
-    def _release_other_models(self) -> None:
-        while not self._stopping:
-            released = self._writer.submit(lambda conn: vectors.release_other_models(conn, self.model, 1000)).result()
-            if not released:
-                return
-            logger.info("%d interactions will be embedded anew with %s", released, self._embedder.model_id)
-
     def _work_off(self) -> None:
-        self._wake.clear()
         with self._database.read() as conn:
             first = vectors.first_waiting(conn)
         after = (first or 1) - 1

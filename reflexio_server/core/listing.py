@@ -8,8 +8,8 @@ from reflexio_server.storage import interactions
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import Scope
 
-PAGE_BYTES = 3 * 1024 * 1024 - 64 * 1024
-"""No response exceeds 3 MiB; the rest is room for a token and for ids that are missing."""
+PAGE_BYTES = 3 * 1024 * 1024 - 66 * 1024
+"""No response exceeds 3 MiB; the rest is room for a token and for 1,000 ids of 64 bytes that are missing."""
 
 _OVERHEAD_BYTES = 400  # ids, times, numbers and tags of an interaction on the wire are fewer
 
@@ -45,6 +45,8 @@ class Lister:
             user_ref = None
             if query.user_id is not None:
                 user_ref = interactions.user_ref(conn, account_id, query.user_id)
+                if user_ref is None:
+                    return Page([], None, list(query.interaction_ids))
             newest = interactions.last_sequence(conn, account_id)
             max_sequence = query.cursor.max_sequence if query.cursor else newest
             scope = Scope(account_id, user_ref, query.filter, query.interaction_ids, max_sequence)
@@ -53,8 +55,6 @@ class Lister:
             if query.interaction_ids and query.cursor is None:
                 existing = interactions.existing_ids(conn, scope)
                 missing = [given for given in query.interaction_ids if given not in existing]
-            if query.user_id is not None and user_ref is None:
-                return Page([], None, missing)
 
             items: list[PageItem] = []
             used = 0

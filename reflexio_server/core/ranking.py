@@ -67,11 +67,11 @@ def lexical_part(bm25: float) -> float:
 def best_per_interaction(
     refs: NDArray[np.int64], cosines: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Each interaction once, with the best of its chunks' cosines, not below 0."""
+    """Each interaction once, with the best of its chunks' cosines, not below 0 and, rounded as it is, not above 1."""
     unique, where = np.unique(refs, return_inverse=True)
     best = np.zeros(len(unique))
     np.maximum.at(best, where, cosines)
-    return unique, best
+    return unique, np.minimum(best, 1.0)
 
 
 def rank(refs: NDArray[np.int64], semantic: NDArray[np.float64], lexical: Mapping[int, float], count: int) -> list[Hit]:

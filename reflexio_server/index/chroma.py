@@ -7,7 +7,7 @@ of another name.
 import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ _HNSW: Any = {"space": "cosine", "ef_construction": 200, "ef_search": 400}
 def collection_name(account_id: int, model: int, generation: int) -> str:
     """The name of an account's collection."""
     return f"account-{account_id}-model-{model}-{generation}"
+
+
+def generation_of(folder: Path) -> int:
+    """The number in the names of a folder's collections: its own, so that none is taken for one of another folder."""
+    return int(folder.name)
 
 
 def newest_folder(root: Path) -> Path | None:
@@ -47,17 +52,18 @@ def set_aside(folder: Path) -> Path:
     return folder.rename(folder.with_suffix(".damaged"))
 
 
-def is_as_closed(folder: Path) -> bool:
-    """Whether the folder was closed in order and no file in it was touched since."""
+def is_as_closed(folder: Path, applied: Mapping[str, int]) -> bool:
+    """Whether the folder was closed in order, its collections this far, and no file in it was touched since."""
     try:
-        return bool(json.loads(folder.with_suffix(".closed").read_text()) == _contents(folder))
+        return bool(json.loads(folder.with_suffix(".closed").read_text()) == _note(folder, applied))
     except (OSError, ValueError):
         return False
 
 
-def _contents(folder: Path) -> dict[str, list[int]]:
+def _note(folder: Path, applied: Mapping[str, int]) -> dict[str, Any]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+    sizes = {str(path.relative_to(folder)): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+    return {"applied": dict(applied), "files": sizes}
 
 
 class ChromaIndex:
@@ -67,6 +73,7 @@ class ChromaIndex:
         folder.with_suffix(".closed").unlink(missing_ok=True)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
+        self.generation = generation_of(folder)
         self._client = chromadb.PersistentClient(path=str(folder), settings=Settings(anonymized_telemetry=False))
         self._collections: dict[str, Any] = {}
 
@@ -103,11 +110,14 @@ class ChromaIndex:
                 self._collections.pop(collection.name, None)
 
     def close(self) -> None:
-        """Close the folder, and note what is in it so that the next start need not check it."""
+        """Close the folder."""
         self._collections.clear()
         self._client.close()  # type: ignore[attr-defined]  # the stub of the interface lacks it
+
+    def note_closed(self, applied: Mapping[str, int]) -> None:
+        """Note what is in the closed folder, and how far its collections are, so that the next start need not check."""
         with contextlib.suppress(OSError):
-            self.folder.with_suffix(".closed").write_text(json.dumps(_contents(self.folder)))
+            self.folder.with_suffix(".closed").write_text(json.dumps(_note(self.folder, applied)))
 
     def _collection(self, name: str) -> Any:
         found = self._collections.get(name)

@@ -10,8 +10,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
-from reflexio_server.storage.sqlite import make_engine
+from reflexio_server.storage.sqlite import is_damaged, make_engine
 
 DATABASE_FILE = "reflexio.db"
 
@@ -20,8 +21,8 @@ class DataDirectoryInUse(Exception):
     """Another process owns the data directory."""
 
 
-class SchemaMismatch(Exception):
-    """The database was made by another version, and this process may not change it."""
+class DatabaseUnusable(Exception):
+    """The database is damaged, or was made by another version and cannot be brought to this one here."""
 
 
 @contextmanager
@@ -43,20 +44,30 @@ def own(data_dir: Path) -> Iterator[None]:
 class Database:
     """The database of a data directory.
 
-    `owner`: the process holds the directory (see `own`), so it may migrate the schema and checkpoint. Others must
-    find the schema as this version knows it, or SchemaMismatch is raised. `readers` is how many threads may read
-    at the same time.
+    `owner`: the process holds the directory (see `own`), so it may migrate an older schema and checkpoint. Others
+    must find the schema as this version knows it. `readers` is how many threads may read at the same time.
+
+    Raises DatabaseUnusable.
     """
 
     def __init__(self, data_dir: Path, *, owner: bool, readers: int = 1) -> None:
-        path = data_dir / DATABASE_FILE
+        self._path = path = data_dir / DATABASE_FILE
         self._write = make_engine(path, begin="IMMEDIATE", connections=1, checkpoints=owner)
         self._read = make_engine(path, begin="DEFERRED", connections=readers)
-        if owner:
-            path.touch(mode=0o600)
-            self._migrate()
-        else:
-            self._check_schema()
+        try:
+            if owner:
+                path.touch(mode=0o600)
+                self._migrate()
+            else:
+                self._check_schema()
+        except DatabaseError as error:
+            self.close()
+            if not is_damaged(error):
+                raise
+            raise DatabaseUnusable(f"{path} is damaged ({error.orig}): put a backup in its place") from None
+        except DatabaseUnusable:
+            self.close()
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -83,14 +94,25 @@ class Database:
 
     def _migrate(self) -> None:
         with self.write() as conn:
+            found, known = self._schema(conn)
+            if found is not None and found not in known:
+                raise DatabaseUnusable(
+                    f"{self._path} has schema {found}, and this version knows none after {known[0]}: "
+                    "a newer version made it, use that one"
+                )
             command.upgrade(self._config(conn), "head")
+
+    def _schema(self, conn: Connection) -> tuple[str | None, list[str]]:
+        """The database's revision, and those that this version knows, newest first."""
+        script = ScriptDirectory.from_config(self._config(conn))
+        found = MigrationContext.configure(conn).get_current_revision()
+        return found, [revision.revision for revision in script.walk_revisions()]
 
     def _check_schema(self) -> None:
         with self.read() as conn:
-            found = MigrationContext.configure(conn).get_current_revision()
-            wanted = ScriptDirectory.from_config(self._config(conn)).get_current_head()
+            found, (wanted, *_) = self._schema(conn)
         if found != wanted:
-            raise SchemaMismatch(
+            raise DatabaseUnusable(
                 f"the running server's database has schema {found}, this version needs {wanted}: "
                 "restart the server with this version, or use the version it runs"
             )

@@ -22,6 +22,7 @@ def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool =
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
         pool_size=connections,
         max_overflow=0,
+        hide_parameters=True,  # an error's text goes to the log, and the parameters are what people said
     )
 
     @event.listens_for(engine, "connect")
@@ -39,9 +40,29 @@ def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool =
     return engine
 
 
+def is_in_transaction(conn: Connection) -> bool:
+    """Whether the transaction is still there: on some errors, such as a full disk, SQLite undoes all of it."""
+    return bool(conn.connection.driver_connection.in_transaction)  # type: ignore[union-attr]
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether a statement or commit failed because the disk has no room."""
-    return getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_FULL"
+    return _code(error) == sqlite3.SQLITE_FULL
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether another process kept the database locked for longer than the timeout."""
+    return _code(error) == sqlite3.SQLITE_BUSY
+
+
+def is_damaged(error: BaseException) -> bool:
+    """Whether a statement failed because the file is no database, or not a whole one."""
+    return _code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
+def _code(error: BaseException) -> int:
+    """SQLite's code for what went wrong, without its extended part; 0 when it is not an error of SQLite's."""
+    return getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF
 
 
 def next_ids(conn: Connection, table: str, count: int) -> range:

@@ -41,23 +41,20 @@ class Vectors:
     matrix: Matrix
 
 
-def model_ref(conn: Connection, model_id: str, dimensions: int) -> int:
-    """The number of a model, given at its first use. Needs a write transaction."""
-    found = conn.execute(select(models.c.id).where(models.c.model_id == model_id)).scalar()
-    if found is None:
+def use_model(conn: Connection, model_id: str, dimensions: int) -> tuple[int, int]:
+    """Let this model's vectors be the ones that count: its number, and how many interactions now wait for them.
+
+    Those are the interactions with another model's vectors. Needs a write transaction.
+    """
+    model = conn.execute(select(models.c.id).where(models.c.model_id == model_id)).scalar()
+    if model is None:
         added = insert(models).values(model_id=model_id, dimensions=dimensions).returning(models.c.id)
-        found = conn.execute(added).scalar_one()
-    return int(found)
-
-
-def release_other_models(conn: Connection, model: int, most: int) -> int:
-    """Let up to `most` rows that carry another model's vectors wait for this one's; how many there were."""
-    others = (
-        select(interactions.c.id)
-        .where(interactions.c.model.is_not(None), interactions.c.model.not_in((NOTHING_TO_EMBED, model)))
-        .limit(most)
-    )
-    return conn.execute(update(interactions).where(interactions.c.id.in_(others)).values(model=None)).rowcount
+        model = int(conn.execute(added).scalar_one())
+    if conn.execute(select(func.count()).select_from(models)).scalar_one() == 1:
+        return model, 0  # without a walk over all rows
+    conn.execute(delete(collections).where(collections.c.model != model))
+    others = interactions.c.model.is_not(None) & interactions.c.model.not_in((NOTHING_TO_EMBED, model))
+    return model, conn.execute(update(interactions).where(others).values(model=None)).rowcount
 
 
 def waiting(conn: Connection, after: int, limit: int) -> list[Waiting]:
@@ -187,6 +184,12 @@ def applied_stamps(conn: Connection, account_id: int, model: int, up_to: int) ->
         .order_by(vectors.c.id)
     )
     return np.array(conn.execute(query).scalars().all(), dtype=np.int64)
+
+
+def newest_stamp(conn: Connection, account_id: int, model: int) -> int:
+    """The stamp of the account's newest vector, 0 when it has none."""
+    query = select(func.max(vectors.c.id)).where(vectors.c.account_id == account_id, vectors.c.model == model)
+    return conn.execute(query).scalar() or 0
 
 
 def blobs(conn: Connection, stamps: Sequence[int]) -> dict[int, bytes]:

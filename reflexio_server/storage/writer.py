@@ -109,6 +109,13 @@ class Writer:
                 for work in batch:
                     if isinstance(work, _Operation):
                         results.append((work.done, *_attempt(conn, work.run)))
+        except _AllUndone as undone:
+            if len(batch) > 1:
+                # Each alone: the one that cannot be stored costs the others nothing.
+                for work in batch:
+                    self._commit([work])
+                return
+            results = [(batch[0].done, None, _as_domain(undone.cause))]
         except BaseException as error:  # the COMMIT failed: nothing of the batch is stored
             logger.exception("a commit of %d writes failed", len(batch))
             results = [(work.done, None, _as_domain(error)) for work in batch]
@@ -137,16 +144,32 @@ class Writer:
         return results
 
 
+class _AllUndone(Exception):
+    """A failure made the database undo the whole transaction, not just what failed."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
 def _attempt(conn: Connection, run: Callable[[Connection], T]) -> tuple[T | None, BaseException | None]:
-    """Run inside a savepoint: what fails is undone alone."""
+    """Run inside a savepoint: what fails is undone alone. Raises _AllUndone when it took the transaction with it."""
+    savepoint = conn.begin_nested()
     try:
-        with conn.begin_nested():
-            return run(conn), None
+        result = run(conn)
+        savepoint.commit()
     except Exception as error:
+        # A full disk or an I/O error can do this; going on would commit the rest without what came before.
+        if not sqlite.is_in_transaction(conn):
+            raise _AllUndone(error) from error
+        savepoint.rollback()
         return None, _as_domain(error)
+    return result, None
 
 
 def _as_domain(error: BaseException) -> BaseException:
     if isinstance(error, SQLAlchemyError) and sqlite.is_disk_full(error):
         return DiskFull()
+    if isinstance(error, SQLAlchemyError) and sqlite.is_locked(error):
+        return TooBusy("writes waiting")
     return error

@@ -1,0 +1,266 @@
+"""The awaitable client. What its methods mean, take and raise is said once, in client.py."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Literal, Self, Unpack, overload
+
+from reflexio import checks, convert, queries, rpcs
+from reflexio.aio_calls import AwaitedCalls
+from reflexio.base import CLOSE_SECONDS, Interactions
+from reflexio.bulk import Bulk, Item
+from reflexio.errors import ReflexioError, UnavailableError
+from reflexio.models import (
+    ApiKey,
+    GetInteractionsResponse,
+    GetRequestsResponse,
+    Identity,
+    Interaction,
+    SearchInteractionsResponse,
+    Token,
+)
+from reflexio.outcomes import BulkProgress, BulkResult, ClientStats, FlushResult, PublishUserInteractionResponse
+from reflexio.progress import progress_bar
+from reflexio.receipt import AsyncPublishReceipt
+from reflexio.requests import (
+    GetFields,
+    GetInteractionsRequest,
+    GetRequestsFields,
+    GetRequestsRequest,
+    SearchFields,
+    SearchInteractionsRequest,
+)
+from reflexio.retry import Patience
+from reflexio.v1 import auth_service_pb2 as auth_pb
+from reflexio.v1 import interaction_service_pb2 as pb
+
+
+class AsyncReflexioClient(AwaitedCalls):
+    """`ReflexioClient` with awaitable methods of the same names; arguments as there.
+
+    It can be made outside an event loop. Publishing without waiting uses a thread, so that what was published is
+    delivered even when the event loop has ended.
+    """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # The account.
+
+    async def login(self, email: str, password: str, *, timeout: float | None = None) -> Token:
+        """As `ReflexioClient.login`."""
+        request = auth_pb.LoginRequest(
+            email=checks.text("email", email, required=True),
+            password=checks.text("password", password, required=True),
+        )
+        return self._take_token(await self._call(rpcs.LOGIN, request, timeout))
+
+    async def who_am_i(self, *, timeout: float | None = None) -> Identity:
+        """As `ReflexioClient.who_am_i`."""
+        return convert.identity(await self._call(rpcs.WHO_AM_I, auth_pb.WhoAmIRequest(), timeout))
+
+    async def list_api_keys(self, *, timeout: float | None = None) -> list[ApiKey]:
+        """As `ReflexioClient.list_api_keys`."""
+        keys: list[ApiKey] = []
+        request = auth_pb.ListApiKeysRequest(page_size=1000)
+        while True:
+            page = await self._call(rpcs.LIST_API_KEYS, request, timeout)
+            keys += map(convert.api_key, page.api_keys)
+            if not page.next_page_token:
+                return keys
+            request.page_token = page.next_page_token
+
+    async def revoke_api_key(self, key_id: str, *, timeout: float | None = None) -> ApiKey:
+        """As `ReflexioClient.revoke_api_key`."""
+        request = auth_pb.RevokeApiKeyRequest(key_id=checks.text("key_id", key_id, required=True))
+        answer = await self._call(rpcs.REVOKE_API_KEY, request, timeout)
+        return convert.api_key(answer.api_key)
+
+    # Publishing.
+
+    @overload
+    async def publish_interaction(
+        self,
+        user_id: str,
+        interactions: Interactions,
+        source: str = "",
+        agent_version: str = "",
+        request_group: str | None = None,
+        wait_for_response: Literal[False] = False,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncPublishReceipt: ...
+
+    @overload
+    async def publish_interaction(
+        self,
+        user_id: str,
+        interactions: Interactions,
+        source: str = "",
+        agent_version: str = "",
+        request_group: str | None = None,
+        *,
+        wait_for_response: Literal[True],
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> PublishUserInteractionResponse: ...
+
+    @overload
+    async def publish_interaction(
+        self,
+        user_id: str,
+        interactions: Interactions,
+        source: str = "",
+        agent_version: str = "",
+        request_group: str | None = None,
+        wait_for_response: bool = False,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncPublishReceipt | PublishUserInteractionResponse: ...
+
+    async def publish_interaction(
+        self,
+        user_id: str,
+        interactions: Interactions,
+        source: str = "",
+        agent_version: str = "",
+        request_group: str | None = None,
+        wait_for_response: bool = False,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncPublishReceipt | PublishUserInteractionResponse:
+        """As `ReflexioClient.publish_interaction`."""
+        message = self._publish_message(user_id, interactions, source, agent_version, request_group, request_id)
+        if not wait_for_response:
+            receipt = AsyncPublishReceipt(message.request_id)
+            self._enqueue(message, receipt)
+            return receipt
+        message.wait_until = pb.WAIT_UNTIL_SEARCHABLE
+        patience = Patience(self._seconds(timeout))
+        while True:
+            try:
+                return convert.published(await self._call(rpcs.PUBLISH, message, patience.left()))
+            except UnavailableError as error:
+                await asyncio.sleep(patience.pause(error))
+
+    async def publish_many(
+        self,
+        requests: Iterable[Item] | AsyncIterable[Item],
+        on_progress: Callable[[BulkProgress], None] | None = None,
+        progress: bool = False,
+        *,
+        timeout: float | None = None,
+    ) -> BulkResult:
+        """As `ReflexioClient.publish_many`, also from an async iterable."""
+        self._metadata()  # without a key nothing is read from the iterable
+        bulk = Bulk(self._seconds(timeout))
+        with progress_bar(requests, shown=progress) as show:
+            async for _ in bulk.segments_async(requests):
+                while payloads := bulk.payloads():
+                    try:
+                        wait = bulk.read(await self._stream(payloads, bulk.seconds_left()))
+                    except ReflexioError as error:
+                        wait = bulk.failed(error)
+                    await asyncio.sleep(wait)
+                show(bulk.progress())
+                if on_progress is not None:
+                    on_progress(bulk.progress())
+        return bulk.result()
+
+    async def flush(self, timeout: float = 30.0) -> FlushResult:
+        """As `ReflexioClient.flush`."""
+        end = time.monotonic() + checks.seconds("timeout", timeout)
+        senders = self._all_senders()
+        return self._flush_result([await self._await_sender(s, None, end - time.monotonic()) for s in senders])
+
+    async def stats(self) -> ClientStats:
+        """As `ReflexioClient.stats`."""
+        return self._all_stats()
+
+    async def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """As `ReflexioClient.close`."""
+        self._closed = True
+        end = time.monotonic() + timeout
+        for sender in self._all_senders():
+            sender.shut()
+            await self._await_sender(sender, None, max(0.0, end - time.monotonic()))
+            sender.stop()
+        await self._disconnect()
+
+    # Reading.
+
+    async def search_interactions(
+        self,
+        request: SearchInteractionsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[SearchFields],
+    ) -> SearchInteractionsResponse:
+        """As `ReflexioClient.search_interactions`."""
+        asked = queries.request_of(SearchInteractionsRequest, request, keywords)
+        search = queries.Search(asked)
+        pending = await self._await_own(asked.user_id)
+        search.read(await self._call(rpcs.SEARCH, search.message, timeout))
+        while (message := search.next()) is not None:
+            search.read_more(await self._call(rpcs.GET, message, timeout))
+        response = search.response(pending)
+        await self._add_pictures(response.interactions, asked.include_images, timeout)
+        return response
+
+    async def get_interactions(
+        self,
+        request: GetInteractionsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetFields],
+    ) -> GetInteractionsResponse:
+        """As `ReflexioClient.get_interactions`."""
+        asked = queries.request_of(GetInteractionsRequest, request, keywords)
+        pages = queries.InteractionPages(asked, default_limit=30)
+        pending = await self._await_own(asked.user_id)
+        found = [i async for page in self._pages(pages, timeout) for i in page]
+        return pages.response(found, pending)
+
+    async def iter_interactions(
+        self,
+        request: GetInteractionsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetFields],
+    ) -> AsyncIterator[Interaction]:
+        """As `ReflexioClient.iter_interactions`, for `async for`."""
+        asked = queries.request_of(GetInteractionsRequest, request, keywords)
+        pages = queries.InteractionPages(asked, default_limit=None)
+        await self._await_own(asked.user_id)
+        async for page in self._pages(pages, timeout):
+            for interaction in page:
+                yield interaction
+
+    async def get_requests(
+        self,
+        request: GetRequestsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetRequestsFields],
+    ) -> GetRequestsResponse:
+        """As `ReflexioClient.get_requests`."""
+        asked = queries.request_of(GetRequestsRequest, request, keywords)
+        pages = queries.RequestPages(asked)
+        pending = await self._await_own(asked.user_id)
+        while (message := pages.next()) is not None:
+            pages.read(await self._call(rpcs.GET_REQUESTS, message, timeout))
+        await self._add_pictures(pages.interactions(), asked.include_images, timeout)
+        return pages.response(pending)
+
+    async def get_image(self, interaction_id: str, *, timeout: float | None = None) -> bytes:
+        """As `ReflexioClient.get_image`."""
+        return await self._image(interaction_id, timeout)

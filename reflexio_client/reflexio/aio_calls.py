@@ -1,0 +1,102 @@
+"""How the awaitable client calls the server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+import grpc.aio
+
+from reflexio import checks, convert, fork, queries, rpcs
+from reflexio.base import OWN_PUBLISHES_SECONDS, ClientBase
+from reflexio.channel import open_aio_channel
+from reflexio.errors import NotFoundError
+from reflexio.models import Interaction
+from reflexio.rpcs import A, Q, Rpc
+from reflexio.sender import Sender
+from reflexio.v1 import interaction_service_pb2 as pb
+
+
+class AwaitedCalls(ClientBase):
+    """Carries messages over one channel, which opens with the first call in each event loop."""
+
+    _channel: grpc.aio.Channel | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def after_fork(self) -> None:
+        """Start anew in a forked child."""
+        super().after_fork()
+        fork.abandon((self._channel, self._loop))
+        self._channel = self._loop = None
+
+    def _open(self) -> grpc.aio.Channel:
+        with self._lock:
+            self._check_open()
+            loop = asyncio.get_running_loop()
+            if self._channel is None or self._loop is not loop:  # a channel works in its own loop only
+                self._channel, self._loop = open_aio_channel(self._endpoint), loop
+            return self._channel
+
+    @contextmanager
+    def _aio_errors(self, seconds: float) -> Iterator[None]:
+        try:
+            with self._errors(seconds):
+                yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():  # close() ended the call, nobody cancelled the task
+                self._check_open()
+            raise
+
+    async def _call(self, rpc: Rpc[Q, A], request: Q, timeout: float | None) -> A:
+        seconds = self._seconds(timeout)
+        metadata = self._metadata() if rpc.authorized else ()
+        call: grpc.aio.UnaryUnaryMultiCallable[Q, A]
+        with self._aio_errors(seconds):
+            call = self._open().unary_unary(rpc.path, rpc.request.SerializeToString, rpc.answer.FromString)
+            return await call(request, timeout=seconds, metadata=metadata)
+
+    async def _stream(self, payloads: list[bytes], seconds: float) -> pb.PublishInteractionStreamResponse:
+        stream: grpc.aio.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
+        with self._aio_errors(seconds):
+            stream = self._open().stream_unary(rpcs.PUBLISH_STREAM.path, None, rpcs.PUBLISH_STREAM.answer.FromString)
+            return await stream(iter(payloads), timeout=seconds, metadata=self._metadata())
+
+    async def _image(self, interaction_id: str, timeout: float | None) -> bytes:
+        request = pb.GetImageRequest(interaction_id=checks.text("interaction_id", interaction_id, required=True))
+        seconds, metadata = self._seconds(timeout), self._metadata()
+        stream: grpc.aio.UnaryStreamMultiCallable[pb.GetImageRequest, pb.GetImageResponse]
+        with self._aio_errors(seconds):
+            stream = self._open().unary_stream(
+                rpcs.GET_IMAGE.path, rpcs.GET_IMAGE.request.SerializeToString, rpcs.GET_IMAGE.answer.FromString
+            )
+            return b"".join([part.data async for part in stream(request, timeout=seconds, metadata=metadata)])
+
+    async def _await_own(self, user_id: str | None) -> int:
+        sender = self._own_sender()
+        return 0 if sender is None else await self._await_sender(sender, user_id, OWN_PUBLISHES_SECONDS)
+
+    async def _await_sender(self, sender: Sender, user_id: str | None, seconds: float) -> int:
+        watch = sender.spool.watch(user_id)
+        try:
+            await asyncio.wait([asyncio.wrap_future(watch.done)], timeout=seconds)
+        finally:
+            left = sender.spool.unwatch(watch)
+        return left
+
+    async def _pages(self, pages: queries.InteractionPages, timeout: float | None) -> AsyncIterator[list[Interaction]]:
+        while (message := pages.next()) is not None:
+            page = pages.read(await self._call(rpcs.GET, message, timeout))
+            await self._add_pictures(page, pages.message.include_images, timeout)
+            yield page
+
+    async def _add_pictures(self, interactions: Iterable[Interaction], wanted: bool, timeout: float | None) -> None:
+        for interaction in queries.without_picture(interactions, wanted=wanted):
+            with suppress(NotFoundError):  # erased in between
+                data = await self._image(interaction.interaction_id, timeout)
+                interaction.image_encoding = convert.image_encoding(data)
+
+    async def _disconnect(self) -> None:
+        with self._lock:
+            channel, self._channel = self._channel, None
+        if channel is not None and self._loop is asyncio.get_running_loop():
+            await channel.close()

@@ -1,0 +1,171 @@
+"""What both clients share: address, API key, outbox and the making of publish messages. No calls."""
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from reflexio import checks, convert, fork
+from reflexio.channel import DEFAULT_URL, parse_url
+from reflexio.errors import AuthenticationError, ClosedError, ConfigurationError, InvalidArgumentError
+from reflexio.ids import account_tag
+from reflexio.models import InteractionData, Token
+from reflexio.outcomes import ClientStats, FlushResult, PublishRequest
+from reflexio.receipt import Receipt
+from reflexio.sender import Sender
+from reflexio.spool import MAX_BYTES, MAX_ITEMS
+from reflexio.status import error_from_rpc
+from reflexio.v1 import auth_service_pb2
+from reflexio.v1 import interaction_service_pb2 as pb
+
+OWN_PUBLISHES_SECONDS = 2.0  # how long a read waits for this client's own earlier publishes
+CLOSE_SECONDS = 5.0
+Interactions = Sequence[InteractionData | Mapping[str, Any]]
+
+
+class ClientBase:
+    """State of a client; see `ReflexioClient` for the arguments."""
+
+    def __init__(
+        self,
+        api_key: str = "",
+        url_endpoint: str = "",
+        timeout: float = 30.0,
+        *,
+        root_certificates: bytes | None = None,
+        max_pending: int = MAX_ITEMS,
+        max_pending_bytes: int = MAX_BYTES,
+    ) -> None:
+        try:
+            self._timeout = checks.seconds("timeout", timeout)
+            self._outbox_bounds = (
+                checks.count("max_pending", max_pending),
+                checks.count("max_pending_bytes", max_pending_bytes),
+            )
+            key = checks.text("api_key", api_key or os.environ.get("REFLEXIO_API_KEY"))
+            url = checks.text("url_endpoint", url_endpoint or os.environ.get("REFLEXIO_API_URL"))
+        except InvalidArgumentError as error:
+            raise ConfigurationError(str(error)) from None
+        self._api_key = key.strip()
+        self._endpoint = parse_url(url or DEFAULT_URL, root_certificates)
+        self._lock = threading.RLock()
+        self._closed = False
+        # One outbox an account: what was published under one account's key must never go out under another's.
+        self._senders: dict[str, Sender] = {}
+        weakref.finalize(self, _retire, self._senders).atexit = False
+        fork.restart_after_fork(self)
+
+    def __repr__(self) -> str:
+        key = "set" if self._api_key else "not set"
+        return f"<{type(self).__name__} {self._endpoint.url} api_key {key}>"
+
+    @property
+    def api_key(self) -> str:
+        """The API key in use; empty when there is none. Setting it takes effect at the next call."""
+        return self._api_key
+
+    @api_key.setter
+    def api_key(self, api_key: str) -> None:
+        with self._lock:
+            self._api_key = api_key.strip()
+            sender = self._senders.get(account_tag(self._api_key) or "")
+        if sender is not None:
+            sender.set_key(self._api_key)
+
+    def after_fork(self) -> None:
+        """Start anew in a forked child."""
+        self._lock = threading.RLock()
+
+    def _account(self) -> str:
+        """The tag of the account the key belongs to; raises when there is no usable key."""
+        if not self._api_key:
+            raise AuthenticationError(
+                "there is no API key: call login(), give api_key or set REFLEXIO_API_KEY", reason="UNAUTHENTICATED"
+            )
+        tag = account_tag(self._api_key)
+        if tag is None:
+            raise AuthenticationError("the API key is malformed: cut off or mistyped?", reason="UNAUTHENTICATED")
+        return tag
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        self._account()
+        return (("authorization", f"Bearer {self._api_key}"),)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else checks.seconds("timeout", timeout)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the client is closed")
+
+    @contextmanager
+    def _errors(self, seconds: float) -> Iterator[None]:
+        """Whatever grpc raises comes out as a ReflexioError."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            self._check_open()
+            raise error_from_rpc(error, self._endpoint.url, seconds) from None
+        except (ValueError, grpc.aio.UsageError):  # what a closed channel raises
+            self._check_open()
+            raise
+
+    def _take_token(self, answer: auth_service_pb2.LoginResponse) -> Token:
+        self.api_key = answer.api_key
+        return Token(api_key=answer.api_key, key_id=answer.key_id)
+
+    def _publish_message(
+        self,
+        user_id: str,
+        interactions: Interactions,
+        source: str,
+        agent_version: str,
+        request_group: str | None,
+        request_id: str | None,
+    ) -> pb.PublishInteractionsRequest:
+        self._check_open()
+        self._account()
+        request = PublishRequest(user_id, interactions, request_group, source, agent_version, request_id)
+        return convert.publish_message(request)
+
+    def _enqueue(self, message: pb.PublishInteractionsRequest, receipt: Receipt) -> None:
+        tag = self._account()
+        payload = pb.PublishInteractionStreamRequest(request=message).SerializeToString()
+        with self._lock:
+            self._check_open()
+            sender = self._senders.get(tag)
+            if sender is None:
+                sender = self._senders[tag] = Sender(self._endpoint, self._api_key, *self._outbox_bounds)
+        sender.publish(receipt, message.user_id, payload)
+
+    def _own_sender(self) -> Sender | None:
+        return self._senders.get(account_tag(self._api_key) or "")
+
+    def _all_senders(self) -> list[Sender]:
+        with self._lock:
+            return list(self._senders.values())
+
+    def _flush_result(self, left: Sequence[int]) -> FlushResult:
+        errors = [stats.last_error for stats in (s.stats() for s in self._all_senders()) if stats.last_error]
+        return FlushResult(sum(left), errors[0] if errors and sum(left) else "")
+
+    def _all_stats(self) -> ClientStats:
+        total = ClientStats()
+        for stats in (sender.stats() for sender in self._all_senders()):
+            total.pending += stats.pending
+            total.pending_bytes += stats.pending_bytes
+            total.delivered += stats.delivered
+            total.rejected += stats.rejected
+            total.rejections += stats.rejections
+            total.last_error = total.last_error or stats.last_error
+        return total
+
+
+def _retire(senders: dict[str, Sender]) -> None:
+    for sender in senders.values():
+        sender.retire()

@@ -1,0 +1,178 @@
+"""An iterable of any size -> bounded client streams, without their I/O; both clients carry the streams."""
+
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reflexio import convert
+from reflexio.errors import BulkInterruptedError, InvalidArgumentError, ReflexioError, UnavailableError
+from reflexio.outcomes import BulkProgress, BulkResult, PublishRequest, Rejection
+from reflexio.retry import Patience, plan_after
+from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio.verdict import read_verdict
+
+SEGMENT_REQUESTS = 1000  # as many as a verdict lists, so that no rejection goes unlisted
+SEGMENT_BYTES = 8 * 1024 * 1024
+_ATTEMPTS = 8
+_HOPELESS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED")
+
+Item = PublishRequest | Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Row:
+    index: int
+    request_id: str
+    interactions: int
+    payload: bytes = b""
+    attempts: int = 0
+
+
+class Bulk:
+    """One `publish_many`: the segment at hand, and the counts of all before it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._result = BulkResult()
+        self._began = time.monotonic()
+        self._rows: list[_Row] = []
+        self._bytes = 0
+        self._next_index = 0
+        self._limit = SEGMENT_REQUESTS
+        self._failures = 0
+        self._patience = Patience(seconds)
+
+    def segments(self, items: Iterable[Item]) -> Iterator[None]:
+        """Fill one segment after the other; whoever iterates sends each before asking for the next."""
+        for item in items:
+            self._add(item)
+            if self._full():
+                self._begin()
+                yield
+        self._begin()
+        yield
+
+    async def segments_async(self, items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[None]:
+        """As `segments`, from either kind of iterable."""
+        if isinstance(items, AsyncIterable):
+            async for item in items:
+                self._add(item)
+                if self._full():
+                    self._begin()
+                    yield
+            self._begin()
+            yield
+        else:
+            for _ in self.segments(items):
+                yield
+
+    def payloads(self) -> list[bytes]:
+        """The messages of the next stream of this segment; none when the segment is done."""
+        return [row.payload for row in self._rows[: self._limit]]
+
+    def seconds_left(self) -> float:
+        """The deadline of the next stream."""
+        return self._patience.left()
+
+    def read(self, answer: pb.PublishInteractionStreamResponse) -> float:
+        """Take the verdict on `payloads()`; returns how many seconds to wait before the next stream."""
+        batch = self._rows[: self._limit]
+        try:
+            verdict = read_verdict(answer, len(batch))
+        except ReflexioError as error:
+            return self.failed(error)
+        settled = set(verdict.stored)
+        if verdict.stored:
+            self._result.requests.stored += answer.requests.stored
+            self._result.requests.duplicate += answer.requests.duplicate
+            self._result.interactions.stored += answer.interactions.stored
+            self._result.interactions.duplicate += answer.interactions.duplicate
+        for index, rejection in (verdict.refused | verdict.failed).items():
+            row = batch[index]
+            row.attempts += 1
+            if index in verdict.refused or row.attempts == _ATTEMPTS:
+                settled.add(index)
+                self._reject(row, rejection)
+        self._rows = [row for index, row in enumerate(batch) if index not in settled] + self._rows[len(batch) :]
+        if not settled:
+            return self.failed(UnavailableError("the stream ended before anything was settled", code="UNAVAILABLE"))
+        self._failures = 0
+        self._limit = min(SEGMENT_REQUESTS, self._limit * 2)
+        return 0.0
+
+    def failed(self, error: ReflexioError) -> float:
+        """Take the failure of a stream; returns the seconds to wait, or raises BulkInterruptedError."""
+        size = min(self._limit, len(self._rows))
+        plan = plan_after(error)
+        if plan.attempts == 1 and error.code not in _HOPELESS:  # it is what was sent: find out which request
+            if size > 1:
+                self._limit = size // 2
+            else:
+                self._reject(self._rows.pop(0), _rejection_of(error))
+            return 0.0
+        self._failures += 1
+        if error.code in _HOPELESS or self._failures == _ATTEMPTS:
+            raise self._interrupted(error) from error
+        if plan.split:
+            self._limit = max(1, size // 2)
+        try:
+            return self._patience.pause(error)
+        except ReflexioError:
+            raise self._interrupted(error) from error
+
+    def progress(self) -> BulkProgress:
+        """How far it has come."""
+        return BulkProgress(
+            replace(self._result.requests), replace(self._result.interactions), time.monotonic() - self._began
+        )
+
+    def result(self) -> BulkResult:
+        """What became of everything so far."""
+        self._result.rejections.sort(key=lambda rejection: rejection.index or 0)
+        return self._result
+
+    def _add(self, item: Item) -> None:
+        index = self._next_index
+        self._next_index += 1
+        try:
+            message = convert.publish_message(convert.publish_request(item))
+        except InvalidArgumentError as error:
+            self._reject(_Row(index, *_outline(item)), _rejection_of(error))
+            return
+        payload = pb.PublishInteractionStreamRequest(request=message).SerializeToString()
+        self._rows.append(_Row(index, message.request_id, len(message.interactions), payload))
+        self._bytes += len(payload)
+
+    def _full(self) -> bool:
+        return len(self._rows) >= SEGMENT_REQUESTS or self._bytes >= SEGMENT_BYTES
+
+    def _begin(self) -> None:
+        self._bytes = 0
+        self._limit = SEGMENT_REQUESTS
+        self._failures = 0
+        self._patience = Patience(self._seconds)
+
+    def _reject(self, row: _Row, rejection: Rejection) -> None:
+        self._result.requests.rejected += 1
+        self._result.interactions.rejected += row.interactions
+        self._result.rejections.append(replace(rejection, index=row.index, request_id=row.request_id))
+
+    def _interrupted(self, error: ReflexioError) -> BulkInterruptedError:
+        done = self.result().requests.total
+        return BulkInterruptedError(f"publish_many stopped after {done:,} settled requests: {error}", self._result)
+
+
+def _rejection_of(error: ReflexioError) -> Rejection:
+    field = error.violations[0][0] if isinstance(error, InvalidArgumentError) and error.violations else ""
+    return Rejection(None, "", error.reason or error.code, field, str(error))
+
+
+def _outline(item: object) -> tuple[str, int]:
+    """The request_id and the number of interactions of an item that may be wrong in any way."""
+    given = item if isinstance(item, Mapping) else {name: getattr(item, name, None) for name in convert.REQUEST_KEYS}
+    request_id, interactions = given.get("request_id"), given.get("interactions")
+    return (
+        request_id if isinstance(request_id, str) else "",
+        len(interactions) if isinstance(interactions, list | tuple) else 0,
+    )

@@ -1,0 +1,79 @@
+"""How the blocking client calls the server."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+import grpc
+
+from reflexio import checks, convert, fork, queries, rpcs
+from reflexio.base import OWN_PUBLISHES_SECONDS, ClientBase
+from reflexio.channel import open_channel
+from reflexio.errors import NotFoundError
+from reflexio.models import Interaction
+from reflexio.rpcs import A, Q, Rpc
+from reflexio.v1 import interaction_service_pb2 as pb
+
+
+class BlockingCalls(ClientBase):
+    """Carries messages over one channel, which opens with the first call."""
+
+    _channel: grpc.Channel | None = None
+
+    def after_fork(self) -> None:
+        """Start anew in a forked child."""
+        super().after_fork()
+        fork.abandon(self._channel)
+        self._channel = None
+
+    def _open(self) -> grpc.Channel:
+        with self._lock:
+            self._check_open()
+            if self._channel is None:
+                self._channel = open_channel(self._endpoint)
+            return self._channel
+
+    def _call(self, rpc: Rpc[Q, A], request: Q, timeout: float | None) -> A:
+        seconds = self._seconds(timeout)
+        metadata = self._metadata() if rpc.authorized else ()
+        call: grpc.UnaryUnaryMultiCallable[Q, A]
+        with self._errors(seconds):
+            call = self._open().unary_unary(rpc.path, rpc.request.SerializeToString, rpc.answer.FromString)
+            return call(request, timeout=seconds, metadata=metadata)
+
+    def _stream(self, payloads: list[bytes], seconds: float) -> pb.PublishInteractionStreamResponse:
+        stream: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
+        with self._errors(seconds):
+            stream = self._open().stream_unary(rpcs.PUBLISH_STREAM.path, None, rpcs.PUBLISH_STREAM.answer.FromString)
+            return stream(iter(payloads), timeout=seconds, metadata=self._metadata())
+
+    def _image(self, interaction_id: str, timeout: float | None) -> bytes:
+        request = pb.GetImageRequest(interaction_id=checks.text("interaction_id", interaction_id, required=True))
+        seconds, metadata = self._seconds(timeout), self._metadata()
+        stream: grpc.UnaryStreamMultiCallable[pb.GetImageRequest, pb.GetImageResponse]
+        with self._errors(seconds):
+            stream = self._open().unary_stream(
+                rpcs.GET_IMAGE.path, rpcs.GET_IMAGE.request.SerializeToString, rpcs.GET_IMAGE.answer.FromString
+            )
+            return b"".join(part.data for part in stream(request, timeout=seconds, metadata=metadata))
+
+    def _await_own(self, user_id: str | None) -> int:
+        sender = self._own_sender()
+        return 0 if sender is None else sender.spool.wait_for_user(user_id, OWN_PUBLISHES_SECONDS)
+
+    def _pages(self, pages: queries.InteractionPages, timeout: float | None) -> Iterator[list[Interaction]]:
+        while (message := pages.next()) is not None:
+            page = pages.read(self._call(rpcs.GET, message, timeout))
+            self._add_pictures(page, pages.message.include_images, timeout)
+            yield page
+
+    def _add_pictures(self, interactions: Iterable[Interaction], wanted: bool, timeout: float | None) -> None:
+        for interaction in queries.without_picture(interactions, wanted=wanted):
+            with suppress(NotFoundError):  # erased in between
+                data = self._image(interaction.interaction_id, timeout)
+                interaction.image_encoding = convert.image_encoding(data)
+
+    def _disconnect(self) -> None:
+        with self._lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()

@@ -1,0 +1,134 @@
+"""URL -> channel, and the retry policy."""
+
+import ipaddress
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from reflexio.errors import ConfigurationError
+from reflexio.v1 import auth_service_pb2, interaction_service_pb2
+
+DEFAULT_URL = "http://127.0.0.1:8081/"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
+_FORM = "the address has the form http://host:port/ (plaintext) or https://host:port/ (TLS)"
+_RETRY_POLICY = {
+    "maxAttempts": 5,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 3,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the server is.
+
+    Attributes:
+        url: for people, "http://127.0.0.1:8081/".
+        target: for grpc, "127.0.0.1:8081".
+        secure: TLS.
+        loopback: the host is this machine.
+        root_certificates: PEM of the authorities to trust; None: the system's usual ones.
+    """
+
+    url: str
+    target: str
+    secure: bool
+    loopback: bool
+    root_certificates: bytes | None = field(default=None, repr=False)
+
+
+def parse_url(url: str, root_certificates: bytes | None = None) -> Endpoint:
+    """The endpoint a URL names; raises ConfigurationError, never showing a password in it."""
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError(f"the address has a malformed host or port; {_FORM}") from None
+    if "@" in parts.netloc:
+        raise ConfigurationError(f"the address must not hold a user name or password: use api_key; {_FORM}")
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ConfigurationError(f"{url!r} has no scheme http or https; {_FORM}")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ConfigurationError(f"{url!r} has a path, query or fragment, which gRPC cannot use; {_FORM}")
+    host = parts.hostname or ""
+    literal = _ip_address(host)
+    if literal is None and not _HOST.fullmatch(host):
+        raise ConfigurationError(f"{url!r} names no valid host; {_FORM}")
+    if port == 0:
+        raise ConfigurationError(f"{url!r} names port 0, where nothing can listen; {_FORM}")
+    secure = parts.scheme == "https"
+    if root_certificates is not None and not secure:
+        raise ConfigurationError("root_certificates are for https:// addresses only")
+    host = f"[{host}]" if literal is not None and literal.version == 6 else host
+    target = f"{host}:{port or _DEFAULT_PORTS[parts.scheme]}"
+    loopback = host == "localhost" or (literal is not None and literal.is_loopback)
+    return Endpoint(f"{parts.scheme}://{target}/", target, secure, loopback, root_certificates)
+
+
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def open_channel(endpoint: Endpoint) -> grpc.Channel:
+    """A channel for blocking calls. It connects at the first call."""
+    if endpoint.secure:
+        return grpc.secure_channel(endpoint.target, _credentials(endpoint), options=_options(endpoint))
+    return grpc.insecure_channel(endpoint.target, options=_options(endpoint))
+
+
+def open_aio_channel(endpoint: Endpoint) -> grpc.aio.Channel:
+    """A channel for awaited calls, bound to the running event loop. It connects at the first call."""
+    if endpoint.secure:
+        return grpc.aio.secure_channel(endpoint.target, _credentials(endpoint), options=_options(endpoint))
+    return grpc.aio.insecure_channel(endpoint.target, options=_options(endpoint))
+
+
+def _credentials(endpoint: Endpoint) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(endpoint.root_certificates)
+
+
+def _options(endpoint: Endpoint) -> list[tuple[str, Any]]:
+    options: list[tuple[str, Any]] = [
+        ("grpc.primary_user_agent", "reflexio-python"),
+        ("grpc.service_config", _SERVICE_CONFIG),
+        # The service config above is the whole of it: ask no DNS server for another.
+        ("grpc.service_config_disable_resolution", 1),
+        # Servers end connections that ping more often than every 5 minutes, unless told otherwise.
+        ("grpc.keepalive_time_ms", 310_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # grpc's own default waits up to 2 minutes before it looks again whether a server is back.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        # A forked child must not find its parent's connections in a pool.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if endpoint.loopback:
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
+
+
+def _service_config() -> str:
+    """Retry what the contract declares free of side effects or idempotent."""
+    repeatable = [
+        {"service": service.full_name, "method": method.name}
+        for file in (auth_service_pb2.DESCRIPTOR, interaction_service_pb2.DESCRIPTOR)
+        for service in file.services_by_name.values()
+        for method in service.methods
+        if method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN
+    ]
+    return json.dumps({"methodConfig": [{"name": repeatable, "retryPolicy": _RETRY_POLICY}]})
+
+
+_SERVICE_CONFIG = _service_config()

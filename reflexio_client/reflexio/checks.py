@@ -1,0 +1,158 @@
+"""Checks of single values before anything is sent. Each raises an InvalidArgumentError that names the field."""
+
+import base64
+import binascii
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Never
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from reflexio.errors import InvalidArgumentError
+from reflexio.models import UserActionType
+from reflexio.v1 import interaction_pb2
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST_US = -62_135_596_800_000_000  # 0001-01-01, the earliest a Timestamp can hold
+_END_US = 253_402_300_800_000_000  # 10000-01-01
+_MAX_UINT32 = 2**32 - 1
+_ACTIONS = ", ".join(UserActionType)
+
+
+def refuse(field: str, description: str) -> Never:
+    """Raise for one field; the description reads on from its name."""
+    raise InvalidArgumentError(
+        f"{field} {description}", code="", reason="INVALID_FIELD", violations=[(field, description)]
+    )
+
+
+def text(field: str, value: object, *, required: bool = False) -> str:
+    """A text that can be stored; None counts as empty."""
+    if value is None:
+        value = ""
+    if not isinstance(value, str):
+        refuse(field, f"must be text, not {type(value).__name__}")
+    if required and not value:
+        refuse(field, "must not be empty")
+    if "\0" in value:
+        refuse(field, "holds the character U+0000, which cannot be stored: remove it")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            refuse(field, f"holds half a surrogate pair at position {error.start}, which is not UTF-8: repair it")
+    return value
+
+
+def texts(field: str, value: object) -> list[str]:
+    """A list of texts; None counts as empty."""
+    return [text(f"{field}[{i}]", item, required=True) for i, item in enumerate(items(field, value))]
+
+
+def items(field: str, value: object) -> Sequence[Any]:
+    """A list or tuple; None counts as empty."""
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        refuse(field, f"must be a list, not {type(value).__name__}")
+    return value
+
+
+def known_keys(where: str, given: Iterable[object], allowed: Iterable[str]) -> None:
+    """Refuse the first key that is not allowed."""
+    allowed = list(allowed)
+    for key in given:
+        if key not in allowed:
+            refuse(where, f"has the unknown key {key!r}; allowed are {', '.join(allowed)}")
+
+
+def mapping(where: str, value: object) -> Mapping[str, Any]:
+    """A dict."""
+    if not isinstance(value, Mapping):
+        refuse(where, f"must be a dict, not {type(value).__name__}")
+    return value
+
+
+def count(field: str, value: object) -> int:
+    """A number of things, from 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        refuse(field, f"must be a whole number, not {type(value).__name__}")
+    if not 1 <= value <= _MAX_UINT32:
+        refuse(field, f"must be from 1 to {_MAX_UINT32:,}, not {value}")
+    return value
+
+
+def score(field: str, value: object) -> float:
+    """A score; None counts as 0."""
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        refuse(field, f"must be a number from 0 to 1, not {value!r}")
+    return float(value)
+
+
+def seconds(field: str, value: object) -> float:
+    """A length of time that ends."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        refuse(field, f"must be a number of seconds above 0, not {value!r}")
+    return float(value)
+
+
+def flag(field: str, value: object) -> bool:
+    """True or False; None counts as False."""
+    if value is not None and not isinstance(value, bool):
+        refuse(field, f"must be True or False, not {type(value).__name__}")
+    return bool(value)
+
+
+def action(field: str, value: object) -> interaction_pb2.UserAction.ValueType:
+    """A user action by its name in any case; None counts as NONE."""
+    name = "NONE" if value is None else value.upper() if isinstance(value, str) else None
+    if name not in UserActionType.__members__:
+        refuse(field, f"must be one of {_ACTIONS}, not {value!r}")
+    return interaction_pb2.UserAction.Value(f"USER_ACTION_{name}")
+
+
+def image(field: str, value: object) -> bytes:
+    """The bytes of a picture given as base64 text; None and "" count as no picture."""
+    if value is None or value == "":
+        return b""
+    if not isinstance(value, str):
+        refuse(field, "must be base64 text: base64.b64encode(data).decode()")
+    if value.startswith("data:"):
+        refuse(field, "must be base64 alone, not a data: URL; give what follows 'base64,'")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        refuse(field, f"is not base64 (standard alphabet, padded, no line breaks): {error}")
+
+
+def microseconds(field: str, value: object) -> int:
+    """A moment in Unix microseconds: a datetime (a naive one is local time) or Unix seconds."""
+    if isinstance(value, datetime):
+        try:
+            found = (value.astimezone(UTC) - _EPOCH) // _MICROSECOND
+        except (OverflowError, ValueError, OSError):
+            refuse(field, f"is a time that this system cannot convert to UTC: {value!r}")
+    elif isinstance(value, int) and not isinstance(value, bool):
+        found = value * 1_000_000
+    elif isinstance(value, float) and math.isfinite(value):
+        found = round(value * 1_000_000)
+    else:
+        refuse(field, f"must be a datetime or Unix seconds, not {value!r}")
+    if not _FIRST_US <= found < _END_US:
+        refuse(field, f"lies outside the years 1 to 9999; Unix seconds are meant, not milliseconds: {value!r}")
+    return found
+
+
+def timestamp(microseconds: int) -> Timestamp:
+    """The message for a moment in Unix microseconds."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=rest * 1000)
+
+
+def moment(field: str, value: object) -> Timestamp | None:
+    """The message for a moment; None stays None."""
+    return None if value is None else timestamp(microseconds(field, value))

@@ -1,0 +1,341 @@
+"""The blocking client."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Literal, Self, Unpack, overload
+
+from reflexio import checks, convert, queries, rpcs
+from reflexio.base import CLOSE_SECONDS, Interactions
+from reflexio.bulk import Bulk, Item
+from reflexio.calls import BlockingCalls
+from reflexio.errors import ReflexioError, UnavailableError
+from reflexio.models import (
+    ApiKey,
+    GetInteractionsResponse,
+    GetRequestsResponse,
+    Identity,
+    Interaction,
+    SearchInteractionsResponse,
+    Token,
+)
+from reflexio.outcomes import BulkProgress, BulkResult, ClientStats, FlushResult, PublishUserInteractionResponse
+from reflexio.progress import progress_bar
+from reflexio.receipt import PublishReceipt
+from reflexio.requests import (
+    GetFields,
+    GetInteractionsRequest,
+    GetRequestsFields,
+    GetRequestsRequest,
+    SearchFields,
+    SearchInteractionsRequest,
+)
+from reflexio.retry import Patience
+from reflexio.v1 import auth_service_pb2 as auth_pb
+from reflexio.v1 import interaction_service_pb2 as pb
+
+
+class ReflexioClient(BlockingCalls):
+    """Stores interactions at a Reflexio server and finds them again. Safe for use by several threads.
+
+    Every method raises children of `ReflexioError`: `InvalidArgumentError` for what it is given,
+    `AuthenticationError` without a valid key, `UnavailableError` and `DeadlineExceededError` when the server
+    cannot be reached or is too slow. Reads are repeated for a few seconds while the server is not available.
+
+    Args:
+        api_key: from `login()`; default: the environment's REFLEXIO_API_KEY.
+        url_endpoint: http://host:port/ (plaintext) or https://host:port/ (TLS); default: the environment's
+            REFLEXIO_API_URL, else http://127.0.0.1:8081/.
+        timeout: seconds each call to the server may take, unless a method is given another.
+        root_certificates: PEM of the authorities to trust with https; default: the usual ones.
+        max_pending: how many publish requests may wait in the outbox.
+        max_pending_bytes: how large they may be together.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # The account.
+
+    def login(self, email: str, password: str, *, timeout: float | None = None) -> Token:
+        """Trade a password for a new API key, which this client uses from now on."""
+        request = auth_pb.LoginRequest(
+            email=checks.text("email", email, required=True),
+            password=checks.text("password", password, required=True),
+        )
+        return self._take_token(self._call(rpcs.LOGIN, request, timeout))
+
+    def who_am_i(self, *, timeout: float | None = None) -> Identity:
+        """Tell the account and the key this client calls with."""
+        return convert.identity(self._call(rpcs.WHO_AM_I, auth_pb.WhoAmIRequest(), timeout))
+
+    def list_api_keys(self, *, timeout: float | None = None) -> list[ApiKey]:
+        """All keys of the account, newest first, revoked ones included, without their secrets."""
+        keys: list[ApiKey] = []
+        request = auth_pb.ListApiKeysRequest(page_size=1000)
+        while True:
+            page = self._call(rpcs.LIST_API_KEYS, request, timeout)
+            keys += map(convert.api_key, page.api_keys)
+            if not page.next_page_token:
+                return keys
+            request.page_token = page.next_page_token
+
+    def revoke_api_key(self, key_id: str, *, timeout: float | None = None) -> ApiKey:
+        """Revoke a key of the account; it stops working within 30 seconds. Raises NotFoundError."""
+        request = auth_pb.RevokeApiKeyRequest(key_id=checks.text("key_id", key_id, required=True))
+        return convert.api_key(self._call(rpcs.REVOKE_API_KEY, request, timeout).api_key)
+
+    # Publishing.
+
+    @overload
+    def publish_interaction(
+        self,
+        user_id: str,
+        interactions: Interactions,
+        source: str = "",
+        agent_version: str = "",
+        request_group: str | None = None,
+        wait_for_response: Literal[False] = False,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> PublishReceipt: ...
+
+    @overload
+    def publish_interaction(
+        self,
+        user_id: str,
+        interactions: Interactions,
+        source: str = "",
+        agent_version: str = "",
+        request_group: str | None = None,
+        *,
+        wait_for_response: Literal[True],
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> PublishUserInteractionResponse: ...
+
+    @overload
+    def publish_interaction(
+        self,
+        user_id: str,
+        interactions: Interactions,
+        source: str = "",
+        agent_version: str = "",
+        request_group: str | None = None,
+        wait_for_response: bool = False,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> PublishReceipt | PublishUserInteractionResponse: ...
+
+    def publish_interaction(
+        self,
+        user_id: str,
+        interactions: Interactions,
+        source: str = "",
+        agent_version: str = "",
+        request_group: str | None = None,
+        wait_for_response: bool = False,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> PublishReceipt | PublishUserInteractionResponse:
+        """Publish interactions of one user that belong together, all or nothing.
+
+        Args:
+            user_id: whose interactions these are.
+            interactions: dicts with the fields of `InteractionData`, or such objects, in the order they happened.
+            source: where they come from, such as "support_chat".
+            agent_version: the version of the agent that took part.
+            request_group: the thread they belong to, within the user.
+            wait_for_response: False: return at once; a thread of this client delivers it, through outages too,
+                for as long as the process lives. True: return when it is stored and found by search.
+            request_id: your own id, unique within the account: with it the same call can be repeated safely,
+                after a restart too. Then interactions without created_at get the server's time.
+            timeout: seconds, when waiting; within them the call is repeated while the server is not available.
+
+        Returns:
+            A `PublishReceipt`, or when waiting a `PublishUserInteractionResponse`.
+
+        Raises:
+            QueueFullError: not waiting, and the outbox is full.
+            AlreadyExistsError: waiting, and the request_id was used before for something else.
+        """
+        message = self._publish_message(user_id, interactions, source, agent_version, request_group, request_id)
+        if not wait_for_response:
+            receipt = PublishReceipt(message.request_id)
+            self._enqueue(message, receipt)
+            return receipt
+        message.wait_until = pb.WAIT_UNTIL_SEARCHABLE
+        patience = Patience(self._seconds(timeout))
+        while True:
+            try:
+                return convert.published(self._call(rpcs.PUBLISH, message, patience.left()))
+            except UnavailableError as error:
+                time.sleep(patience.pause(error))
+
+    def publish_many(
+        self,
+        requests: Iterable[Item],
+        on_progress: Callable[[BulkProgress], None] | None = None,
+        progress: bool = False,
+        *,
+        timeout: float | None = None,
+    ) -> BulkResult:
+        """Publish any number of requests over streams, each request on its own: a bad one costs no other.
+
+        Streams take segments of at most 1,000 requests, and no more than one segment is held in memory. A segment
+        is sent again after a break, with the same request_ids, so that nothing is stored twice.
+
+        Args:
+            requests: `PublishRequest` objects or dicts with their fields, from any iterable.
+            on_progress: called after each acknowledged segment.
+            progress: show a bar on a terminal, when the extra `progress` is installed.
+            timeout: seconds a segment may take, repetitions included.
+
+        Returns:
+            Counts of what was stored, stored before, and rejected, and all rejections with their index.
+
+        Raises:
+            BulkInterruptedError: it cannot go on; the error has the result so far.
+        """
+        self._metadata()  # without a key nothing is read from the iterable
+        bulk = Bulk(self._seconds(timeout))
+        with progress_bar(requests, shown=progress) as show:
+            for _ in bulk.segments(requests):
+                while payloads := bulk.payloads():
+                    try:
+                        wait = bulk.read(self._stream(payloads, bulk.seconds_left()))
+                    except ReflexioError as error:
+                        wait = bulk.failed(error)
+                    time.sleep(wait)
+                show(bulk.progress())
+                if on_progress is not None:
+                    on_progress(bulk.progress())
+        return bulk.result()
+
+    def flush(self, timeout: float = 30.0) -> FlushResult:
+        """Wait at most `timeout` seconds until everything published so far is delivered, and say what is left.
+
+        It ends early when nothing can be delivered because the server refuses the API key.
+        """
+        end = time.monotonic() + checks.seconds("timeout", timeout)
+        return self._flush_result([s.spool.wait_for_user(None, end - time.monotonic()) for s in self._all_senders()])
+
+    def stats(self) -> ClientStats:
+        """The outbox in numbers."""
+        return self._all_stats()
+
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Deliver what is pending within `timeout` seconds, say on stderr what is left, and disconnect.
+
+        Clients that are still open when the interpreter exits do the same then.
+        """
+        self._closed = True
+        end = time.monotonic() + timeout
+        for sender in self._all_senders():
+            sender.close(max(0.0, end - time.monotonic()))
+        self._disconnect()
+
+    # Reading.
+
+    def search_interactions(
+        self,
+        request: SearchInteractionsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[SearchFields],
+    ) -> SearchInteractionsResponse:
+        """Find interactions by meaning and by words, best first; without a query the newest first.
+
+        It first waits at most 2 seconds for this client's own publishes that are still on their way.
+
+        Args:
+            request: a `SearchInteractionsRequest` or a dict of its fields; or give the fields as keywords:
+                user_id, query, top_k=10, min_score, request_id, request_group, sources, roles, user_actions,
+                agent_version, start_time, end_time, most_recent_k, include_images.
+            timeout: seconds.
+            **keywords: see request.
+        """
+        asked = queries.request_of(SearchInteractionsRequest, request, keywords)
+        search = queries.Search(asked)
+        pending = self._await_own(asked.user_id)
+        search.read(self._call(rpcs.SEARCH, search.message, timeout))
+        while (message := search.next()) is not None:
+            search.read_more(self._call(rpcs.GET, message, timeout))
+        response = search.response(pending)
+        self._add_pictures(response.interactions, asked.include_images, timeout)
+        return response
+
+    def get_interactions(
+        self,
+        request: GetInteractionsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetFields],
+    ) -> GetInteractionsResponse:
+        """Read interactions in the order of time.
+
+        It first waits at most 2 seconds for this client's own publishes that are still on their way.
+
+        Args:
+            request: a `GetInteractionsRequest` or a dict of its fields; or give the fields as keywords:
+                user_id, top_k=30, order="newest", interaction_ids, page_token, request_id, request_group, sources,
+                roles, user_actions, agent_version, start_time, end_time, most_recent_k, include_images.
+            timeout: seconds for each page.
+            **keywords: see request.
+        """
+        asked = queries.request_of(GetInteractionsRequest, request, keywords)
+        pages = queries.InteractionPages(asked, default_limit=30)
+        pending = self._await_own(asked.user_id)
+        found = [i for page in self._pages(pages, timeout) for i in page]
+        return pages.response(found, pending)
+
+    def iter_interactions(
+        self,
+        request: GetInteractionsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetFields],
+    ) -> Iterator[Interaction]:
+        """Iterate as `get_interactions` reads, but over everything unless top_k is given, one page in memory."""
+        asked = queries.request_of(GetInteractionsRequest, request, keywords)
+        pages = queries.InteractionPages(asked, default_limit=None)
+        self._await_own(asked.user_id)
+        return (i for page in self._pages(pages, timeout) for i in page)
+
+    def get_requests(
+        self,
+        request: GetRequestsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetRequestsFields],
+    ) -> GetRequestsResponse:
+        """Read a user's requests by thread, with their interactions.
+
+        Args:
+            request: a `GetRequestsRequest` or a dict of its fields; or give the fields as keywords: user_id (needed),
+                request_id, request_group, start_time, end_time, top_k=30, page_token, include_images.
+            timeout: seconds for each page.
+            **keywords: see request.
+        """
+        asked = queries.request_of(GetRequestsRequest, request, keywords)
+        pages = queries.RequestPages(asked)
+        pending = self._await_own(asked.user_id)
+        while (message := pages.next()) is not None:
+            pages.read(self._call(rpcs.GET_REQUESTS, message, timeout))
+        self._add_pictures(pages.interactions(), asked.include_images, timeout)
+        return pages.response(pending)
+
+    def get_image(self, interaction_id: str, *, timeout: float | None = None) -> bytes:
+        """The bytes of an interaction's picture, of any size. Raises NotFoundError."""
+        return self._image(interaction_id, timeout)

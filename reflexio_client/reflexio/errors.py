@@ -1,0 +1,105 @@
+"""The exception tree. `grpc.RpcError` never leaves this package: `status.py` turns it into one of these."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reflexio.outcomes import BulkResult
+
+
+class ReflexioError(Exception):
+    """Anything that goes wrong in this package; every other error is a child of it.
+
+    Attributes:
+        code: name of the gRPC status, such as "UNAVAILABLE"; empty when nothing was sent.
+        reason: name of an `ErrorReason` of the contract, such as "INVALID_FIELD"; empty when there is none.
+        metadata: what belongs to the reason, such as {"field": …, "count": …, "maximum": …}.
+        retry_after: seconds the server asks to wait before the next attempt; None when it does not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.metadata = dict(metadata or {})
+        self.retry_after = retry_after
+
+
+class InvalidArgumentError(ReflexioError, ValueError):
+    """What was given breaks a rule, found here or by the server.
+
+    Attributes:
+        violations: pairs (field, description), such as ("interactions[3].image_encoding", "is not base64").
+    """
+
+    def __init__(self, message: str, *, violations: Sequence[tuple[str, str]] = (), **rest: Any) -> None:
+        super().__init__(message, **rest)
+        self.violations = list(violations)
+
+
+class ConfigurationError(ReflexioError, ValueError):
+    """The client was set up with something that cannot work, such as a malformed address."""
+
+
+class AuthenticationError(ReflexioError):
+    """There is no API key, it is not valid, or email and password do not fit."""
+
+
+class NotFoundError(ReflexioError):
+    """It is not there, or it belongs to another account."""
+
+
+class AlreadyExistsError(ReflexioError):
+    """The request_id was used before with other content, or belongs to an erased request."""
+
+
+class ResourceExhaustedError(ReflexioError):
+    """Too much at once: wait `retry_after` seconds, or send less when it is None."""
+
+
+class UnavailableError(ReflexioError):
+    """The server cannot be reached or does not serve now; the message names the address."""
+
+
+class DeadlineExceededError(ReflexioError, TimeoutError):
+    """There was no answer in time; the message names the address and the time."""
+
+
+class UnimplementedError(ReflexioError):
+    """This server does not offer the call."""
+
+
+class InternalError(ReflexioError):
+    """The server failed in a way it did not foresee."""
+
+    @property
+    def error_id(self) -> str:
+        """The id under which the server's log has the failure; empty when it sent none."""
+        return self.metadata.get("error_id", "")
+
+
+class QueueFullError(ReflexioError):
+    """The outbox is full: nothing was taken and nothing was dropped."""
+
+
+class ClosedError(ReflexioError):
+    """The client is closed."""
+
+
+class BulkInterruptedError(ReflexioError):
+    """`publish_many` could not go on; `__cause__` says why.
+
+    Attributes:
+        result: what became of the requests until then. Those not counted in it may or may not be stored.
+    """
+
+    def __init__(self, message: str, result: BulkResult) -> None:
+        super().__init__(message)
+        self.result = result

@@ -1,0 +1,145 @@
+"""What publishing takes in bulk, and what becomes of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reflexio.models import InteractionData
+
+
+@dataclass(slots=True)
+class PublishRequest:
+    """One request of `publish_many`: interactions of one user that belong together.
+
+    Attributes:
+        user_id: whose interactions these are.
+        interactions: dicts or `InteractionData`, in the order they happened.
+        request_group: the thread they belong to, within the user; empty: the request stands alone.
+        source: where they come from.
+        agent_version: the version of the agent that took part.
+        request_id: your own id, unique within the account, with which publishing can be repeated; empty: made here.
+    """
+
+    user_id: str
+    interactions: Sequence[InteractionData | Mapping[str, Any]]
+    request_group: str | None = None
+    source: str = ""
+    agent_version: str = ""
+    request_id: str | None = None
+
+
+@dataclass(slots=True)
+class PublishUserInteractionResponse:
+    """What was stored.
+
+    Attributes:
+        success: always True; failures are raised.
+        message: what happened, for a person.
+        request_id: the id of the request.
+        interaction_ids: in the order they were sent; empty when the outbox delivered them.
+        searchable: all of it is found by meaning now; None when the outbox delivered it.
+        replayed: it had been stored before; None when the outbox delivered it.
+    """
+
+    success: bool
+    message: str
+    request_id: str
+    interaction_ids: list[str] = field(default_factory=list)
+    searchable: bool | None = None
+    replayed: bool | None = None
+
+
+@dataclass(slots=True)
+class Rejection:
+    """A request that was refused.
+
+    Attributes:
+        index: its position in the iterable given to `publish_many`, from 0; None when it came by the outbox.
+        request_id: its id; empty when it could not be read.
+        reason: name of an `ErrorReason` of the contract, such as "INVALID_FIELD".
+        field: the field that is wrong, such as "interactions[3].image"; may be empty.
+        message: what is wrong and what to do, for a person.
+    """
+
+    index: int | None
+    request_id: str
+    reason: str
+    field: str
+    message: str
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of a number of things.
+
+    Attributes:
+        stored: stored by this call.
+        duplicate: had been stored before, perhaps by an attempt of this very call whose answer was lost.
+        rejected: refused.
+    """
+
+    stored: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.stored + self.duplicate + self.rejected
+
+
+@dataclass(slots=True)
+class BulkProgress:
+    """How far `publish_many` has come: counts of what is settled, and the seconds since it began."""
+
+    requests: Counts
+    interactions: Counts
+    seconds: float
+
+
+@dataclass(slots=True)
+class BulkResult:
+    """What became of everything given to `publish_many`."""
+
+    requests: Counts = field(default_factory=Counts)
+    interactions: Counts = field(default_factory=Counts)
+    rejections: list[Rejection] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class FlushResult:
+    """What a flush left behind.
+
+    Attributes:
+        pending: how many publish requests are still on their way.
+        error: why the last attempt to deliver failed; empty when nothing is pending or nothing failed yet.
+    """
+
+    pending: int
+    error: str = ""
+
+    @property
+    def delivered(self) -> bool:
+        """Nothing is left: each request was stored, or refused and reported by its receipt and `stats()`."""
+        return self.pending == 0
+
+
+@dataclass(slots=True)
+class ClientStats:
+    """The outbox of a client, in numbers.
+
+    Attributes:
+        pending: publish requests still on their way.
+        pending_bytes: their size.
+        delivered: requests the server has acknowledged.
+        rejected: requests that were refused.
+        rejections: the last 1,000 of the refused.
+        last_error: why the last attempt to deliver failed; empty when it succeeded.
+    """
+
+    pending: int = 0
+    pending_bytes: int = 0
+    delivered: int = 0
+    rejected: int = 0
+    rejections: list[Rejection] = field(default_factory=list)
+    last_error: str = ""

@@ -1,0 +1,187 @@
+"""Reads without their I/O: each object gives the messages to send and gathers what comes back.
+
+Both clients carry the messages; everything else about a read is here, once.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from reflexio import checks, convert
+from reflexio.errors import InvalidArgumentError
+from reflexio.models import (
+    GetInteractionsResponse,
+    GetRequestsResponse,
+    Interaction,
+    RequestGroup,
+    SearchInteractionsResponse,
+)
+from reflexio.requests import GetInteractionsRequest, GetRequestsRequest, SearchInteractionsRequest
+from reflexio.v1 import interaction_service_pb2 as pb
+
+R = TypeVar("R", SearchInteractionsRequest, GetInteractionsRequest, GetRequestsRequest)
+_MAX_PAGE = 1000
+
+
+def request_of(kind: type[R], request: R | Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> R:
+    """The request of a read that takes a request object, a dict or keywords."""
+    names = [field.name for field in fields(kind)]
+    if request is None:
+        for name in keywords:
+            if name not in names:  # a wrong keyword is what Python itself calls a TypeError
+                raise TypeError(f"unexpected keyword argument {name!r}; there are {', '.join(names)}")
+        return kind(**keywords)
+    if keywords:
+        raise InvalidArgumentError(f"give either a request or keywords, not both: {', '.join(keywords)}")
+    if isinstance(request, kind):
+        return request
+    given = checks.mapping("request", request)
+    checks.known_keys("request", given, names)
+    return kind(**given)
+
+
+def without_picture(interactions: Iterable[Interaction], *, wanted: bool) -> list[Interaction]:
+    """Those whose picture was wanted but did not fit into the answer."""
+    return [i for i in interactions if wanted and i.image is not None and i.image_encoding is None]
+
+
+def _note(pending: int, unindexed: int = 0) -> str:
+    notes = []
+    if pending:
+        notes.append(f"{pending} of this client's own publishes are still on their way and may be missing here.")
+    if unindexed:
+        notes.append(f"{unindexed} interactions were searched by their words only.")
+    return " ".join(notes)
+
+
+class Search:
+    """One search; hits the answer had no room for are fetched afterwards."""
+
+    def __init__(self, request: SearchInteractionsRequest) -> None:
+        self.message = convert.search_message(request)
+        self._answer = pb.SearchInteractionsResponse()
+        self._abridged: set[str] = set()
+        self._fetched: dict[str, Interaction] = {}
+
+    def read(self, answer: pb.SearchInteractionsResponse) -> None:
+        """Take the answer to `message`."""
+        self._answer = answer
+        self._abridged = {hit.interaction.interaction_id for hit in answer.hits if hit.abridged}
+
+    def next(self) -> pb.GetInteractionsRequest | None:
+        """The message that fetches what is still abridged; None when nothing is."""
+        if not self._abridged:
+            return None
+        return pb.GetInteractionsRequest(
+            interaction_ids=sorted(self._abridged),
+            page_size=_MAX_PAGE,
+            include_images=self.message.include_images,
+        )
+
+    def read_more(self, page: pb.GetInteractionsResponse) -> None:
+        """Take the answer to `next()`. Ids that do not come back were erased in between."""
+        found = {i.interaction_id: convert.interaction(i) for i in page.interactions}
+        self._fetched |= found
+        self._abridged -= found.keys()
+        self._abridged -= set(page.missing_interaction_ids)
+        if not found:
+            self._abridged.clear()
+
+    def response(self, pending: int) -> SearchInteractionsResponse:
+        """What the user gets, once `next()` is None."""
+        hits = [convert.search_hit(hit) for hit in self._answer.hits]
+        for hit in hits:
+            if hit.abridged:
+                hit.interaction = self._fetched.get(hit.interaction.interaction_id, hit.interaction)
+        unindexed = self._answer.unindexed_count
+        return SearchInteractionsResponse(
+            success=True,
+            hits=[hit for hit in hits if not hit.abridged or hit.interaction.interaction_id in self._fetched],
+            msg=_note(pending, unindexed),
+            unindexed_count=unindexed,
+            pending_count=pending,
+        )
+
+
+class InteractionPages:
+    """The pages of a listing, up to top_k interactions, without one up to the default; None: all there are."""
+
+    def __init__(self, request: GetInteractionsRequest, default_limit: int | None) -> None:
+        self.message = convert.get_message(request)
+        limit = request.top_k if request.top_k is not None else default_limit
+        self._left = None if limit is None else max(checks.count("top_k", limit), len(self.message.interaction_ids))
+        self._more = True
+        self._missing: list[str] = []
+
+    def next(self) -> pb.GetInteractionsRequest | None:
+        """The message for the next page; None when there is none."""
+        if not self._more or self._left == 0:
+            return None
+        self.message.page_size = _MAX_PAGE if self._left is None else min(_MAX_PAGE, self._left)
+        return self.message
+
+    def read(self, page: pb.GetInteractionsResponse) -> list[Interaction]:
+        """The interactions of the answer to `next()`."""
+        self.message.page_token = page.next_page_token
+        self._more = bool(page.next_page_token)
+        self._missing += page.missing_interaction_ids
+        if self._left is not None:
+            self._left = max(0, self._left - len(page.interactions))
+        return [convert.interaction(i) for i in page.interactions]
+
+    def response(self, interactions: list[Interaction], pending: int) -> GetInteractionsResponse:
+        """What the user gets."""
+        return GetInteractionsResponse(
+            success=True,
+            interactions=interactions,
+            msg=_note(pending),
+            next_page_token=self.message.page_token,
+            missing_interaction_ids=self._missing,
+            pending_count=pending,
+        )
+
+
+class RequestPages:
+    """The pages of a listing of requests; a thread that goes on on the next page is put together again."""
+
+    def __init__(self, request: GetRequestsRequest) -> None:
+        self.message = convert.get_requests_message(request)
+        self._left = checks.count("top_k", request.top_k)
+        self._more = True
+        self._groups: list[RequestGroup] = []
+        self._by_name: dict[str, RequestGroup] = {}
+
+    def next(self) -> pb.GetRequestsRequest | None:
+        """The message for the next page; None when there is none."""
+        if not self._more or self._left == 0:
+            return None
+        self.message.page_size = min(_MAX_PAGE, self._left)
+        return self.message
+
+    def read(self, page: pb.GetRequestsResponse) -> None:
+        """Take the answer to `next()`."""
+        self.message.page_token = page.next_page_token
+        self._more = bool(page.next_page_token)
+        for group in map(convert.request_group, page.request_groups):
+            self._left = max(0, self._left - len(group.requests))
+            begun = self._by_name.get(group.request_group)
+            if begun is None:
+                self._groups.append(group)
+                if group.request_group:  # the nameless ones are each a group of their own
+                    self._by_name[group.request_group] = group
+            else:
+                begun.requests += group.requests
+
+    def interactions(self) -> list[Interaction]:
+        """All interactions read so far."""
+        return [i for group in self._groups for request in group.requests for i in request.interactions]
+
+    def response(self, pending: int) -> GetRequestsResponse:
+        """What the user gets."""
+        return GetRequestsResponse(
+            success=True,
+            request_groups=self._groups,
+            msg=_note(pending),
+            next_page_token=self.message.page_token,
+            pending_count=pending,
+        )

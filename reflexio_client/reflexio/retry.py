@@ -1,0 +1,85 @@
+"""What to do after a failed attempt to publish, for the outbox and for bulk alike."""
+
+import random
+import time
+from dataclasses import dataclass
+
+from reflexio.errors import ReflexioError
+
+ATTEMPTS_OF_ONE = 12  # with the waits between them about half a minute
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to go on.
+
+    Attributes:
+        split: send half as much at a time.
+        attempts: give a single request up after so many attempts; None: never.
+    """
+
+    split: bool = False
+    attempts: int | None = None
+
+
+_LATER = Plan()
+_LATER_AND_LESS = Plan(split=True)  # a slow line: less may get through
+_MAYBE_POISON = Plan(split=True, attempts=ATTEMPTS_OF_ONE)
+_REFUSED = Plan(split=True, attempts=1)
+
+_PLANS = {
+    "UNAVAILABLE": _LATER,
+    "ABORTED": _LATER,
+    "CANCELLED": _LATER,
+    "DEADLINE_EXCEEDED": _LATER_AND_LESS,
+    "UNKNOWN": _MAYBE_POISON,
+    "INTERNAL": _MAYBE_POISON,
+    # A wrong address or a proxy in between: no fault of what is sent.
+    "UNIMPLEMENTED": _LATER,
+    "PERMISSION_DENIED": _LATER,
+}
+
+
+def plan_after(error: ReflexioError) -> Plan:
+    """How to go on after a stream failed with this; UNAUTHENTICATED is the caller's matter."""
+    if error.code == "RESOURCE_EXHAUSTED" and error.retry_after is not None:
+        return _LATER
+    return _PLANS.get(error.code, _REFUSED)
+
+
+class Backoff:
+    """Growing waits with full jitter, so that clients do not come back all at once."""
+
+    def __init__(self, first: float = 0.1, most: float = 10.0) -> None:
+        self._first = first
+        self._most = most
+        self._failures = 0
+
+    def reset(self) -> None:
+        """After a success."""
+        self._failures = 0
+
+    def next(self, at_least: float | None = None) -> float:
+        """Seconds to wait after a failure; never less than what the server asked for."""
+        longest = min(self._most, self._first * 2 ** min(self._failures, 20))
+        self._failures += 1
+        return (at_least or 0.0) + random.uniform(0, longest)
+
+
+class Patience:
+    """A time within which a call may be repeated."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._backoff = Backoff(most=2.0)
+
+    def left(self) -> float:
+        """Seconds until the end, not below a millisecond."""
+        return max(0.001, self._end - time.monotonic())
+
+    def pause(self, error: ReflexioError) -> float:
+        """Seconds to wait before the call is repeated; raises the error when they would not fit."""
+        seconds = self._backoff.next(error.retry_after)
+        if seconds >= self.left():
+            raise error
+        return seconds

@@ -1,0 +1,272 @@
+"""The one thread that empties an outbox."""
+
+import atexit
+import logging
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from weakref import WeakSet
+
+import grpc
+
+from reflexio import fork
+from reflexio.channel import Endpoint, open_channel
+from reflexio.errors import AuthenticationError, ClosedError, ReflexioError
+from reflexio.outcomes import ClientStats, Rejection
+from reflexio.receipt import Receipt
+from reflexio.retry import ATTEMPTS_OF_ONE, Backoff, plan_after
+from reflexio.rpcs import PUBLISH, PUBLISH_STREAM
+from reflexio.spool import Row, Spool
+from reflexio.status import error_from_rejection, error_from_rpc
+from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio.verdict import read_verdict
+
+MAX_BATCH = 200
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+EXIT_SECONDS = 5.0
+_STREAM_SECONDS = 60.0
+_log = logging.getLogger("reflexio")
+
+
+class Sender:
+    """Delivers the outbox of one account at one server, and settles the receipts.
+
+    The thread starts with the first publish. One lock, `spool.changed`, guards the state.
+    """
+
+    def __init__(self, endpoint: Endpoint, api_key: str, max_items: int, max_bytes: int) -> None:
+        self._endpoint = endpoint
+        self._api_key = api_key
+        self._bounds = (max_items, max_bytes)
+        self._closed = False  # no more publishes
+        self._retired = False  # nobody can publish any more; end when the outbox is empty
+        self._stopped = False  # end now
+        self._channel: grpc.Channel | None = None
+        self._start_anew()
+        fork.restart_after_fork(self)
+        _senders.add(self)
+
+    def _start_anew(self) -> None:
+        self.spool = Spool(*self._bounds)
+        self._receipts: dict[int, Receipt] = {}
+        self._thread: threading.Thread | None = None
+        self._limit = MAX_BATCH
+        self._backoff = Backoff()
+        self._delivered = 0
+        self._last_error = ""
+
+    def after_fork(self) -> None:
+        """What is pending belongs to the parent; the child begins with nothing."""
+        fork.abandon((self._channel, self._thread, self.spool, self._receipts))
+        self._channel = None
+        self._start_anew()
+
+    def publish(self, receipt: Receipt, user_id: str, payload: bytes) -> None:
+        """Take a request; raises QueueFullError or ClosedError."""
+        with self.spool.changed:
+            if self._closed:
+                raise ClosedError("the client is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="reflexio-sender", daemon=True)
+                self._thread.start()
+            self._receipts[self.spool.append(receipt.request_id, user_id, payload)] = receipt
+
+    def set_key(self, api_key: str) -> None:
+        """Another key of the same account; ends the pause that a refused key caused."""
+        with self.spool.changed:
+            self._api_key = api_key
+            self.spool.stalled = False
+
+    def stats(self) -> ClientStats:
+        """The outbox in numbers."""
+        with self.spool.changed:
+            return ClientStats(
+                pending=self.spool.pending(),
+                pending_bytes=self.spool.bytes,
+                delivered=self._delivered,
+                rejected=self.spool.rejected,
+                rejections=list(self.spool.rejections),
+                last_error=self._last_error,
+            )
+
+    def retire(self) -> None:
+        """The client is gone: deliver what is there and end."""
+        with self.spool.changed:
+            self._closed = self._retired = True
+            self.spool.changed.notify_all()
+
+    def close(self, timeout: float) -> None:
+        """Take no more, wait for delivery at most `timeout` seconds, stop, and say what is left."""
+        self.shut()
+        self.spool.wait_for_user(None, timeout)
+        self.stop()
+
+    def shut(self) -> None:
+        """Take no more."""
+        with self.spool.changed:
+            self._closed = True
+            self.spool.changed.notify_all()
+
+    def stop(self) -> None:
+        """End the thread and any call; what is left is reported on stderr and by the receipts."""
+        with self.spool.changed:
+            if self._stopped:
+                return
+            self._closed = self._stopped = True
+            channel, thread = self._channel, self._thread
+            self.spool.stalled = True  # nothing will leave any more
+        if channel is not None:
+            channel.close()
+        if thread is not None:
+            thread.join(1.0)
+        with self.spool.changed:
+            left, self._receipts = list(self._receipts.values()), {}
+        cause = f" The last attempt failed: {self._last_error}" if self._last_error else ""
+        for receipt in left:
+            receipt.fail(ClosedError(f"the client was closed before {receipt.request_id} was delivered.{cause}"))
+        if left and sys.stderr is not None:
+            sys.stderr.write(
+                f"reflexio: {len(left):,} publish requests were not delivered to {self._endpoint.url}.{cause}\n"
+            )
+
+    def _run(self) -> None:
+        with self.spool.changed:
+            if not self._stopped:
+                self._channel = open_channel(self._endpoint)
+        while batch := self._next_batch():
+            try:
+                wait = self._deliver(batch)
+            except Exception:  # a fault of ours must not end the only thread that delivers
+                _log.exception("delivering publish requests failed unexpectedly; trying again")
+                wait = self._backoff.next()
+            self._sleep(wait)
+        if self._channel is not None:
+            self._channel.close()
+
+    def _next_batch(self) -> list[Row]:
+        """Wait for rows that can be sent; none means the end."""
+
+        def ready() -> bool:
+            pending = self.spool.pending() > 0
+            return self._stopped or (pending and not self.spool.stalled) or (self._retired and not pending)
+
+        with self.spool.changed:
+            self.spool.changed.wait_for(ready)
+            return [] if self._stopped else self.spool.take(self._limit, MAX_BATCH_BYTES)
+
+    def _sleep(self, seconds: float) -> None:
+        with self.spool.changed:
+            if not self._closed:
+                self.spool.changed.wait_for(lambda: self._closed, seconds)
+            elif not self._stopped:  # while closing there is little time: try more often
+                self.spool.changed.wait_for(lambda: self._stopped, min(seconds, 0.5))
+
+    def _deliver(self, batch: Sequence[Row]) -> float:
+        """One attempt; returns how many seconds to wait before the next."""
+        key = self._api_key
+        try:
+            return self._settle(batch, self._send(batch, key))
+        except AuthenticationError as error:
+            self._note(error, "the API key was refused; publish requests wait until the client gets another")
+            with self.spool.changed:
+                self.spool.stalled = key == self._api_key
+            return 0.0
+        except ReflexioError as error:
+            return self._after_failure(batch, error)
+
+    def _send(self, batch: Sequence[Row], key: str) -> pb.PublishInteractionStreamResponse:
+        assert self._channel is not None
+        stream: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
+        stream = self._channel.stream_unary(PUBLISH_STREAM.path, None, PUBLISH_STREAM.answer.FromString)
+        metadata = (("authorization", f"Bearer {key}"),)
+        try:
+            return stream(iter([row.payload for row in batch]), timeout=_STREAM_SECONDS, metadata=metadata)
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, self._endpoint.url, _STREAM_SECONDS) from None
+        except RuntimeError:  # since Python 3.12 no thread starts at exit, and grpc needs one for a stream
+            return self._send_singly(batch, metadata)
+
+    def _send_singly(
+        self, batch: Sequence[Row], metadata: tuple[tuple[str, str], ...]
+    ) -> pb.PublishInteractionStreamResponse:
+        """As a stream, but by unary calls, which need no thread; ends at the first that fails."""
+        assert self._channel is not None
+        publish = self._channel.unary_unary(PUBLISH.path, PUBLISH.request.SerializeToString, PUBLISH.answer.FromString)
+        answer = pb.PublishInteractionStreamResponse()
+        for row in batch:
+            message = pb.PublishInteractionStreamRequest.FromString(row.payload).request
+            try:
+                publish(message, timeout=EXIT_SECONDS, metadata=metadata)
+            except grpc.RpcError as rpc_error:
+                error = error_from_rpc(rpc_error, self._endpoint.url, EXIT_SECONDS)
+                if answer.requests.stored:
+                    break
+                raise error from None
+            answer.requests.stored += 1
+        return answer
+
+    def _settle(self, batch: Sequence[Row], answer: pb.PublishInteractionStreamResponse) -> float:
+        verdict = read_verdict(answer, len(batch))
+        stored = [batch[index].row_id for index in verdict.stored]
+        for row_id in stored:
+            if (receipt := self._take_receipt(row_id)) is not None:
+                receipt.resolve()
+        self._delivered += len(stored)
+        self.spool.delete(stored)
+        for index, rejection in verdict.refused.items():
+            self._park(batch[index], rejection, error_from_rejection(rejection))
+        for index, rejection in verdict.failed.items():
+            self._retry_single(batch[index], error_from_rejection(rejection))
+        if not verdict.stored and not verdict.refused:
+            return self._backoff.next()
+        if self._last_error:
+            _log.info("delivering to %s again", self._endpoint.url)
+        self._last_error = ""
+        self._backoff.reset()
+        self._limit = min(MAX_BATCH, self._limit * 2)
+        return 0.0
+
+    def _after_failure(self, batch: Sequence[Row], error: ReflexioError) -> float:
+        self._note(error, f"publish requests wait, trying {self._endpoint.url} again")
+        wait = self._backoff.next(error.retry_after)
+        plan = plan_after(error)
+        if plan.split and len(batch) > 1:
+            self._limit = len(batch) // 2
+            return min(wait, 0.5)
+        if plan.attempts is not None:
+            self._retry_single(batch[0], error, plan.attempts)
+        return wait
+
+    def _retry_single(self, row: Row, error: ReflexioError, attempts: int = ATTEMPTS_OF_ONE) -> None:
+        """Let the others go first; after so many attempts give it up."""
+        if self.spool.postpone(row.row_id) >= attempts:
+            self._park(row, Rejection(None, row.request_id, error.reason or error.code, "", str(error)), error)
+
+    def _park(self, row: Row, rejection: Rejection, error: ReflexioError) -> None:
+        _log.warning("publish request %s was refused: %s: %s", row.request_id, rejection.reason, rejection.message)
+        if (receipt := self._take_receipt(row.row_id)) is not None:
+            receipt.fail(error)
+        self.spool.park(row.row_id, rejection)
+
+    def _take_receipt(self, row_id: int) -> Receipt | None:
+        with self.spool.changed:
+            return self._receipts.pop(row_id, None)
+
+    def _note(self, error: ReflexioError, consequence: str) -> None:
+        """Log the first failure after a success; `stats()` and `flush()` have the latest."""
+        if not self._last_error:
+            _log.warning("%s (%s)", consequence, error)
+        self._last_error = str(error)
+
+
+_senders: WeakSet[Sender] = WeakSet()
+
+
+def _close_all() -> None:
+    end = time.monotonic() + EXIT_SECONDS
+    for sender in list(_senders):
+        sender.close(max(0.0, end - time.monotonic()))
+
+
+atexit.register(_close_all)

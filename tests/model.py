@@ -1,0 +1,96 @@
+"""A plain model of which interactions a filter means, and random data and filters to hold it against."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from reflexio.v1 import interaction_pb2 as noun
+from reflexio.v1 import interaction_service_pb2 as pb
+from tests.support import Caller
+from tests.wire import MICROS, everything, micros_of, timestamp
+
+USERS = ("ann", "bob", "Ann")
+GROUPS = ("", "trip", "order")
+SOURCES = ("", "chat", "app")
+VERSIONS = ("", "1.0", "1.1")
+ROLES = ("User", "Agent", "agent")
+ACTIONS = (noun.USER_ACTION_NONE, noun.USER_ACTION_CLICK, noun.USER_ACTION_SCROLL, noun.USER_ACTION_TYPE)
+TIMES = tuple(MICROS + step for step in (-2_000_000, -1, 0, 1, 2, 999_999, 1_000_000, 86_400_000_000))
+
+
+def fill(caller: Caller, source: random.Random, requests: int, words: str = "") -> list[noun.Interaction]:
+    """Publish random requests of few values, so that they meet, and return all of it, newest first.
+
+    Without words they are actions without text, which make no work for the index.
+    """
+    messages = []
+    actions = ACTIONS if words else ACTIONS[1:]
+    for number in range(requests):
+        items = [
+            noun.InteractionData(
+                content=f"{words} {number}" if words else "",
+                role=source.choice(ROLES),
+                user_action=source.choice(actions),
+                created_at=timestamp(source.choice(TIMES)) if source.random() < 0.9 else None,
+            )
+            for _ in range(source.randrange(1, 8))
+        ]
+        messages.append(
+            pb.PublishInteractionsRequest(
+                user_id=source.choice(USERS),
+                request_group=source.choice(GROUPS),
+                source=source.choice(SOURCES),
+                agent_version=source.choice(VERSIONS),
+                request_id=f"request {number}",
+                interactions=items,
+            )
+        )
+    assert caller.stream(messages).requests.stored == requests
+    stored = everything(caller)
+    assert len(stored) == sum(len(message.interactions) for message in messages)
+    return sorted(stored, key=newest_first)
+
+
+def newest_first(item: noun.Interaction) -> tuple[int, int]:
+    """A key to sort by: the later first, and of equal times the greater id first."""
+    return -micros_of(item.created_at), -int(item.interaction_id.replace("-", ""), 16)
+
+
+def random_scope(source: random.Random, requests: int) -> dict[str, Any]:
+    """A user or none, and a filter of any number of conditions."""
+    scope: dict[str, Any] = {"user_id": source.choice(USERS)} if source.random() < 0.6 else {}
+    choices: dict[str, Any] = {
+        "request_id": f"request {source.randrange(requests + 2)}",
+        "request_group": source.choice(GROUPS[1:]),
+        "sources": source.sample(SOURCES[1:], source.randrange(1, 3)),
+        "roles": source.sample(ROLES, source.randrange(1, 3)),
+        "user_actions": source.sample(ACTIONS, source.randrange(1, 3)),
+        "agent_version": source.choice(VERSIONS[1:]),
+        "start_time": timestamp(source.choice(TIMES)),
+        "end_time": timestamp(source.choice(TIMES)),
+        "most_recent_k": source.choice((1, 2, 3, 5, 10, 50, 10_000)),
+    }
+    names = source.sample(list(choices), source.choice((0, 1, 1, 1, 2, 2, 3, len(choices))))
+    return scope | {"filter": pb.InteractionFilter(**{name: choices[name] for name in names})}
+
+
+def selected(stored: Sequence[noun.Interaction], scope: dict[str, Any]) -> list[noun.Interaction]:
+    """Which of all that is stored (newest first) are meant, newest first."""
+    wanted: pb.InteractionFilter = scope["filter"]
+
+    def passes(item: noun.Interaction) -> bool:
+        when = micros_of(item.created_at)
+        return (
+            scope.get("user_id", item.user_id) == item.user_id
+            and wanted.request_id in ("", item.request_id)
+            and wanted.request_group in ("", item.request_group)
+            and (not wanted.sources or item.source in wanted.sources)
+            and (not wanted.roles or item.role in wanted.roles)
+            and (not wanted.user_actions or item.user_action in wanted.user_actions)
+            and wanted.agent_version in ("", item.agent_version)
+            and (not wanted.HasField("start_time") or when >= micros_of(wanted.start_time))
+            and (not wanted.HasField("end_time") or when < micros_of(wanted.end_time))
+        )
+
+    found = [item for item in stored if passes(item)]
+    return found[: wanted.most_recent_k] if wanted.most_recent_k else found
