@@ -391,9 +391,13 @@ def test_the_files_that_are_damaged_are_all_there_are(base: Base) -> None:
         assert sorted(found) == sorted(FILES)
 
 
-@pytest.mark.parametrize("how", ["deleted", "cut", "noise"])
-@pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("state", ["stopped", "killed"])
+HOW = ("deleted", "cut", "noise")
+# Whatever was touched after an orderly end is checked as after a kill, so each file once is enough there.
+CASES = [("killed", file, how) for file in FILES for how in HOW]
+CASES += [("stopped", file, HOW[number % 3]) for number, file in enumerate(FILES)]
+
+
+@pytest.mark.parametrize(("state", "file", "how"), CASES)
 def test_a_damaged_file_is_noticed_and_the_index_built_anew(
     tmp_path: Path,
     run: Callable[..., LocalServer],
@@ -441,7 +445,7 @@ def test_only_the_latest_damaged_folder_is_kept(
     tmp_path: Path, run: Callable[..., LocalServer], embedder: Words
 ) -> None:
     stopped_store(run, tmp_path)
-    for kept in (["1.damaged", "2"], ["2.damaged", "3"], ["3.damaged", "4"]):
+    for kept in (["1.damaged", "2"], ["2.damaged", "3"]):
         damage(chroma.newest_folder(tmp_path / "chroma") / "chroma.sqlite3", "cut")  # type: ignore[operator]
         server = run(tmp_path)
         wait_for_index(server)
@@ -589,7 +593,7 @@ def test_after_an_orderly_end_nothing_is_checked(
     assert (asked.checks, asked.upserts, folders(tmp_path)) == (0, upserts, ["1"])
 
 
-@pytest.mark.parametrize("note", ["deleted", "cut", "noise"])
+@pytest.mark.parametrize("note", ["deleted", "cut"])
 def test_without_a_good_note_a_good_index_is_checked_and_kept(
     tmp_path: Path, run: Callable[..., LocalServer], embedder: Words, asked: Asked, note: str
 ) -> None:
