@@ -100,6 +100,7 @@ class ClientBase:
         return self._timeout if timeout is None else checks.seconds("timeout", timeout)
 
     def _check_open(self) -> None:
+        fork.check_usable()
         if self._closed:
             raise ClosedError("the client is closed")
 

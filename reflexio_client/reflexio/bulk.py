@@ -15,7 +15,7 @@ from reflexio.verdict import read_verdict
 SEGMENT_REQUESTS = 1000  # as many as a verdict lists, so that no rejection goes unlisted
 SEGMENT_BYTES = 8 * 1024 * 1024
 _ATTEMPTS = 8
-_HOPELESS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED")
+_HOPELESS = ("", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED")  # "": found here, such as a closed client
 
 Item = PublishRequest | Mapping[str, Any]
 

@@ -131,18 +131,18 @@ class Sender:
             )
 
     def _run(self) -> None:
+        channel = open_channel(self._endpoint)
         with self.spool.changed:
-            if not self._stopped:
-                self._channel = open_channel(self._endpoint)
+            self._channel = channel
         while batch := self._next_batch():
             try:
                 wait = self._deliver(batch)
             except Exception:  # a fault of ours must not end the only thread that delivers
-                _log.exception("delivering publish requests failed unexpectedly; trying again")
+                if not self._stopped:  # else it is the channel, closed under the call
+                    _log.exception("delivering publish requests failed unexpectedly; trying again")
                 wait = self._backoff.next()
             self._sleep(wait)
-        if self._channel is not None:
-            self._channel.close()
+        channel.close()
 
     def _next_batch(self) -> list[Row]:
         """Wait for rows that can be sent; none means the end."""
@@ -208,21 +208,22 @@ class Sender:
 
     def _settle(self, batch: Sequence[Row], answer: pb.PublishInteractionStreamResponse) -> float:
         verdict = read_verdict(answer, len(batch))
+        settled = bool(verdict.stored or verdict.refused)
+        if settled and self._last_error:
+            _log.info("delivering to %s again", self._endpoint.url)
+            self._last_error = ""
         stored = [batch[index].row_id for index in verdict.stored]
+        self._delivered += len(stored)
+        self.spool.delete(stored)
         for row_id in stored:
             if (receipt := self._take_receipt(row_id)) is not None:
                 receipt.resolve()
-        self._delivered += len(stored)
-        self.spool.delete(stored)
         for index, rejection in verdict.refused.items():
             self._park(batch[index], rejection, error_from_rejection(rejection))
         for index, rejection in verdict.failed.items():
             self._retry_single(batch[index], error_from_rejection(rejection))
-        if not verdict.stored and not verdict.refused:
+        if not settled:
             return self._backoff.next()
-        if self._last_error:
-            _log.info("delivering to %s again", self._endpoint.url)
-        self._last_error = ""
         self._backoff.reset()
         self._limit = min(MAX_BATCH, self._limit * 2)
         return 0.0
@@ -255,6 +256,8 @@ class Sender:
 
     def _note(self, error: ReflexioError, consequence: str) -> None:
         """Log the first failure after a success; `stats()` and `flush()` have the latest."""
+        if self._stopped:  # the error is our own cancelling
+            return
         if not self._last_error:
             _log.warning("%s (%s)", consequence, error)
         self._last_error = str(error)
