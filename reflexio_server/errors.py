@@ -66,7 +66,3 @@ class Draining(DomainError):
 
 class DiskFull(DomainError):
     """The disk has no room for the write; nothing of it was stored."""
-
-
-class NotImplementedYet(DomainError):
-    """This server does not have the RPC yet."""

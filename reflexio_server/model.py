@@ -190,6 +190,68 @@ class Page:
     missing_ids: list[str] = field(default_factory=list)
 
 
+Place = tuple[int, int]
+"""A request's place in the order of requests: (created_at, sequence)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A stored request; `ref` is its number inside the database.
+
+    `created_at` is when its first interaction happened, `sequence` that of its last one in the order of storing.
+    """
+
+    ref: int
+    request_id: str
+    user_id: str
+    request_group: str
+    source: str
+    agent_version: str
+    created_at: int
+    sequence: int
+    stored_at: int
+
+    @property
+    def place(self) -> Place:
+        """Its place in the order of requests."""
+        return self.created_at, self.sequence
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFilter:
+    """Which requests are meant: those that pass everything that is set, the times by one of their interactions."""
+
+    request_id: str = ""
+    request_group: str = ""
+    start_time: int | None = None
+    end_time: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCursor:
+    """Where the next page starts, among the requests stored up to `max_sequence`.
+
+    It is after `request` in the thread whose newest request is `head`; or, when `interaction` (created_at,
+    interaction_id) is set, inside of `request`, after that interaction.
+    """
+
+    head: Place
+    request: Place
+    interaction: tuple[int, str] | None
+    max_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPageQuery:
+    """A page of a user's requests by thread."""
+
+    user_id: str
+    filter: RequestFilter
+    page_size: int
+    include_images: bool
+    cursor: RequestCursor | None
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """An account: everything stored belongs to exactly one."""

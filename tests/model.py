@@ -1,4 +1,4 @@
-"""A plain model of which interactions a filter means, and random data and filters to hold it against."""
+"""A plain model of which interactions and requests a filter means, and random data and filters to hold it against."""
 
 import random
 from collections.abc import Sequence
@@ -94,3 +94,51 @@ def selected(stored: Sequence[noun.Interaction], scope: dict[str, Any]) -> list[
 
     found = [item for item in stored if passes(item)]
     return found[: wanted.most_recent_k] if wanted.most_recent_k else found
+
+
+def random_requests_scope(source: random.Random, requests: int) -> dict[str, Any]:
+    """A user and any number of conditions of GetRequests."""
+    choices: dict[str, Any] = {
+        "request_id": f"request {source.randrange(requests + 2)}",
+        "request_group": source.choice(GROUPS[1:]),
+        "start_time": timestamp(source.choice(TIMES)),
+        "end_time": timestamp(source.choice(TIMES)),
+    }
+    names = source.sample(list(choices), source.choice((0, 1, 1, 2, 3, 4)))
+    return {"user_id": source.choice(USERS)} | {name: choices[name] for name in names}
+
+
+Threads = list[tuple[str, list[tuple[str, list[str]]]]]
+"""Threads by name, with their requests by id, with the ids of their interactions."""
+
+
+def selected_requests(stored: Sequence[noun.Interaction], scope: dict[str, Any]) -> Threads:
+    """Which requests of all that is stored are meant, by thread, in the order of GetRequests."""
+    by_request: dict[str, list[noun.Interaction]] = {}
+    for item in sorted(stored, key=newest_first, reverse=True):
+        by_request.setdefault(item.request_id, []).append(item)
+    start, end = (micros_of(scope[name]) if name in scope else None for name in ("start_time", "end_time"))
+
+    def passes(items: list[noun.Interaction]) -> bool:
+        return (
+            items[0].user_id == scope["user_id"]
+            and scope.get("request_id", items[0].request_id) == items[0].request_id
+            and scope.get("request_group", items[0].request_group) == items[0].request_group
+            and any(
+                (start is None or micros_of(item.created_at) >= start)
+                and (end is None or micros_of(item.created_at) < end)
+                for item in items
+            )
+        )
+
+    def place(items: list[noun.Interaction]) -> tuple[int, int]:
+        return micros_of(items[0].created_at), max(item.sequence for item in items)
+
+    threads: dict[tuple[str, str], list[list[noun.Interaction]]] = {}
+    for items in sorted(filter(passes, by_request.values()), key=place, reverse=True):
+        alone = "" if items[0].request_group else items[0].request_id
+        threads.setdefault((items[0].request_group, alone), []).append(items)
+    return [
+        (name, [(items[0].request_id, [item.interaction_id for item in items]) for items in found])
+        for (name, _), found in threads.items()
+    ]

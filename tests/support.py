@@ -42,6 +42,10 @@ class Caller:
         request = pb.GetInteractionsRequest(**fields)
         return self.interactions.GetInteractions(request, metadata=self.metadata, timeout=30)
 
+    def get_requests(self, **fields: Any) -> pb.GetRequestsResponse:
+        request = pb.GetRequestsRequest(**fields)
+        return self.interactions.GetRequests(request, metadata=self.metadata, timeout=30)
+
     def search(self, **fields: Any) -> pb.SearchInteractionsResponse:
         request = pb.SearchInteractionsRequest(**fields)
         return self.interactions.SearchInteractions(request, metadata=self.metadata, timeout=30)

@@ -231,12 +231,6 @@ def test_the_same_request_id_with_another_body(caller: Caller) -> None:
     assert "'twice'" in found.text
 
 
-def test_get_requests_is_not_implemented_yet(caller: Caller) -> None:
-    request = pb.GetRequestsRequest(user_id="u")
-    found = failure(caller.interactions.GetRequests, request, metadata=caller.metadata)
-    expect(found, grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-
-
 def not_page_tokens(token: str) -> list[str]:
     return ["junk", "=", "é", "\0", "A" * 5000, token[:-1], token + "A", "_" + token[1:], token[1:]]
 

@@ -120,8 +120,21 @@ def check_get(mine: Side, theirs: Side) -> None:
 
 
 def check_get_requests(mine: Side, theirs: Side) -> None:
-    found = failure(mine.caller.interactions.GetRequests, pb.GetRequestsRequest(), metadata=mine.caller.metadata)
-    assert found.code is grpc.StatusCode.UNIMPLEMENTED, "now that it is there, check that it keeps the accounts apart"
+    narrowed: list[dict[str, Any]] = [{}, {"request_id": "same"}, {"request_group": "group"}]
+    for fields in narrowed:
+        answer = mine.caller.get_requests(user_id="same user", page_size=1000, include_images=True, **fields)
+        found = [one for group in answer.request_groups for one in group.requests]
+        items = [item for one in found for item in one.interactions]
+        is_mine(items, mine, theirs)
+        assert set(mine.ids) <= {item.interaction_id for item in items}
+        assert mine.own.encode() in [item.image.data for item in items]
+        assert theirs.own.encode() not in [item.image.data for item in items]
+    assert not mine.caller.get_requests(user_id=f"only {theirs.own}").request_groups
+    theirs.caller.publish("same user", "one more")
+    token = theirs.caller.get_requests(user_id="same user", page_size=1).next_page_token
+    refused = failure(mine.caller.get_requests, user_id="same user", page_size=1, page_token=token)
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [field for field, _ in refused.violations] == ["page_token"]
 
 
 def check_get_image(mine: Side, theirs: Side) -> None:

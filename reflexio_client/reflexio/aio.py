@@ -17,6 +17,7 @@ from reflexio.models import (
     GetRequestsResponse,
     Identity,
     Interaction,
+    RequestWithInteractions,
     SearchInteractionsResponse,
     Token,
 )
@@ -254,12 +255,25 @@ class AsyncReflexioClient(AwaitedCalls):
     ) -> GetRequestsResponse:
         """As `ReflexioClient.get_requests`."""
         asked = queries.request_of(GetRequestsRequest, request, keywords)
-        pages = queries.RequestPages(asked)
+        pages = queries.RequestPages(asked, default_limit=30)
         pending = await self._await_own(asked.user_id)
-        while (message := pages.next()) is not None:
-            pages.read(await self._call(rpcs.GET_REQUESTS, message, timeout))
-        await self._add_pictures(pages.interactions(), asked.include_images, timeout)
-        return pages.response(pending)
+        found = [r async for page in self._request_pages(pages, timeout) for r in page]
+        return pages.response(found, pending)
+
+    async def iter_requests(
+        self,
+        request: GetRequestsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetRequestsFields],
+    ) -> AsyncIterator[RequestWithInteractions]:
+        """As `ReflexioClient.iter_requests`, for `async for`."""
+        asked = queries.request_of(GetRequestsRequest, request, keywords)
+        pages = queries.RequestPages(asked, default_limit=None)
+        await self._await_own(asked.user_id)
+        async for page in self._request_pages(pages, timeout):
+            for found in page:
+                yield found
 
     async def get_image(self, interaction_id: str, *, timeout: float | None = None) -> bytes:
         """As `ReflexioClient.get_image`."""

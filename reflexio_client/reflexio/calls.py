@@ -9,7 +9,7 @@ from reflexio import checks, convert, fork, queries, rpcs
 from reflexio.base import OWN_PUBLISHES_SECONDS, ClientBase
 from reflexio.channel import open_channel
 from reflexio.errors import NotFoundError
-from reflexio.models import Interaction
+from reflexio.models import Interaction, RequestWithInteractions
 from reflexio.rpcs import A, Q, Rpc
 from reflexio.v1 import interaction_service_pb2 as pb
 
@@ -64,6 +64,14 @@ class BlockingCalls(ClientBase):
         while (message := pages.next()) is not None:
             page = pages.read(self._call(rpcs.GET, message, timeout))
             self._add_pictures(page, pages.message.include_images, timeout)
+            yield page
+
+    def _request_pages(
+        self, pages: queries.RequestPages, timeout: float | None
+    ) -> Iterator[list[RequestWithInteractions]]:
+        while (message := pages.next()) is not None:
+            page = pages.read(self._call(rpcs.GET_REQUESTS, message, timeout))
+            self._add_pictures((i for r in page for i in r.interactions), pages.message.include_images, timeout)
             yield page
 
     def _add_pictures(self, interactions: Iterable[Interaction], wanted: bool, timeout: float | None) -> None:

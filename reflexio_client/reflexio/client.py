@@ -16,6 +16,7 @@ from reflexio.models import (
     GetRequestsResponse,
     Identity,
     Interaction,
+    RequestWithInteractions,
     SearchInteractionsResponse,
     Token,
 )
@@ -320,7 +321,9 @@ class ReflexioClient(BlockingCalls):
         timeout: float | None = None,
         **keywords: Unpack[GetRequestsFields],
     ) -> GetRequestsResponse:
-        """Read a user's requests by thread, with their interactions.
+        """Read a user's requests by thread, with their interactions: the newest first, those of a thread together.
+
+        It first waits at most 2 seconds for this client's own publishes that are still on their way.
 
         Args:
             request: a `GetRequestsRequest` or a dict of its fields; or give the fields as keywords: user_id (needed),
@@ -329,12 +332,26 @@ class ReflexioClient(BlockingCalls):
             **keywords: see request.
         """
         asked = queries.request_of(GetRequestsRequest, request, keywords)
-        pages = queries.RequestPages(asked)
+        pages = queries.RequestPages(asked, default_limit=30)
         pending = self._await_own(asked.user_id)
-        while (message := pages.next()) is not None:
-            pages.read(self._call(rpcs.GET_REQUESTS, message, timeout))
-        self._add_pictures(pages.interactions(), asked.include_images, timeout)
-        return pages.response(pending)
+        found = [r for page in self._request_pages(pages, timeout) for r in page]
+        return pages.response(found, pending)
+
+    def iter_requests(
+        self,
+        request: GetRequestsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetRequestsFields],
+    ) -> Iterator[RequestWithInteractions]:
+        """Iterate as `get_requests` reads, but over everything unless top_k is given, one page in memory.
+
+        Requests of a thread come one after another; `request.request_group` names it.
+        """
+        asked = queries.request_of(GetRequestsRequest, request, keywords)
+        pages = queries.RequestPages(asked, default_limit=None)
+        self._await_own(asked.user_id)
+        return (r for page in self._request_pages(pages, timeout) for r in page)
 
     def get_image(self, interaction_id: str, *, timeout: float | None = None) -> bytes:
         """The bytes of an interaction's picture, of any size. Raises NotFoundError."""

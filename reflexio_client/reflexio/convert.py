@@ -19,7 +19,6 @@ from reflexio.models import (
     Interaction,
     InteractionData,
     Request,
-    RequestGroup,
     RequestWithInteractions,
     SearchHit,
     UserActionType,
@@ -228,12 +227,8 @@ def search_hit(message: service_pb2.SearchHit) -> SearchHit:
     )
 
 
-def request_group(message: service_pb2.RequestGroup) -> RequestGroup:
-    """A thread with its requests."""
-    return RequestGroup(message.request_group, [_request_with_interactions(r) for r in message.requests])
-
-
-def _request_with_interactions(message: service_pb2.RequestWithInteractions) -> RequestWithInteractions:
+def request_with_interactions(message: service_pb2.RequestWithInteractions) -> RequestWithInteractions:
+    """A request with its interactions."""
     head = message.request
     created, stored = _microseconds(head.created_at), _microseconds(head.stored_at)
     request = Request(

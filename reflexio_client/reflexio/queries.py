@@ -14,6 +14,7 @@ from reflexio.models import (
     GetRequestsResponse,
     Interaction,
     RequestGroup,
+    RequestWithInteractions,
     SearchInteractionsResponse,
 )
 from reflexio.requests import GetInteractionsRequest, GetRequestsRequest, SearchInteractionsRequest
@@ -142,45 +143,56 @@ class InteractionPages:
 
 
 class RequestPages:
-    """The pages of a listing of requests; a thread that goes on on the next page is put together again."""
+    """The pages of a listing of requests, up to top_k, without one up to the default; None: all there are.
 
-    def __init__(self, request: GetRequestsRequest) -> None:
+    A request that goes on on the next page is put together again.
+    """
+
+    def __init__(self, request: GetRequestsRequest, default_limit: int | None) -> None:
         self.message = convert.get_requests_message(request)
-        self._left = checks.count("top_k", request.top_k)
+        limit = request.top_k if request.top_k is not None else default_limit
+        self._left = None if limit is None else checks.count("top_k", limit)
         self._more = True
-        self._groups: list[RequestGroup] = []
-        self._by_name: dict[str, RequestGroup] = {}
+        self._begun: RequestWithInteractions | None = None
 
     def next(self) -> pb.GetRequestsRequest | None:
         """The message for the next page; None when there is none."""
         if not self._more or self._left == 0:
             return None
-        self.message.page_size = min(_MAX_PAGE, self._left)
+        self.message.page_size = _MAX_PAGE if self._left is None else min(_MAX_PAGE, self._left)
         return self.message
 
-    def read(self, page: pb.GetRequestsResponse) -> None:
-        """Take the answer to `next()`."""
+    def read(self, page: pb.GetRequestsResponse) -> list[RequestWithInteractions]:
+        """The requests that the answer to `next()` completes."""
         self.message.page_token = page.next_page_token
         self._more = bool(page.next_page_token)
-        for group in map(convert.request_group, page.request_groups):
-            self._left = max(0, self._left - len(group.requests))
-            begun = self._by_name.get(group.request_group)
-            if begun is None:
-                self._groups.append(group)
-                if group.request_group:  # the nameless ones are each a group of their own
-                    self._by_name[group.request_group] = group
+        complete: list[RequestWithInteractions] = []
+        for part in (part for group in page.request_groups for part in group.requests):
+            found = convert.request_with_interactions(part)
+            if self._begun is None:
+                self._begun = found
             else:
-                begun.requests += group.requests
+                self._begun.interactions += found.interactions
+            if not part.continues:
+                complete.append(self._begun)
+                self._begun = None
+        if self._begun is not None and not self._more:  # the rest of it was erased in between
+            complete.append(self._begun)
+        if self._left is not None:
+            self._left = max(0, self._left - len(complete))
+        return complete
 
-    def interactions(self) -> list[Interaction]:
-        """All interactions read so far."""
-        return [i for group in self._groups for request in group.requests for i in request.interactions]
-
-    def response(self, pending: int) -> GetRequestsResponse:
+    def response(self, requests: list[RequestWithInteractions], pending: int) -> GetRequestsResponse:
         """What the user gets."""
+        groups: list[RequestGroup] = []
+        for request in requests:
+            name = request.request.request_group
+            if not (name and groups and groups[-1].request_group == name):  # a nameless one is a group of its own
+                groups.append(RequestGroup(name, []))
+            groups[-1].requests.append(request)
         return GetRequestsResponse(
             success=True,
-            request_groups=self._groups,
+            request_groups=groups,
             msg=_note(pending),
             next_page_token=self.message.page_token,
             pending_count=pending,

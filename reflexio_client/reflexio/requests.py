@@ -48,7 +48,7 @@ class GetRequestsFields(TypedDict, total=False):
     request_group: str | None
     start_time: Time | None
     end_time: Time | None
-    top_k: int
+    top_k: int | None
     page_token: str
     include_images: bool
 
@@ -125,9 +125,10 @@ class GetRequestsRequest:
         user_id: whose; required.
         request_id: only this one.
         request_group: only those of this thread.
-        start_time: only those with an interaction at or after this.
+        start_time: only those with an interaction at or after this and, where both are set, before end_time.
         end_time: only those with an interaction before this.
-        top_k: how many requests at most; any number, read in pages.
+        top_k: how many requests at most; any number, read in pages. None: 30, or everything where it is iterated
+            over.
         page_token: `next_page_token` of an earlier answer, to read on from there.
         include_images: fetch the pictures too, into `image_encoding`.
     """
@@ -137,6 +138,6 @@ class GetRequestsRequest:
     request_group: str | None = None
     start_time: Time | None = None
     end_time: Time | None = None
-    top_k: int = 30
+    top_k: int | None = None
     page_token: str = ""
     include_images: bool = False

@@ -10,6 +10,7 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server import model
 from reflexio_server.core.images import read_header
+from reflexio_server.core.listing import RequestPage
 from reflexio_server.core.publishing import body_hash
 from reflexio_server.core.searching import Found
 from reflexio_server.rpc import page_token
@@ -108,6 +109,25 @@ def page_query(account_id: int, request: pb.GetInteractionsRequest) -> model.Pag
     )
 
 
+def request_page_query(account_id: int, request: pb.GetRequestsRequest) -> model.RequestPageQuery:
+    """A listing of requests; a token that does not belong to it raises InvalidInput."""
+    cursor = None
+    if request.page_token:
+        cursor = page_token.decode_request(request.page_token, page_token.fingerprint(account_id, request))
+    return model.RequestPageQuery(
+        user_id=request.user_id,
+        filter=model.RequestFilter(
+            request_id=request.request_id,
+            request_group=request.request_group,
+            start_time=_micros_up(request.start_time) if request.HasField("start_time") else None,
+            end_time=_micros_up(request.end_time) if request.HasField("end_time") else None,
+        ),
+        page_size=request.page_size or DEFAULT_PAGE_SIZE,
+        include_images=request.include_images,
+        cursor=cursor,
+    )
+
+
 def search_response(found: Found) -> pb.SearchInteractionsResponse:
     """The hits of a search."""
     response = pb.SearchInteractionsResponse(unindexed_count=found.unindexed_count)
@@ -133,6 +153,30 @@ def page_response(account_id: int, request: pb.GetInteractionsRequest, page: mod
     if page.next_cursor:
         fingerprint = page_token.fingerprint(account_id, request)
         response.next_page_token = page_token.encode(page.next_cursor, fingerprint)
+    return response
+
+
+def request_page_response(account_id: int, request: pb.GetRequestsRequest, page: RequestPage) -> pb.GetRequestsResponse:
+    """A page of a user's requests; those of a thread stand together."""
+    response = pb.GetRequestsResponse()
+    for item in page.items:
+        stored = item.request
+        groups = response.request_groups
+        if not (stored.request_group and groups and groups[-1].request_group == stored.request_group):
+            groups.add(request_group=stored.request_group)
+        one = groups[-1].requests.add(continues=item.continues)
+        one.request.request_id = stored.request_id
+        one.request.user_id = stored.user_id
+        one.request.request_group = stored.request_group
+        one.request.source = stored.source
+        one.request.agent_version = stored.agent_version
+        one.request.created_at.CopyFrom(timestamp(stored.created_at))
+        one.request.stored_at.CopyFrom(timestamp(stored.stored_at))
+        for interaction in item.interactions:
+            _fill(one.interactions.add(), interaction)
+    if page.next_cursor:
+        fingerprint = page_token.fingerprint(account_id, request)
+        response.next_page_token = page_token.encode_request(page.next_cursor, fingerprint)
     return response
 
 

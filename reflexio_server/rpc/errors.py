@@ -84,9 +84,6 @@ def _describe(error: errors.DomainError) -> tuple[int, str, str, Mapping[str, st
         case errors.DiskFull():
             text = "the server's disk is full: nothing was stored; try again after the time in RetryInfo"
             return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_DISK_FULL), text, {}
-        case errors.NotImplementedYet():
-            text = "this server does not have this RPC yet"
-            return code_pb2.UNIMPLEMENTED, _name(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED), text, {}
     raise AssertionError(f"no status for {type(error).__name__}")
 
 

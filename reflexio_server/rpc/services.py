@@ -14,7 +14,6 @@ from reflexio_server.core.accounts import Accounts
 from reflexio_server.core.listing import Lister
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
-from reflexio_server.errors import NotImplementedYet
 from reflexio_server.rpc import convert, page_token, validation
 from reflexio_server.rpc.interceptors import caller
 from reflexio_server.rpc.publish_stream import Message, PublishStream
@@ -93,8 +92,11 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
         return convert.page_response(account_id, request, page)
 
     def GetRequests(self, request: pb.GetRequestsRequest, context: grpc.ServicerContext) -> pb.GetRequestsResponse:
-        """Not there yet."""
-        raise NotImplementedYet
+        """Read a user's requests by thread."""
+        validation.check_get_requests(request, self._limits)
+        account_id = caller().account.account_id
+        page = self._lister.requests(account_id, convert.request_page_query(account_id, request))
+        return convert.request_page_response(account_id, request, page)
 
     def GetImage(self, request: pb.GetImageRequest, context: grpc.ServicerContext) -> Iterator[pb.GetImageResponse]:
         """Stream a picture in chunks."""

@@ -168,6 +168,20 @@ def check_get(request: pb.GetInteractionsRequest, limits: Limits) -> None:
     walk.finish()
 
 
+def check_get_requests(request: pb.GetRequestsRequest, limits: Limits) -> None:
+    """The rules of a listing of requests. Raises InvalidInput."""
+    walk = Walk()
+    walk.text("user_id", request.user_id, limits.user_id, required=True)
+    walk.text("request_id", request.request_id, limits.request_id)
+    walk.text("request_group", request.request_group, limits.request_group)
+    walk.page_size("page_size", request.page_size)
+    if request.HasField("start_time"):
+        walk.time("start_time", request.start_time)
+    if request.HasField("end_time"):
+        walk.time("end_time", request.end_time)
+    walk.finish()
+
+
 def _check_filter(walk: Walk, wanted: pb.InteractionFilter, limits: Limits) -> None:
     walk.text("filter.request_id", wanted.request_id, limits.request_id)
     walk.text("filter.request_group", wanted.request_group, limits.request_group)

@@ -43,19 +43,6 @@ def make_rows(
     stored: dict[tuple[int, str], StoredRequest] = {}
     for request_ref, (account_id, request) in zip(request_refs, fresh, strict=True):
         user_ref = user_refs[account_id, request.user_id]
-        rows.requests.append(
-            (
-                request_ref,
-                account_id,
-                user_ref,
-                request.request_id,
-                request.request_group,
-                request.source,
-                request.agent_version,
-                request.body_hash,
-                now,
-            )
-        )
         refs = range(next_ref, next_ref + len(request.interactions))
         next_ref = refs.stop
         ids: list[str] = []
@@ -87,6 +74,21 @@ def make_rows(
                     None if text else NOTHING_TO_EMBED,
                 )
             )
+        rows.requests.append(
+            (
+                request_ref,
+                account_id,
+                user_ref,
+                request.request_id,
+                request.request_group,
+                request.source,
+                request.agent_version,
+                request.body_hash,
+                now,
+                min(now if item.created_at is None else item.created_at for item in request.interactions),
+                sequences[account_id],
+            )
+        )
         stored[account_id, request.request_id] = StoredRequest(request.request_id, tuple(ids), tuple(refs), False)
     return rows, stored
 

@@ -66,8 +66,13 @@ requests = Table(
     Column("agent_version", Text, nullable=False),
     Column("body_hash", LargeBinary(32), nullable=False),
     Column("stored_at", BigInteger, nullable=False),
+    # When its first interaction happened.
+    Column("created_at", BigInteger, nullable=False, server_default="0"),
+    # The sequence of its last interaction: requests are in the order of storing by it.
+    Column("sequence", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("account_id", "request_id"),
-    Index("requests_by_group", "user_ref", "request_group"),
+    Index("requests_by_group", "user_ref", "request_group", "created_at", "sequence"),
+    Index("requests_by_user", "user_ref", "created_at", "sequence"),
     sqlite_autoincrement=True,
 )
 

@@ -156,6 +156,28 @@ def test_a_picture(server: ScriptedServer) -> None:
     run(server, story)
 
 
+def test_requests_by_thread(server: ScriptedServer) -> None:
+    def page(token: str, request_id: str, content: str, continues: bool) -> pb.GetRequestsResponse:
+        found = pb.GetRequestsResponse(next_page_token=token)
+        one = found.request_groups.add(request_group="g").requests.add(continues=continues)
+        one.request.request_id, one.request.request_group = request_id, "g"
+        one.interactions.add(content=content)
+        return found
+
+    pages = [page("b", "1", "a", True), page("c", "1", "b", False), page("", "2", "c", False)]
+
+    async def story(client: reflexio.AsyncReflexioClient) -> None:
+        server.script("GetRequests", *map(answer, pages))
+        (group,) = (await client.get_requests(user_id="ada")).request_groups
+        assert [[i.content for i in r.interactions] for r in group.requests] == [["a", "b"], ["c"]]
+        server.script("GetRequests", *map(answer, pages))
+        found = [r.request.request_id async for r in client.iter_requests({"user_id": "ada", "top_k": 1})]
+        assert found == ["1"]
+
+    run(server, story)
+    assert [r.page_size for r in server.sent("GetRequests")] == [30, 30, 29, 1, 1]
+
+
 def test_one_client_in_several_loops_and_delivery_after_the_loop(server: ScriptedServer) -> None:
     client = reflexio.AsyncReflexioClient(KEY, server.url)
 

@@ -139,20 +139,50 @@ def test_requests_by_thread_across_pages(server: ScriptedServer, client: reflexi
         return pb.RequestGroup(
             request_group=name,
             requests=[
-                pb.RequestWithInteractions(request=head(request_id=i), interactions=[Stored(content=i)]) for i in ids
+                pb.RequestWithInteractions(
+                    request=head(request_id=i, request_group=name), interactions=[Stored(content=i)]
+                )
+                for i in ids
             ],
         )
 
     server.script(
         "GetRequests",
-        answer(pb.GetRequestsResponse(request_groups=[group("g", "1", "2"), group("", "3")], next_page_token="n")),
-        answer(pb.GetRequestsResponse(request_groups=[group("g", "4"), group("", "5")])),
+        answer(pb.GetRequestsResponse(request_groups=[group("", "3"), group("g", "1", "2")], next_page_token="n")),
+        answer(pb.GetRequestsResponse(request_groups=[group("g", "4"), group("", "5"), group("", "6")])),
     )
     response = client.get_requests(user_id="ada", top_k=10)
     found = [(g.request_group, [r.request.request_id for r in g.requests]) for g in response.request_groups]
-    assert found == [("g", ["1", "2", "4"]), ("", ["3"]), ("", ["5"])]
-    assert response.request_groups[0].requests[0].interactions[0].content == "1"
+    assert found == [("", ["3"]), ("g", ["1", "2", "4"]), ("", ["5"]), ("", ["6"])]
+    assert response.request_groups[1].requests[0].interactions[0].content == "1"
     assert [(r.page_size, r.page_token) for r in server.sent("GetRequests")] == [(10, ""), (7, "n")]
+
+
+def test_a_request_larger_than_a_page_is_put_together_again(
+    server: ScriptedServer, client: reflexio.ReflexioClient
+) -> None:
+    def page(token: str, *parts: tuple[str, str, bool]) -> pb.GetRequestsResponse:
+        group = pb.RequestGroup(request_group="g")
+        for name, content, continues in parts:
+            one = group.requests.add(continues=continues)
+            one.request.request_id, one.request.request_group = name, "g"
+            one.interactions.add(content=content)
+        return pb.GetRequestsResponse(request_groups=[group], next_page_token=token)
+
+    pages = [
+        page("b", ("1", "a", True)),
+        page("c", ("1", "b", True)),
+        page("d", ("1", "c", False), ("2", "d", False)),
+        page("", ("3", "e", True)),  # its other interactions were erased in between
+    ]
+    server.script("GetRequests", *map(answer, pages[:3]))
+    (group,) = client.get_requests(user_id="ada", top_k=2).request_groups
+    assert [[i.content for i in r.interactions] for r in group.requests] == [["a", "b", "c"], ["d"]]
+    assert [(r.page_size, r.page_token) for r in server.sent("GetRequests")] == [(2, ""), (2, "b"), (2, "c")]
+    server.script("GetRequests", *map(answer, pages))
+    found = client.iter_requests({"user_id": "ada"})
+    assert [[i.content for i in r.interactions] for r in found] == [["a", "b", "c"], ["d"], ["e"]]
+    assert [r.page_size for r in server.sent("GetRequests")[3:]] == [1000] * 4
 
 
 def test_what_the_server_does_not_offer_yet(client: reflexio.ReflexioClient) -> None:

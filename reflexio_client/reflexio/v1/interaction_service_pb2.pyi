@@ -627,7 +627,9 @@ class GetRequestsRequest(Message):
     """Send the pictures' bytes too."""
     @property
     def start_time(self) -> Timestamp:
-        """Only requests with an interaction at or after this."""
+        """Only requests with an interaction at or after this and, where both are set,
+        before end_time. Such a request comes with all its interactions.
+        """
 
     @property
     def end_time(self) -> Timestamp:
@@ -663,7 +665,8 @@ class GetRequestsResponse(Message):
     @property
     def request_groups(self) -> RepeatedCompositeFieldContainer[RequestGroup]:
         """The threads, the one with the newest request first. A thread that does not
-        fit onto the page goes on on the next.
+        fit onto the page goes on on the next. Requests are ordered by created_at,
+        those of the same time by the order of storing.
         """
 
     def __init__(
@@ -708,6 +711,11 @@ class RequestWithInteractions(Message):
 
     REQUEST_FIELD_NUMBER: int
     INTERACTIONS_FIELD_NUMBER: int
+    CONTINUES_FIELD_NUMBER: int
+    continues: bool
+    """Its interactions alone are more than a page holds: the next page begins
+    with the same request and goes on with them.
+    """
     @property
     def request(self) -> Request:
         """The request."""
@@ -721,10 +729,11 @@ class RequestWithInteractions(Message):
         *,
         request: Request | None = ...,
         interactions: Iterable[Interaction] | None = ...,
+        continues: bool = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = Literal["request", b"request"]
     def HasField(self, field_name: _HasFieldArgType) -> bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["interactions", b"interactions", "request", b"request"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["continues", b"continues", "interactions", b"interactions", "request", b"request"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @final

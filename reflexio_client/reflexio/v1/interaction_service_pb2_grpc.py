@@ -126,7 +126,7 @@ class InteractionServiceServicer(object):
 
     def GetRequests(self, request, context):
         """Reads a user's requests by request_group with their interactions, page by
-        page.
+        page. Requests stored after the first page do not appear in later ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

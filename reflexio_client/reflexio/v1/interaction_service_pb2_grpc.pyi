@@ -101,7 +101,7 @@ class InteractionServiceStub:
     """
     GetRequests: UnaryUnaryMultiCallable[GetRequestsRequest, GetRequestsResponse]
     """Reads a user's requests by request_group with their interactions, page by
-    page.
+    page. Requests stored after the first page do not appear in later ones.
     """
     GetImage: UnaryStreamMultiCallable[GetImageRequest, GetImageResponse]
     """Streams one picture. The first message has `image`, the others only `data`,
@@ -148,7 +148,7 @@ class InteractionServiceAsyncStub(InteractionServiceStub):
     """
     GetRequests: UnaryUnaryMultiCallable[GetRequestsRequest, GetRequestsResponse]  # type: ignore[assignment]
     """Reads a user's requests by request_group with their interactions, page by
-    page.
+    page. Requests stored after the first page do not appear in later ones.
     """
     GetImage: UnaryStreamMultiCallable[GetImageRequest, GetImageResponse]  # type: ignore[assignment]
     """Streams one picture. The first message has `image`, the others only `data`,
@@ -222,7 +222,7 @@ class InteractionServiceServicer(metaclass=ABCMeta):
         context: _ServicerContext,
     ) -> Union[GetRequestsResponse, Awaitable[GetRequestsResponse]]:
         """Reads a user's requests by request_group with their interactions, page by
-        page.
+        page. Requests stored after the first page do not appear in later ones.
         """
 
     @abstractmethod
