@@ -133,7 +133,11 @@ def microseconds(field: str, value: object) -> int:
     """A moment in Unix microseconds: a datetime (a naive one is local time) or Unix seconds."""
     if isinstance(value, datetime):
         try:
-            found = (value.astimezone(UTC) - _EPOCH) // _MICROSECOND
+            if value.utcoffset() is None:
+                # Not by astimezone(): it is an hour off for a time that clocks set forward leave out.
+                found = int(value.replace(microsecond=0, tzinfo=None).timestamp()) * 1_000_000 + value.microsecond
+            else:
+                found = (value.astimezone(UTC) - _EPOCH) // _MICROSECOND
         except (OverflowError, ValueError, OSError):
             refuse(field, f"is a time that this system cannot convert to UTC: {value!r}")
     elif isinstance(value, int) and not isinstance(value, bool):

@@ -84,10 +84,10 @@ class Walk:
         if value not in enum.values():
             self.wrong(field, f"{value} is none of {', '.join(enum.keys())}")
 
-    def page_size(self, field: str, value: int) -> None:
+    def page_size(self, field: str, value: int, *, instead: str = "ask for several pages") -> None:
         """A number of results of at most MOST_PAGE."""
         if value > MOST_PAGE:
-            self.over(field, value, MOST_PAGE, "results", "ask for several pages")
+            self.over(field, value, MOST_PAGE, "results", instead)
 
     def finish(self) -> None:
         """Raise InvalidInput if anything was wrong."""
@@ -145,7 +145,7 @@ def check_search(request: pb.SearchInteractionsRequest, limits: Limits) -> None:
     if request.HasField("user_id"):
         walk.text("user_id", request.user_id, limits.user_id, required=True)
     walk.text("query", request.query, limits.query, instead="shorten it: a sentence finds more than a page")
-    walk.page_size("top_k", request.top_k)
+    walk.page_size("top_k", request.top_k, instead="narrow the filter, or read all of it page by page")
     if not 0 <= request.min_score <= 1:
         walk.wrong("min_score", "must be between 0 and 1")
     if request.min_score and not request.query.strip():

@@ -96,9 +96,11 @@ def count_waiting(conn: Connection, scope: Scope) -> int:
     query = (
         select(func.count())
         .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
-        # The account is said again because the index of what waits begins with it.
+        # Account and user are said again because the index of what waits begins with them.
         .where(_conditions(scope), interactions.c.account_id == scope.account_id, interactions.c.model.is_(None))
     )
+    if scope.user_ref is not None:
+        query = query.where(interactions.c.user_ref == scope.user_ref)
     return conn.execute(query).scalar_one()
 
 
@@ -221,12 +223,14 @@ def _conditions(scope: Scope) -> ColumnElement[bool]:
     wanted = scope.filter
     # A request or a thread is found among the requests; saying the user of the interactions too would make SQLite
     # walk all of the user's.
-    few = wanted.request_id or (wanted.request_group and scope.user_ref is not None)
-    owner = requests if few else interactions
-    if scope.user_ref is None:
-        all_of = [owner.c.account_id == scope.account_id]
-    else:
+    owner = requests if wanted.request_id or wanted.request_group else interactions
+    if scope.user_ref is not None:
         all_of = [owner.c.user_ref == scope.user_ref]
+    elif wanted.request_group and not wanted.request_id:
+        of_account = select(users.c.id).where(users.c.account_id == scope.account_id).correlate(None)
+        all_of = [requests.c.user_ref.in_(of_account)]  # a thread is found by its user
+    else:
+        all_of = [owner.c.account_id == scope.account_id]
     if scope.max_sequence is not None:
         all_of.append(interactions.c.sequence <= scope.max_sequence)
     if scope.interaction_ids:
