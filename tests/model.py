@@ -18,22 +18,22 @@ ACTIONS = (noun.USER_ACTION_NONE, noun.USER_ACTION_CLICK, noun.USER_ACTION_SCROL
 TIMES = tuple(MICROS + step for step in (-2_000_000, -1, 0, 1, 2, 999_999, 1_000_000, 86_400_000_000))
 
 
-def fill(caller: Caller, source: random.Random, requests: int, words: str = "") -> list[noun.Interaction]:
+def fill(caller: Caller, source: random.Random, requests: int, texts: Sequence[str] = ("",)) -> list[noun.Interaction]:
     """Publish random requests of few values, so that they meet, and return all of it, newest first.
 
-    Without words they are actions without text, which make no work for the index.
+    Each says one of the texts; those without are actions, which make no work for the index.
     """
     messages = []
-    actions = ACTIONS if words else ACTIONS[1:]
     for number in range(requests):
+        contents = [source.choice(texts) for _ in range(source.randrange(1, 8))]
         items = [
             noun.InteractionData(
-                content=f"{words} {number}" if words else "",
+                content=content,
                 role=source.choice(ROLES),
-                user_action=source.choice(actions),
+                user_action=source.choice(ACTIONS if content else ACTIONS[1:]),
                 created_at=timestamp(source.choice(TIMES)) if source.random() < 0.9 else None,
             )
-            for _ in range(source.randrange(1, 8))
+            for content in contents
         ]
         messages.append(
             pb.PublishInteractionsRequest(

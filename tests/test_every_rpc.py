@@ -1,7 +1,5 @@
 """What holds for every RPC of the contract, found by its descriptors: a new one is covered from its first day."""
 
-import os
-import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.rpc.interceptors import WITHOUT_KEY
 from tests.support import Caller, LocalServer
-from tests.wire import RPCS, call_raw, code_of, expect, failure, path_of, random_message
+from tests.wire import RPCS, call_raw, code_of, expect, failure, path_of, random_message, seeded
 
 OPEN = {"reflexio.v1.AuthService.Login"}
 BROKEN = {
@@ -93,9 +91,7 @@ def test_text_that_is_not_utf8(caller: Caller, name: str, bad: bytes) -> None:
 @EVERY_RPC
 def test_no_bytes_lead_to_an_unforeseen_error(caller: Caller, name: str) -> None:
     """Random bytes, random messages, and random messages with a few bytes changed."""
-    seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
-    print(f"REFLEXIO_TEST_SEED={seed}")
-    source = random.Random(seed)
+    source = seeded()
     method = RPCS[name]
     message_type = GetMessageClass(method.input_type)
     allowed = FORESEEN | {FORESEEN_TOO.get(name, grpc.StatusCode.OK)}

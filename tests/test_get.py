@@ -1,7 +1,6 @@
 """Reading in the order of time: order, pages, filters, ids, sizes, pictures."""
 
 import hashlib
-import os
 import random
 from typing import Any
 
@@ -14,7 +13,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core.listing import PAGE_BYTES
 from tests.model import fill, newest_first, random_scope, selected
 from tests.support import Caller, LocalServer
-from tests.wire import MIB, MICROS, NEVER_STORED, everything, expect, failure, publish, timestamp
+from tests.wire import MIB, MICROS, NEVER_STORED, everything, expect, failure, publish, seeded, timestamp
 
 Say = noun.InteractionData
 CLICK = noun.USER_ACTION_CLICK  # an interaction without text makes no work for the index
@@ -94,9 +93,7 @@ def test_the_most_recent_stay_the_same_from_page_to_page(caller: Caller) -> None
 
 
 def test_filters_mean_what_a_plain_model_says(caller: Caller) -> None:
-    seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
-    print(f"REFLEXIO_TEST_SEED={seed}")
-    source = random.Random(seed)
+    source = seeded()
     stored = fill(caller, source, 100)
     sizes = set()
     for _ in range(250):

@@ -1,6 +1,5 @@
 """Reading requests by thread: order, pages, filters, sizes, pictures; and an older store."""
 
-import os
 import random
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.model import Threads, fill, random_requests_scope, selected_requests
 from tests.support import Caller, LocalServer
-from tests.wire import MIB, MICROS, expect, failure, publish, timestamp
+from tests.wire import MIB, MICROS, expect, failure, publish, seeded, timestamp
 
 Say = noun.InteractionData
 CLICK = noun.USER_ACTION_CLICK  # an interaction without text makes no work for the index
@@ -107,9 +106,7 @@ def test_a_request_says_what_it_is_and_has_its_interactions_in_order(caller: Cal
 
 
 def test_filters_mean_what_a_plain_model_says(caller: Caller) -> None:
-    seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
-    print(f"REFLEXIO_TEST_SEED={seed}")
-    source = random.Random(seed)
+    source = seeded()
     stored = fill(caller, source, 120)
     sizes = set()
     for _ in range(150):

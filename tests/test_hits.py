@@ -1,7 +1,5 @@
 """What a search answers with: scores, how many, in which order, within which filter, and how large."""
 
-import os
-import random
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +9,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import ranking
 from tests.model import fill, random_scope, selected
 from tests.support import Caller, LocalServer
-from tests.wire import MIB, publish
+from tests.wire import MIB, publish, seeded
 
 Say = noun.InteractionData
 SEARCHABLE = pb.WAIT_UNTIL_SEARCHABLE
@@ -54,9 +52,7 @@ def test_top_k(caller: Caller) -> None:
 
 
 def test_without_a_query_the_newest_come_first(caller: Caller) -> None:
-    seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
-    print(f"REFLEXIO_TEST_SEED={seed}")
-    source = random.Random(seed)
+    source = seeded()
     stored = fill(caller, source, 60)
     for _ in range(60):
         scope = random_scope(source, 60)
@@ -66,10 +62,8 @@ def test_without_a_query_the_newest_come_first(caller: Caller) -> None:
 
 
 def test_filters_mean_what_a_plain_model_says(caller: Caller) -> None:
-    seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
-    print(f"REFLEXIO_TEST_SEED={seed}")
-    source = random.Random(seed)
-    stored = fill(caller, source, 60, words="kitten")
+    source = seeded()
+    stored = fill(caller, source, 60, [f"kitten {number}" for number in range(60)])
     for _ in range(60):
         scope = random_scope(source, 60)
         hits = caller.search(query="kitten", top_k=1000, **scope).hits

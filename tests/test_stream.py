@@ -1,7 +1,5 @@
 """Publishing through a client stream: the verdict, whatever was sent, and however the stream ends."""
 
-import os
-import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,7 +13,7 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.rpc.publish_stream import READ_AHEAD_BYTES, READ_AHEAD_MESSAGES, Message, ReadAhead
 from tests.support import Caller, LocalServer, log_in
-from tests.wire import MIB, RPCS, OpenStream, blocked_writer, call_raw, everything, say, wait_until
+from tests.wire import MIB, RPCS, OpenStream, blocked_writer, call_raw, everything, say, seeded, wait_until
 
 Say = noun.InteractionData
 STREAM = RPCS["reflexio.v1.InteractionService.PublishInteractionStream"]
@@ -78,9 +76,7 @@ def refused() -> list[tuple[bytes, Expected, int]]:
 
 
 def test_2000_requests_with_bad_ones_and_duplicates_among_them(caller: Caller) -> None:
-    seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
-    print(f"REFLEXIO_TEST_SEED={seed}")
-    source = random.Random(seed)
+    source = seeded()
     items: list[tuple[bytes, Expected | None, int]] = [
         (wire(good(number)), None, 1 + number % 3) for number in range(2000)
     ]

@@ -1,5 +1,6 @@
 """What the tests of the contract share: calls by descriptor, raw bytes, random messages, expected failures."""
 
+import os
 import random
 import sqlite3
 import time
@@ -119,6 +120,13 @@ class OpenStream:
         self._messages.put(None)
         answer: pb.PublishInteractionStreamResponse = self.call.result(30)
         return answer
+
+
+def seeded() -> random.Random:
+    """A source of randomness whose seed is printed; REFLEXIO_TEST_SEED repeats a run."""
+    seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
+    print(f"REFLEXIO_TEST_SEED={seed}")
+    return random.Random(seed)
 
 
 def timestamp(micros: int) -> Timestamp:

@@ -1,0 +1,174 @@
+"""Searches held against a plain model that compares everything, and how much of it Chroma finds."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reflexio.v1 import interaction_pb2 as noun
+from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio_server.core import ranking
+from reflexio_server.core import searching as finding
+from reflexio_server.storage import vectors
+from tests.model import fill, random_scope, selected
+from tests.support import Caller, LocalServer
+from tests.wire import seeded, wait_until
+from tests.words import Words, use
+
+VOCABULARY = (
+    "boat river ship lake dog cat horse bread cheese wine apple car train plane city house garden music guitar "
+    "lamp chair window door stone cloud rain snow wind fire paper pencil book letter street bridge tower bell clock"
+).split()
+UNSEEN = ("violet", "marble", "thunder")  # in no text: fits by its meaning only
+RECALL = 0.95
+
+
+@pytest.fixture
+def embedder(monkeypatch: pytest.MonkeyPatch) -> Words:
+    words = Words()
+    use(monkeypatch, words)
+    return words
+
+
+@pytest.fixture
+def server(start: Callable[..., LocalServer], embedder: Words) -> LocalServer:
+    return start()
+
+
+def wait_for_vectors(server: LocalServer) -> None:
+    def complete() -> bool:
+        with server.app.database.read() as conn:
+            model = server.app.indexer.model
+            return vectors.first_waiting(conn) is None and not vectors.lagging_accounts(conn, model)
+
+    wait_until(complete, "every vector in Chroma")
+
+
+def say(source: Any, count: int) -> list[str]:
+    return ["", *(" ".join(source.choices(VOCABULARY, k=source.randrange(2, 6))) for _ in range(count))]
+
+
+def meaning(embedder: Words, items: list[noun.Interaction], query: str) -> dict[str, float]:
+    """The cosine of each interaction that has a text, by its id."""
+    question = embedder.embed_query(query)
+    return {item.interaction_id: float(embedder.embed_query(item.content) @ question) for item in items if item.content}
+
+
+def test_what_is_found_and_its_order_is_what_a_plain_model_says(server: LocalServer, embedder: Words) -> None:
+    """The exact paths: a user's part, and a filtered part of the account."""
+    source = seeded()
+    caller = server.new_caller()
+    stored = fill(caller, source, 120, say(source, 300))
+    wait_for_vectors(server)
+    sizes = set()
+    for _ in range(100):
+        scope = random_scope(source, 120)
+        if "user_id" not in scope and scope["filter"] == pb.InteractionFilter():
+            continue
+        query = " ".join(source.sample((*VOCABULARY, *UNSEEN), source.randrange(1, 4)))
+        wanted = selected(stored, scope)
+        answer = caller.search(query=query, top_k=1000, **scope)
+        assert answer.unindexed_count == 0
+        check(list(answer.hits), wanted, meaning(embedder, wanted, query), query, scope)
+        sizes.add(len(answer.hits))
+
+        count = source.randrange(1, 20)
+        assert caller.search(query=query, top_k=count, **scope).hits == answer.hits[:count]
+        if answer.hits:
+            least = source.choice(answer.hits).score
+            best = caller.search(query=query, top_k=1000, min_score=least, **scope)
+            assert best.hits == [hit for hit in answer.hits if hit.score >= least]
+    assert len(sizes) > 15, "the filters must not all mean everything or nothing"
+
+
+def check(
+    hits: list[pb.SearchHit],
+    wanted: list[noun.Interaction],
+    cosines: dict[str, float],
+    query: str,
+    scope: dict[str, Any],
+) -> None:
+    found = {hit.interaction.interaction_id: hit for hit in hits}
+    assert len(found) == len(hits)
+    for item in wanted:
+        cosine, hit = cosines.get(item.interaction_id, 0.0), found.pop(item.interaction_id, None)
+        has_word = bool(set(query.split()) & set(item.content.split()))
+        if hit is None:
+            assert cosine < 1e-5, (query, scope, item)
+            assert not has_word, (query, scope, item)
+            continue
+        assert hit.interaction == item
+        assert hit.semantic == pytest.approx(max(0.0, cosine), abs=1e-5)
+        assert (hit.lexical > 0) == has_word, (query, scope, item)
+        parts = (hit.semantic, hit.lexical, hit.thread)
+        weights = (ranking.SEMANTIC_WEIGHT, ranking.LEXICAL_WEIGHT, ranking.THREAD_WEIGHT)
+        mean = sum(part * weight for part, weight in zip(parts, weights, strict=True)) / sum(weights)
+        assert hit.score == pytest.approx(mean, abs=1e-6)
+        thread = (item.user_id, item.request_group)
+        threads = [(other.interaction.user_id, other.interaction.request_group) for other in hits]
+        assert (hit.thread > 0) == (bool(item.request_group) and threads.count(thread) > 1), (query, scope, item)
+    assert not found, "nothing is found that the filter does not mean"
+    assert hits == sorted(hits, key=lambda hit: (-hit.score, -hit.interaction.sequence)), "ties: newest stored first"
+
+
+def test_chroma_finds_nearly_all_that_is_nearest(
+    server: LocalServer, embedder: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole account, and parts of it or of a user that are too large to be compared one by one."""
+    source = seeded()
+    caller = server.new_caller()
+    stored = fill(caller, source, 1000, say(source, 3000))
+    wait_for_vectors(server)
+    most = len(stored) // 15  # as a filter that passes more than 20,000 of 300,000
+    monkeypatch.setattr(finding, "EXACT_FILTERED", most)
+    monkeypatch.setattr(finding, "EXACT_USER", most)
+    asked = count_queries(server, monkeypatch)
+
+    scopes: list[dict[str, Any]] = [{"filter": pb.InteractionFilter()}]
+    while len(scopes) < 40:
+        scope = random_scope(source, 1000)
+        if len(selected(stored, scope)) > most:
+            scopes.append(scope)
+    found = nearest = 0
+    for number, scope in enumerate(scopes):
+        query = f"{source.choice(UNSEEN)} {number}"
+        cosines = meaning(embedder, selected(stored, scope), query)
+        tenth = sorted(cosines.values(), reverse=True)[9]
+        semantic = [hit.semantic for hit in caller.search(query=query, top_k=1000, **scope).hits]
+        found += sum(part >= tenth - 1e-5 for part in semantic)
+        nearest += sum(cosine >= tenth - 1e-5 for cosine in cosines.values())
+        for hit in caller.search(query=query, top_k=20, **scope).hits:
+            assert hit.semantic == pytest.approx(max(0.0, cosines[hit.interaction.interaction_id]), abs=1e-4)
+    assert asked() >= len(scopes), "these searches must have asked Chroma"
+    print(f"recall through Chroma: {found} of {nearest}")
+    assert found >= RECALL * nearest
+
+
+def count_queries(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How often Chroma is asked from now on."""
+    index = server.app.follower._index
+    assert index
+    query, count = index.query, [0]
+
+    def counting(*given: Any, **named: Any) -> Any:
+        count[0] += 1
+        return query(*given, **named)
+
+    monkeypatch.setattr(index, "query", counting)
+    return lambda: count[0]
+
+
+def test_the_model_would_notice(server: LocalServer, embedder: Words) -> None:
+    """An answer that lacks a hit, has one too many, or is in another order does not pass."""
+    caller: Caller = server.new_caller()
+    caller.publish("ann", "boat river", "boat lake", "ship")
+    stored = sorted(caller.get(user_id="ann").interactions, key=lambda item: -item.sequence)
+    wait_for_vectors(server)
+    hits = list(caller.search(user_id="ann", query="boat river", top_k=1000).hits)
+    cosines = meaning(embedder, stored, "boat river")
+    check(hits, stored, cosines, "boat river", {})
+    for wrong, items in ((hits[1:], stored), (hits[::-1], stored), (hits, stored[:-2])):
+        with pytest.raises(AssertionError):
+            check(wrong, items, cosines, "boat river", {})
+    assert np.isclose(cosines[hits[0].interaction.interaction_id], 1.0)
