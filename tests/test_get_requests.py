@@ -115,7 +115,7 @@ def test_filters_mean_what_a_plain_model_says(caller: Caller) -> None:
         found = pages(caller, page_size=source.choice((1000, 7, 2, 1)), **scope)
         assert threads(found) == expected, scope
         sizes.add(len(expected))
-    assert len(sizes) > 10, "the filters must not all mean everything or nothing"
+    assert len(sizes) > 5, "the filters must not all mean everything or nothing"
 
 
 def test_pages_stay_as_they_were_while_more_arrives(caller: Caller) -> None:
