@@ -18,20 +18,22 @@ from reflexio_server.core.accounts import Accounts
 from reflexio_server.core.following import Follower
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import Lister
+from reflexio_server.core.model_change import ModelChange
+from reflexio_server.core.models import LoadedModel, Models
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
-from reflexio_server.index.embedder import load_embedder
+from reflexio_server.index.chroma import CHROMA_FOLDER
+from reflexio_server.index.embedder import load_by_id, load_embedder
 from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, LogCalls, MapErrors
 from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.validation import Limits
+from reflexio_server.storage import models
 from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
-from reflexio_server.storage.vectors import use_model
 from reflexio_server.storage.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-CHROMA_FOLDER = "chroma"
 WORKERS_KEPT_BACK = 16  # from streams, for unary calls
 _BACKGROUND_READERS = 4  # threads that read the database beside the workers
 _SERVICES = (
@@ -60,15 +62,13 @@ class App:
             opened.callback(self.database.close)
             writer = Writer(self.database, settings.write_queue)
             opened.callback(writer.close)
-            embedder = self.embedder
-            choice = writer.submit(lambda conn: use_model(conn, embedder.model_id, embedder.dimensions))
-            model, released = choice.result()
-            if released:
-                logger.info("%d interactions will be embedded anew with %s", released, embedder.model_id)
-            self.follower = Follower(self.database, writer, settings.data_dir / CHROMA_FOLDER, model)
-            self.indexer = Indexer(self.database, writer, embedder, model, self.follower.follow)
+            self.models, coming = self._choose_model(writer)
+            self.follower = Follower(self.database, writer, settings.data_dir / CHROMA_FOLDER)
+            self.indexer = Indexer(self.database, writer, self.models, self.follower.follow)
+            self._change = ModelChange(self.database, writer, coming, self.indexer, self.follower)
             opened.callback(self.follower.stop)
             opened.callback(self.indexer.stop)
+            opened.callback(self._change.stop)
             self._server, self.address = self._listen(writer)
             self._opened = opened.pop_all()
 
@@ -78,6 +78,7 @@ class App:
         sys.setswitchinterval(0.0005)  # a loop over rows in one thread must not hold up the others for long
         self.follower.start()
         self.indexer.start()
+        self._change.start()
         self._server.start()
         self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
@@ -92,6 +93,24 @@ class App:
         """How many accounts and interactions are stored."""
         with self.database.read() as conn:
             return counts(conn)
+
+    def _choose_model(self, writer: Writer) -> tuple[Models, LoadedModel | None]:
+        """The models to load, and the one that is to take over from the live one, if it is another."""
+        embedder = self.embedder
+        number = writer.submit(lambda conn: models.register(conn, embedder.model_id, embedder.dimensions)).result()
+        wanted = LoadedModel(number, embedder)
+        state = writer.submit(lambda conn: models.choose(conn, number)).result()
+        if state.live == number:
+            return Models([wanted]), None
+        with self.database.read() as conn:
+            old_id = models.model_id(conn, state.live)
+        old = load_by_id(old_id, self._settings.model_dir)
+        if old is None:
+            released = writer.submit(lambda conn: models.replace(conn, number)).result()
+            logger.warning("%s is not here any more: %d interactions wait for other vectors", old_id, released)
+            return Models([wanted]), None
+        logger.info("%s is to take over from %s, which answers until then", embedder.model_id, old_id)
+        return Models([LoadedModel(state.live, old), wanted]), wanted
 
     def _listen(self, writer: Writer) -> tuple[grpc.Server, str]:
         settings = self._settings
@@ -117,7 +136,7 @@ class App:
             content=settings.max_content_bytes,
             image=settings.max_image_bytes,
         )
-        searcher = Searcher(self.database, self.embedder, self.indexer, self.follower, settings.freshness_seconds)
+        searcher = Searcher(self.database, self.models, self.indexer, self.follower, settings.freshness_seconds)
         interaction_service_pb2_grpc.add_InteractionServiceServicer_to_server(
             InteractionService(
                 Publisher(writer, self.indexer),

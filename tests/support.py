@@ -18,6 +18,7 @@ from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
 from reflexio_server.app import App
 from reflexio_server.cli import main
 from reflexio_server.config import Settings
+from reflexio_server.storage import models
 from scripts.server_process import PASSWORD, ServerProcess, create_account
 
 __all__ = ["PASSWORD", "Caller", "Failure", "LocalServer", "ServerProcess", "create_account", "failure_of", "log_in"]
@@ -71,6 +72,11 @@ class LocalServer:
         self.app = App(Settings(data_dir=data_dir, model_dir=model_dir, **values))
         self.app.start()
         self.address = self.app.address
+
+    def live_model(self) -> int:
+        """The number of the model whose vectors searches compare."""
+        with self.app.database.read() as conn:
+            return models.live(conn)
 
     def new_caller(self) -> Caller:
         """A caller with an account of its own, made by the command line in this process: a new one takes a second."""

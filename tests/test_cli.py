@@ -32,6 +32,10 @@ COMMANDS = (
     ("accounts",),
     ("accounts", "create"),
     ("accounts", "list"),
+    ("index",),
+    ("index", "status"),
+    ("index", "rebuild"),
+    ("index", "verify"),
     ("model",),
     ("model", "install"),
 )
@@ -107,14 +111,14 @@ def test_help_as_it_is_installed() -> None:
     script = Path(sys.executable).with_name("reflexio-server")
     result = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert "Usage: reflexio-server [OPTIONS] COMMAND" in result.stdout
-    assert all(command in result.stdout for command in ("serve", "accounts", "model"))
+    assert all(command in result.stdout for command in ("serve", "accounts", "index", "model"))
     version = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60, check=True)
     assert re.fullmatch(r"reflexio-server \d+\.\d+\.\d+\n", version.stdout)
 
 
 def test_every_command_has_a_help_text_and_understands_data_dir() -> None:
     leaves = {" ".join(path): command for path, command in walk(main) if not isinstance(command, click.Group)}
-    assert set(leaves) >= {"serve", "accounts create", "accounts list", "model install"}
+    assert set(leaves) >= {"serve", "accounts create", "accounts list", "index rebuild", "model install"}
     for path, command in leaves.items():
         assert command.help, path
         assert "--data-dir" in [name for option in command.params for name in option.opts], path

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,15 @@ import pytest
 from numpy.typing import NDArray
 
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server import app as app_module
 from reflexio_server.core import following
 from reflexio_server.core.accounts import new_account
 from reflexio_server.core.indexing import BATCH
 from reflexio_server.index import chroma, chroma_check
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.embedder import Embedder, load_embedder
-from reflexio_server.storage import vectors
+from reflexio_server.storage import collections, vectors
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import DATABASE_FILE, Database
-from reflexio_server.storage.vectors import Collection
 from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words, use
@@ -166,26 +163,25 @@ def stamps(data_dir: Path) -> list[Stamp]:
 
 
 def folders(data_dir: Path) -> list[str]:
-    return sorted(path.name for path in (data_dir / app_module.CHROMA_FOLDER).iterdir() if path.is_dir())
+    return sorted(path.name for path in (data_dir / chroma.CHROMA_FOLDER).iterdir() if path.is_dir())
 
 
 def has_followed(server: LocalServer) -> bool:
     """Whether the index is open, no row waits for its vector, and no vector for the index."""
     with server.app.database.read() as conn:
-        behind = vectors.first_waiting(conn) or vectors.lagging_accounts(conn, server.app.indexer.model)
+        behind = vectors.first_waiting(conn) or collections.lagging_accounts(conn, server.live_model())
     return server.app.follower._index is not None and not behind
 
 
 def wait_for_index(server: LocalServer) -> None:
     wait_until(lambda: has_followed(server), "the index to be complete")
-    index, model = server.app.follower._index, server.app.indexer.model
+    index, model = server.app.follower._index, server.live_model()
     assert index
     with server.app.database.read() as conn:
-        live = vectors.live_collections(conn, model)
+        live = collections.live_collections(conn, model)
         for collection in live:
             wanted = vectors.applied_stamps(conn, collection.account_id, model, collection.applied)
-            name = chroma.collection_name(collection.account_id, model, collection.generation)
-            assert index.stamps(name) == wanted.tolist()
+            assert index.stamps(collection.name) == wanted.tolist()
 
 
 def wait_for_vectors(data_dir: Path, count: int) -> None:
@@ -517,7 +513,7 @@ def test_a_search_that_saw_the_old_index_does_not_ask_the_new_one(
     """Its snapshot says how far the old one was; the new one may hold nothing yet."""
     server, caller = filled(run, tmp_path)
     with server.app.database.read() as conn:
-        (old,) = vectors.live_collections(conn, server.app.indexer.model)
+        (old,) = collections.live_collections(conn, server.live_model())
     vector = embedder.embed_query("boat")
     found = server.app.follower.query(old, vector, 10, None)
     assert found
@@ -528,8 +524,8 @@ def test_a_search_that_saw_the_old_index_does_not_ask_the_new_one(
     wait_for_index(server)
     assert server.app.follower.query(old, vector, 10, None) is None
     with server.app.database.read() as conn:
-        (new,) = vectors.live_collections(conn, server.app.indexer.model)
-    assert new.generation > old.generation
+        (new,) = collections.live_collections(conn, server.live_model())
+    assert new.folder > old.folder
     assert server.app.follower.query(new, vector, 10, None)
 
 
@@ -652,69 +648,7 @@ def names(server: LocalServer) -> list[str]:
     return sorted(collection.name for collection in index._client.list_collections())
 
 
-# ---- Another model
-
-
-def cosines(server: LocalServer, caller: Caller, query: str) -> dict[str, float]:
-    """The semantic part of every hit that has one, by its text."""
-    response = caller.search(query=query, top_k=1000)
-    assert response.unindexed_count == 0
-    return {hit.interaction.content: hit.semantic for hit in response.hits if hit.semantic}
-
-
-@pytest.mark.parametrize("other", ["minilm-fp32", "wordllama"])
-def test_another_model_embeds_anew_in_the_background_and_back_again(
-    tmp_path: Path,
-    model_dir: Path,
-    run: Callable[..., LocalServer],
-    monkeypatch: pytest.MonkeyPatch,
-    other: str,
-) -> None:
-    if other == "wordllama" and not any(package.name == other for package in metadata.distributions()):
-        pytest.skip("the extra wordllama is not installed")
-    contents = texts(3 * BATCH)
-    first, second = (load_embedder(name, model_dir) for name in ("minilm-int8", other))
-    use(monkeypatch, first)
-    server = run(tmp_path)
-    caller = new_caller(server)
-    publish(caller, contents)
-    wait_for_index(server)
-    server.stop()
-
-    for model in (second, first):
-        allowed = threading.Semaphore(BATCH + 5)
-        embed = model.embed
-
-        def gated(text: str, allowed: threading.Semaphore = allowed, embed: Any = embed) -> Any:
-            assert allowed.acquire(timeout=60)
-            return embed(text)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(model, "embed", gated)
-            use(patched, model)
-            server = run(tmp_path)
-            caller = back(server, caller)
-            left = 2 * BATCH
-            wait_until(lambda: unindexed(caller) <= left, "the first rows")  # noqa: B023
-            half = caller.search(query=QUESTIONS[0], top_k=1000)
-            assert half.unindexed_count == left
-            question = model.embed_query(QUESTIONS[0])
-            by_meaning = {hit.interaction.content: hit.semantic for hit in half.hits if hit.semantic}
-            assert set(by_meaning) <= set(contents[:BATCH]), "only rows with a vector of this model"
-            for content, cosine in by_meaning.items():
-                assert cosine == pytest.approx(float(embed(content)[0] @ question), abs=1e-5)
-            allowed.release(10_000)
-            wait_for_index(server)
-            caller = back(server, caller)
-            for query in QUESTIONS[:2]:
-                question = model.embed_query(query)
-                found = cosines(server, caller, query)
-                assert len(found) > BATCH
-                for content, cosine in found.items():
-                    assert cosine == pytest.approx(float(embed(content)[0] @ question), abs=1e-5)
-            assert {(stamp[2]) for stamp in stamps(tmp_path)} == {server.app.indexer.model}
-            assert len(names(server)) == 1
-            server.stop()
+# ---- Another model, without the old one at hand
 
 
 def test_a_change_of_model_that_is_taken_back_half_way_loses_nothing(
@@ -841,4 +775,3 @@ def test_the_note_says_how_far_the_index_is(tmp_path: Path, run: Callable[..., L
     assert note["applied"] == {"account-1-model-1-1": 120}
     assert chroma.is_as_closed(tmp_path / "chroma/1", {"account-1-model-1-1": 120})
     assert not chroma.is_as_closed(tmp_path / "chroma/1", {"account-1-model-1-1": 121})
-    assert Collection(1, 1, 120).generation == chroma.generation_of(tmp_path / "chroma/1")

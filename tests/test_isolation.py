@@ -10,7 +10,7 @@ import pytest
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.storage.vectors import lagging_accounts
+from reflexio_server.storage.collections import lagging_accounts
 from tests.support import PASSWORD, Caller, LocalServer, log_in
 from tests.wire import NEVER_STORED, RPCS, expect, failure, publish, wait_until
 
@@ -221,7 +221,7 @@ def test_the_index_holds_only_the_own_account_too(sides: tuple[Side, Side], serv
 
     def followed() -> bool:
         with server.app.database.read() as conn:
-            return not lagging_accounts(conn, server.app.indexer.model)
+            return not lagging_accounts(conn, server.live_model())
 
     wait_until(followed, "Chroma to follow")
     for mine, theirs in (sides, sides[::-1]):

@@ -9,7 +9,7 @@ import pytest
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core.indexing import Indexer
-from reflexio_server.storage import vectors
+from reflexio_server.storage import collections, vectors
 from tests.support import Caller, LocalServer
 from tests.wire import publish, wait_until
 
@@ -48,7 +48,7 @@ def is_followed(server: LocalServer) -> bool:
     """Whether searches over an account ask Chroma alone: it holds every vector there is."""
     with server.app.database.read() as conn:
         waits = vectors.first_waiting(conn) is not None
-        return not waits and not vectors.lagging_accounts(conn, server.app.indexer.model)
+        return not waits and not collections.lagging_accounts(conn, server.live_model())
 
 
 def contents(answer: pb.SearchInteractionsResponse) -> list[str]:

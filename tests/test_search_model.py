@@ -10,7 +10,7 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import ranking
 from reflexio_server.core import searching as finding
-from reflexio_server.storage import vectors
+from reflexio_server.storage import collections, vectors
 from tests.model import fill, random_scope, selected
 from tests.support import Caller, LocalServer
 from tests.wire import seeded, wait_until
@@ -39,8 +39,8 @@ def server(start: Callable[..., LocalServer], embedder: Words) -> LocalServer:
 def wait_for_vectors(server: LocalServer) -> None:
     def complete() -> bool:
         with server.app.database.read() as conn:
-            model = server.app.indexer.model
-            return vectors.first_waiting(conn) is None and not vectors.lagging_accounts(conn, model)
+            model = server.live_model()
+            return vectors.first_waiting(conn) is None and not collections.lagging_accounts(conn, model)
 
     wait_until(complete, "every vector in Chroma")
 

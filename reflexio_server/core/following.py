@@ -8,32 +8,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reflexio_server.core.index_care import IndexCare
 from reflexio_server.errors import DomainError
 from reflexio_server.index import chroma
-from reflexio_server.index.chroma import ChromaIndex, collection_name
+from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.chroma_check import SAMPLES, CheckStopped, Expected, check
-from reflexio_server.storage import vectors
+from reflexio_server.storage import collections, models, vectors
+from reflexio_server.storage.collections import Collection
 from reflexio_server.storage.database import Database
-from reflexio_server.storage.vectors import Collection
 from reflexio_server.storage.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between tries while the index fails
+_LOOK_SECONDS = 0.5  # how often it is looked for jobs
 
 
 class Follower:
-    """Applies each account's new vectors to its collection, on a thread of its own.
+    """Applies each account's new vectors to its collections, on a thread of its own, and does the index's jobs there.
 
     The index is opened there too, so that a server starts, writes and answers whatever state the folder is in.
     Whatever the index raises has it set aside and built anew from SQL, without embedding anything again.
     """
 
-    def __init__(self, database: Database, writer: Writer, root: Path, model: int) -> None:
+    def __init__(self, database: Database, writer: Writer, root: Path) -> None:
         self._database = database
         self._writer = writer
         self._root = root
-        self._model = model
+        self._care = IndexCare(database, writer)
         self._index: ChromaIndex | None = None
         self._failed = False
         self._accounts: set[int] = set()
@@ -64,10 +66,10 @@ class Follower:
     ) -> tuple[list[int], NDArray[np.float32]] | None:
         """The nearest vectors' stamps and cosines; None while the index cannot be asked."""
         index = self._index
-        if index is None or index.generation != collection.generation:
+        if index is None or index.number != collection.folder or collection.name in index.dropped:
             return None
         try:
-            return index.query(self._name(collection), vector, count, user)
+            return index.query(collection.name, vector, count, user)
         except Exception:
             logger.exception("the Chroma index failed at a search; it will be built anew")
             with self._changed:
@@ -98,87 +100,96 @@ class Follower:
             pause = min(pause * 2, _LONGEST_PAUSE)
         if self._index is not None:
             self._index.close()
-            with self._database.read() as conn:
-                live = vectors.live_collections(conn, self._model)
-            self._index.note_closed(self._applied(live))
+            self._index.note_closed(_applied(self._live()))
             self._index = None
+
+    def _live(self) -> list[Collection]:
+        with self._database.read() as conn:
+            state = models.state(conn)
+            return collections.live_collections(conn, *state.in_use) if state else []
 
     def _open(self) -> None:
         if self._index is not None:
             return
+        self._care.give_up(
+            f"{'the index failed' if self._failed else 'the server stopped'} before it was done: ask again"
+        )
         folder = chroma.newest_folder(self._root)
         problem = "it failed in use" if self._failed else self._problem(folder)
         if problem:
             logger.warning("the Chroma index is built anew from the database: %s", problem)
-            self._writer.submit(vectors.forget_collections).result()
+            self._writer.submit(collections.forget_collections).result()
             if folder is not None:
                 logger.warning("the old one was set aside as %s and may be deleted", chroma.set_aside(folder))
                 folder = None
         index = ChromaIndex(folder or chroma.next_folder(self._root))
+        index.drop(set(index.names()) - {collection.name for collection in self._live()})
         with self._database.read() as conn:
-            live = vectors.live_collections(conn, self._model)
-            lagging = vectors.lagging_accounts(conn, self._model)
-        index.drop_all_but({self._name(collection) for collection in live})
+            state = models.state(conn)
+            lagging = [collections.lagging_accounts(conn, model) for model in state.in_use] if state else []
         with self._changed:
-            self._accounts |= set(lagging)
+            self._accounts.update(*lagging)
             self._index, self._failed = index, False
 
     def _problem(self, folder: Path | None) -> str | None:
+        live = self._live()
+        if folder is None:
+            return "its folder is gone" if live else None
+        if any(collection.folder != chroma.number_of(folder) for collection in live):
+            return "its folder is another one"
+        if chroma.is_as_closed(folder, _applied(live)):
+            return None
+        logger.info("checking the Chroma index: it was not closed in order")
+        expected: list[Expected] = []
         with self._database.read() as conn:
-            live = vectors.live_collections(conn, self._model)
-            if folder is None:
-                return "its folder is gone" if live else None
-            if any(collection.generation != chroma.generation_of(folder) for collection in live):
-                return "its folder is another one"
-            if chroma.is_as_closed(folder, self._applied(live)):
-                return None
-            logger.info("checking the Chroma index: it was not closed in order")
-            expected: list[Expected] = []
             for collection in live:
-                stamps = vectors.applied_stamps(conn, collection.account_id, self._model, collection.applied)
+                account_id, model = collection.account_id, collection.model
+                stamps = vectors.applied_stamps(conn, account_id, model, collection.applied)
                 chosen = np.random.default_rng(len(stamps)).permutation(stamps)[:SAMPLES].tolist()
                 samples = vectors.blobs(conn, chosen)
-                newest = vectors.newest_stamp(conn, collection.account_id, self._model)
-                expected.append(
-                    Expected.of(self._name(collection), collection.applied, newest, stamps.tolist(), samples)
-                )
+                newest = vectors.newest_stamp(conn, account_id, model)
+                expected.append(Expected.of(collection.name, collection.applied, newest, stamps.tolist(), samples))
         problem = check(folder, expected, lambda: self._stopping)
         if problem is None:
             logger.info("the Chroma index is in order")
         return problem
 
-    def _name(self, collection: Collection) -> str:
-        return collection_name(collection.account_id, self._model, collection.generation)
-
-    def _applied(self, live: list[Collection]) -> dict[str, int]:
-        return {self._name(collection): collection.applied for collection in live}
-
     def _follow_until_stopped(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._failed or self._accounts)
+                wait = 0 if self._care.is_busy else _LOOK_SECONDS
+                self._changed.wait_for(lambda: self._stopping or self._failed or self._accounts, wait)
                 if self._stopping or self._failed:
                     return
-                account_id = self._accounts.pop()
-            try:
-                self._follow(account_id)
-            except BaseException:
-                self.follow({account_id})
-                raise
+                account_id = self._accounts.pop() if self._accounts else None
+            index = self._index
+            if index is None:
+                return
+            if account_id is not None:
+                try:
+                    self._follow(index, account_id)
+                except BaseException:
+                    self.follow({account_id})
+                    raise
+            self._care.step(index)
 
-    def _follow(self, account_id: int) -> None:
-        """Apply one batch of an account's vectors, and come back to it while there are more."""
-        index = self._index
-        if index is None:
-            return
+    def _follow(self, index: ChromaIndex, account_id: int) -> None:
+        """Apply one batch of an account's vectors of each model, and come back to it while there are more."""
         with self._database.read() as conn:
-            live = vectors.live_collection(conn, account_id, self._model)
-            live = live or Collection(account_id, index.generation, 0)
-            new = vectors.after(conn, account_id, self._model, live.applied, chroma.BATCH)
-        if not len(new.stamps):
-            return
-        index.upsert(self._name(live), new.stamps.tolist(), new.users.tolist(), new.matrix)
-        followed = Collection(account_id, live.generation, int(new.stamps[-1]))
-        self._writer.submit(lambda conn: vectors.set_applied(conn, self._model, followed)).result()
-        if len(new.stamps) == chroma.BATCH:
-            self.follow({account_id})
+            state = models.state(conn)
+        for model in state.in_use if state else ():
+            with self._database.read() as conn:
+                live = collections.live_collection(conn, account_id, model)
+                live = live or Collection(account_id, model, index.number, 1, 0)
+                new = vectors.after(conn, account_id, model, live.applied, chroma.BATCH)
+            if not len(new.stamps):
+                continue
+            index.upsert(live.name, new.stamps.tolist(), new.users.tolist(), new.matrix)
+            followed = live.up_to(int(new.stamps[-1]))
+            self._writer.submit(lambda conn, followed=followed: collections.set_live(conn, followed)).result()  # type: ignore[misc]
+            if len(new.stamps) == chroma.BATCH:
+                self.follow({account_id})
+
+
+def _applied(live: list[Collection]) -> dict[str, int]:
+    return {collection.name: collection.applied for collection in live}

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from reflexio_server.core.models import LoadedModel, Models
 from reflexio_server.errors import DomainError
-from reflexio_server.index.embedder import Embedder
 from reflexio_server.storage import vectors
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import user_ref
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 BATCH = 64  # rows whose vectors are committed together
 _RETRY_SECONDS = 1.0
+_LOOK_SECONDS = 5.0  # how often it is looked for rows that wait for other reasons than a publish
 
 
 class Indexer:
@@ -32,15 +33,13 @@ class Indexer:
         self,
         database: Database,
         writer: Writer,
-        embedder: Embedder,
-        model: int,
+        models: Models,
         stored: Callable[[set[int]], None],
     ) -> None:
         self._database = database
         self._writer = writer
-        self._embedder = embedder
+        self._models = models
         self._stored = stored
-        self.model = model
         self._claimed: set[int] = set()
         self._changed = threading.Condition()
         self._wake = threading.Event()
@@ -94,7 +93,7 @@ class Indexer:
             self._wake.clear()
             try:
                 self._work_off()
-                pause = _RETRY_SECONDS if self._more_waits() else None
+                pause = _RETRY_SECONDS if self._more_waits() else _LOOK_SECONDS
             except Exception as error:
                 if isinstance(error, DomainError):
                     logger.warning("indexing waits: writing is not possible now")
@@ -129,22 +128,32 @@ class Indexer:
             theirs = {row.ref for row in rows} - {row.ref for row in mine}
             self._claimed.update(row.ref for row in mine)
         try:
-            embedded: list[tuple[Waiting, Matrix]] = []
-            for row in mine:
-                if self._stopping or (deadline is not None and time.monotonic() >= deadline):
-                    break
-                embedded.append((row, self._vectors_of(row)))
-            if embedded:
-                self._writer.submit(lambda conn: vectors.store(conn, self.model, embedded)).result()
-                self._stored({row.account_id for row, _ in embedded})
+            done = self._make_vectors(mine, deadline)
         finally:
             with self._changed:
                 self._claimed.difference_update(row.ref for row in mine)
                 self._changed.notify_all()
-        if len(embedded) < len(mine):
+        if done < len(mine):
             self._wake.set()
             return False
         return deadline is None or self._wait_for(theirs, deadline)
+
+    def _make_vectors(self, rows: Sequence[Waiting], deadline: float | None) -> int:
+        """Embed rows with the live model and store their vectors; how many, when the deadline comes before the end."""
+        while True:
+            with self._database.read() as conn:
+                model = self._models.live(conn)
+            embedded: list[tuple[Waiting, Matrix]] = []
+            for row in rows:
+                if self._stopping or (deadline is not None and time.monotonic() >= deadline):
+                    break
+                embedded.append((row, _vectors_of(row, model)))
+            if not embedded:
+                return 0
+            # Anew with the other model, if one took over meanwhile.
+            if self._writer.submit(lambda conn: vectors.store(conn, model.number, embedded)).result():  # noqa: B023
+                self._stored({row.account_id for row, _ in embedded})
+                return len(embedded)
 
     def _wait_for(self, refs: set[int], deadline: float) -> bool:
         if not refs:
@@ -158,9 +167,10 @@ class Indexer:
         with self._database.read() as conn:
             return not vectors.waiting_among(conn, list(refs))
 
-    def _vectors_of(self, row: Waiting) -> Matrix:
-        try:
-            return self._embedder.embed(row.text)
-        except Exception:
-            logger.exception("interaction row %d cannot be embedded", row.ref)
-            return np.zeros((0, self._embedder.dimensions), dtype=np.float32)
+
+def _vectors_of(row: Waiting, model: LoadedModel) -> Matrix:
+    try:
+        return model.embedder.embed(row.text)
+    except Exception:
+        logger.exception("interaction row %d cannot be embedded", row.ref)
+        return np.zeros((0, model.embedder.dimensions), dtype=np.float32)

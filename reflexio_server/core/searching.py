@@ -12,9 +12,9 @@ from reflexio_server.core import ranking
 from reflexio_server.core.following import Follower
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import PAGE_BYTES, size_of
-from reflexio_server.index.embedder import Embedder
+from reflexio_server.core.models import Models
 from reflexio_server.model import Filter, Hit, Identity, PageItem, SearchQuery
-from reflexio_server.storage import interactions, sqlite, vectors
+from reflexio_server.storage import collections, interactions, sqlite, vectors
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import Scope
 
@@ -55,13 +55,13 @@ class Searcher:
     def __init__(
         self,
         database: Database,
-        embedder: Embedder,
+        models: Models,
         indexer: Indexer,
         follower: Follower,
         freshness_seconds: float,
     ) -> None:
         self._database = database
-        self._embedder = embedder
+        self._models = models
         self._indexer = indexer
         self._follower = follower
         self._freshness_seconds = freshness_seconds
@@ -87,7 +87,8 @@ class Searcher:
 
     def _best(self, conn: Connection, scope: Scope, query: SearchQuery) -> tuple[list[Hit], int]:
         unindexed = interactions.count_waiting(conn, scope)
-        vector = self._embedder.embed_query(self._to_embed(conn, scope, query.query))
+        model = self._models.live(conn)
+        vector = model.embedder.embed_query(self._to_embed(conn, scope, query.query))
         allowed = None if scope.filter == Filter() else interactions.refs(conn, scope)
 
         most = WORD_MATCHES if allowed is None else EXACT_USER
@@ -96,7 +97,7 @@ class Searcher:
         lexical = {ref: ranking.lexical_part(score) for ref, score in matches}
 
         pool = max(POOL, 2 * query.top_k)
-        refs, semantic, behind = self._by_meaning(conn, scope, allowed, vector, list(lexical), pool)
+        refs, semantic, behind = self._by_meaning(conn, scope, model.number, allowed, vector, list(lexical), pool)
         if allowed is not None:
             keep = np.isin(refs, allowed)
             refs, semantic = refs[keep], semantic[keep]
@@ -118,13 +119,13 @@ class Searcher:
         self,
         conn: Connection,
         scope: Scope,
+        model: int,
         allowed: NDArray[np.int64] | None,
         vector: NDArray[np.float32],
         matched: Sequence[int],
         pool: int,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], int]:
         """Candidates with their semantic part, those `matched` by words among them, and how many were passed over."""
-        model = self._indexer.model
         behind = 0
         if scope.user_ref is not None and vectors.count_of_user(conn, scope.user_ref, model) <= EXACT_USER:
             refs, cosines = _compare(vectors.of_user(conn, scope.user_ref, model), vector)
@@ -132,7 +133,7 @@ class Searcher:
             refs, cosines = _compare(vectors.of_refs(conn, allowed.tolist(), model), vector)
         else:
             count = pool if allowed is None else OVERFETCH * pool
-            refs, cosines, behind = self._by_chroma(conn, scope, vector, count)
+            refs, cosines, behind = self._by_chroma(conn, scope, model, vector, count)
             of_matched = _compare(vectors.of_refs(conn, list(matched), model), vector)
             refs, cosines = np.append(refs, of_matched[0]), np.append(cosines, of_matched[1])
         # Matched rows that wait for their vectors are candidates by their words alone.
@@ -141,11 +142,10 @@ class Searcher:
         return *ranking.best_per_interaction(refs, cosines), behind
 
     def _by_chroma(
-        self, conn: Connection, scope: Scope, vector: NDArray[np.float32], count: int
+        self, conn: Connection, scope: Scope, model: int, vector: NDArray[np.float32], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
         """The nearest by the account's collection, with what it does not have yet compared one by one."""
-        model = self._indexer.model
-        collection = vectors.live_collection(conn, scope.account_id, model)
+        collection = collections.live_collection(conn, scope.account_id, model)
         found = None
         if collection is not None:
             found = self._follower.query(collection, vector, count, scope.user_ref)

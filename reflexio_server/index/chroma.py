@@ -16,19 +16,15 @@ import numpy as np
 from chromadb.config import Settings
 from numpy.typing import NDArray
 
+CHROMA_FOLDER = "chroma"  # below the data directory
 BATCH = 100  # add and upsert hold the interpreter lock for the whole call: 100 records take about 25 ms
 
 # Read when a collection is opened. Of 300 self-queries 4 were missed at ef_search 100, none at 400.
 _HNSW: Any = {"space": "cosine", "ef_construction": 200, "ef_search": 400}
 
 
-def collection_name(account_id: int, model: int, generation: int) -> str:
-    """The name of an account's collection."""
-    return f"account-{account_id}-model-{model}-{generation}"
-
-
-def generation_of(folder: Path) -> int:
-    """The number in the names of a folder's collections: its own, so that none is taken for one of another folder."""
+def number_of(folder: Path) -> int:
+    """The number of a folder, which tells its collections from those of others."""
     return int(folder.name)
 
 
@@ -73,9 +69,10 @@ class ChromaIndex:
         folder.with_suffix(".closed").unlink(missing_ok=True)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
-        self.generation = generation_of(folder)
+        self.number = number_of(folder)
         self._client = chromadb.PersistentClient(path=str(folder), settings=Settings(anonymized_telemetry=False))
         self._collections: dict[str, Any] = {}
+        self.dropped: set[str] = set()
 
     def upsert(self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: NDArray[np.float32]) -> None:
         """Put vectors (n × dimensions) under their stamps, at most BATCH; those already there are replaced."""
@@ -102,12 +99,20 @@ class ChromaIndex:
         """Every stamp in the collection, in order."""
         return sorted(int(stamp) for stamp in self._collection(name).get(include=[])["ids"])
 
-    def drop_all_but(self, names: set[str]) -> None:
-        """Delete the collections that are not live any more."""
-        for collection in self._client.list_collections():
-            if collection.name not in names:
-                self._client.delete_collection(collection.name)
-                self._collections.pop(collection.name, None)
+    def delete(self, name: str, stamps: Sequence[int]) -> None:
+        """Take vectors out of a collection, at most BATCH."""
+        self._collection(name).delete(ids=[str(stamp) for stamp in stamps])
+
+    def names(self) -> list[str]:
+        """The collections there are."""
+        return [collection.name for collection in self._client.list_collections()]
+
+    def drop(self, names: set[str]) -> None:
+        """Delete collections that are not live any more; they must not be asked again."""
+        for name in names:
+            self.dropped.add(name)
+            self._client.delete_collection(name)
+            self._collections.pop(name, None)
 
     def close(self) -> None:
         """Close the folder."""

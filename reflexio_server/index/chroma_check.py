@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reflexio_server.index.chroma import ChromaIndex
 
@@ -81,6 +82,12 @@ def check(folder: Path, expected: list[Expected], stopping: Callable[[], bool]) 
     return (said.strip().splitlines() or ["unknown"])[-1]
 
 
+def finds_itself(index: ChromaIndex, name: str, stamp: int, vector: NDArray[np.float32]) -> bool:
+    """Whether a stored vector is among those nearest to it, or equals them."""
+    stamps, cosines = index.query(name, vector, _NEAREST)
+    return bool(stamps) and (stamp in stamps or bool(cosines[-1] >= 1 - 1e-4))
+
+
 def _problem(index: ChromaIndex, expected: Expected) -> str | None:
     # What was put in after `applied` was noted is put in again, so there may be more. What is newer than the newest
     # vector in SQL comes from before a backup was restored, and would stand in the way of what is there.
@@ -89,9 +96,7 @@ def _problem(index: ChromaIndex, expected: Expected) -> str | None:
     if _digest(wanted) != expected.digest or (present and present[-1] > expected.newest):
         return f"{expected.name} does not hold the vectors it must"
     for stamp, encoded in expected.samples.items():
-        vector = np.frombuffer(base64.b64decode(encoded), dtype="<f4")
-        stamps, cosines = index.query(expected.name, vector, _NEAREST)
-        if not stamps or (int(stamp) not in stamps and cosines[-1] < 1 - 1e-4):
+        if not finds_itself(index, expected.name, int(stamp), np.frombuffer(base64.b64decode(encoded), dtype="<f4")):
             return f"{expected.name} does not find vector {stamp} by itself"
     return None
 

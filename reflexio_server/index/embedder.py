@@ -41,6 +41,21 @@ class Embedder(Protocol):
         ...
 
 
+_NAMES = {"all-MiniLM-L6-v2/int8/": "minilm-int8", "all-MiniLM-L6-v2/fp32/": "minilm-fp32", "wordllama/": "wordllama"}
+
+
+def load_by_id(model_id: str, model_dir: Path) -> Embedder | None:
+    """Load the embedder with exactly this model_id; None when its files are not here, or are of another version."""
+    for beginning, name in _NAMES.items():
+        if model_id.startswith(beginning):
+            try:
+                embedder = load_embedder(name, model_dir)
+            except ModelMissing:
+                return None
+            return embedder if embedder.model_id == model_id else None
+    return None
+
+
 def load_embedder(name: str, model_dir: Path) -> Embedder:
     """Load an embedder from files on this machine; nothing is ever downloaded here.
 

@@ -95,7 +95,8 @@ interactions = Table(
     Column("image_sha256", LargeBinary(32)),
     Column("created_at", BigInteger, nullable=False),
     Column("stored_at", BigInteger, nullable=False),
-    # models.id of its vectors; NULL: waits for them; 0: it has no text. The row is the index's outbox.
+    # NULL: waits for its vectors; 0: it has none, as it has no text; else the models.id of its first ones. The row is
+    # the index's outbox.
     Column("model", SmallInteger),
     Index("interactions_by_user", "user_ref", "created_at", "interaction_id"),
     Index("interactions_by_account", "account_id", "created_at", "interaction_id"),
@@ -151,6 +152,17 @@ vectors = Table(
     sqlite_autoincrement=True,
 )
 
+# One row: whose vectors searches compare. Another model takes over by changing it.
+live_model = Table(
+    "live_model",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("model", _Id, ForeignKey("models.id"), nullable=False),
+    # The model that is to take over, NULL when none is; all interactions up to `done` have its vectors too.
+    Column("next", _Id, ForeignKey("models.id")),
+    Column("done", BigInteger, nullable=False, server_default="0"),
+)
+
 collections = Table(
     "collections",
     metadata,
@@ -160,4 +172,26 @@ collections = Table(
     Column("generation", Integer, nullable=False),
     # All of this account's vectors up to this vectors.id are in the collection.
     Column("applied", BigInteger, nullable=False),
+    # The number of the folder that it is in.
+    Column("folder", Integer, nullable=False, server_default="0"),
+    Column("rebuilt_at", BigInteger),
+    Column("verified_at", BigInteger),
+)
+
+# What the owner of the data directory is asked to do with the index; whoever asked watches the row.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    # NULL: every account's.
+    Column("account_id", _Id, ForeignKey("accounts.id")),
+    # waiting, running, done, or failed.
+    Column("state", String(16), nullable=False),
+    # Vectors handled so far, and how many there are.
+    Column("done", BigInteger, nullable=False, server_default="0"),
+    Column("total", BigInteger, nullable=False, server_default="0"),
+    # What came of it, for a person.
+    Column("result", Text, nullable=False, server_default=""),
+    Column("asked_at", BigInteger, nullable=False),
 )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
 
 from reflexio_server.storage.rows import NOTHING_TO_EMBED
-from reflexio_server.storage.tables import collections, interactions, models, vectors
+from reflexio_server.storage.tables import interactions, live_model, vectors
 
 Matrix = NDArray[np.float32]
 _REFS_AT_ONCE = 1000
@@ -41,22 +41,6 @@ class Vectors:
     matrix: Matrix
 
 
-def use_model(conn: Connection, model_id: str, dimensions: int) -> tuple[int, int]:
-    """Let this model's vectors be the ones that count: its number, and how many interactions now wait for them.
-
-    Those are the interactions with another model's vectors. Needs a write transaction.
-    """
-    model = conn.execute(select(models.c.id).where(models.c.model_id == model_id)).scalar()
-    if model is None:
-        added = insert(models).values(model_id=model_id, dimensions=dimensions).returning(models.c.id)
-        model = int(conn.execute(added).scalar_one())
-    if conn.execute(select(func.count()).select_from(models)).scalar_one() == 1:
-        return model, 0  # without a walk over all rows
-    conn.execute(delete(collections).where(collections.c.model != model))
-    others = interactions.c.model.is_not(None) & interactions.c.model.not_in((NOTHING_TO_EMBED, model))
-    return model, conn.execute(update(interactions).where(others).values(model=None)).rowcount
-
-
 def waiting(conn: Connection, after: int, limit: int) -> list[Waiting]:
     """Rows of all accounts that wait, oldest first, after this row number."""
     query = _waiting_columns().where(interactions.c.id > after, interactions.c.model.is_(None))
@@ -86,11 +70,21 @@ def waiting_among(conn: Connection, refs: Sequence[int]) -> list[Waiting]:
     return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id))]
 
 
-def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
-    """Write the vectors (chunks × dimensions each) of rows that still wait. Needs a write transaction.
+def of_every_row(conn: Connection, after: int, limit: int) -> list[Waiting]:
+    """Rows of all accounts that have text, whether they wait or not, oldest first, after this row number."""
+    query = _waiting_columns().where(
+        interactions.c.id > after, or_(interactions.c.model.is_(None), interactions.c.model != NOTHING_TO_EMBED)
+    )
+    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id).limit(limit))]
 
-    A row with no vector at all could not be embedded, and waits no longer.
+
+def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix]]) -> bool:
+    """Write the vectors (chunks × dimensions each) of rows that still wait; False when another model is live by now.
+
+    A row with no vector at all could not be embedded, and waits no longer. Needs a write transaction.
     """
+    if conn.execute(select(live_model.c.model)).scalar() != model:
+        return False
     still = set(
         conn.execute(
             select(interactions.c.id).where(
@@ -99,9 +93,22 @@ def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix
         ).scalars()
     )
     if not still:
-        return
-    # A row that waits again after a change of model still has the old one's vectors.
-    conn.execute(delete(vectors).where(vectors.c.interaction_ref.in_(still)))
+        return True
+    store_beside(conn, model, [(row, matrix) for row, matrix in embedded if row.ref in still])
+    without = {row.ref for row, matrix in embedded if not len(matrix)}
+    for value, refs in ((model, still - without), (NOTHING_TO_EMBED, still & without)):
+        conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=value))
+    return True
+
+
+def store_beside(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
+    """Write vectors of a model, whichever is live, and leave alone whether their rows wait.
+
+    Needs a write transaction.
+    """
+    # They may be there already: as at a row that waits again.
+    refs = [row.ref for row, _ in embedded]
+    conn.execute(delete(vectors).where(vectors.c.interaction_ref.in_(refs), vectors.c.model == model))
     rows = [
         {
             "account_id": row.account_id,
@@ -112,20 +119,31 @@ def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix
             "vector": vector.astype("<f4").tobytes(),
         }
         for row, matrix in embedded
-        if row.ref in still
         for chunk, vector in enumerate(matrix)
     ]
     if rows:
         conn.execute(insert(vectors), rows)
-    without = {row.ref for row, matrix in embedded if not len(matrix)}
-    for value, refs in ((model, still - without), (NOTHING_TO_EMBED, still & without)):
-        conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=value))
 
 
 def count_of_user(conn: Connection, user_ref: int, model: int) -> int:
     """How many vectors the user has."""
     query = select(func.count()).where(vectors.c.user_ref == user_ref, vectors.c.model == model)
     return conn.execute(query).scalar_one()
+
+
+def let_wait(conn: Connection, account_id: int, model: int) -> int:
+    """Let interactions that should have vectors of the live model, and have none, wait for them again; how many.
+
+    Needs a write transaction.
+    """
+    there = select(vectors.c.id).where(vectors.c.interaction_ref == interactions.c.id, vectors.c.model == model)
+    lost = (
+        (interactions.c.account_id == account_id)
+        & interactions.c.model.is_not(None)
+        & (interactions.c.model != NOTHING_TO_EMBED)
+        & ~there.exists()
+    )
+    return conn.execute(update(interactions).where(lost).values(model=None)).rowcount
 
 
 def of_user(conn: Connection, user_ref: int, model: int) -> Vectors:
@@ -146,6 +164,11 @@ def of_refs(conn: Connection, refs: Sequence[int], model: int) -> Vectors:
         )
         rows += conn.execute(query).all()
     return _vectors(rows)
+
+
+def of_stamps(conn: Connection, stamps: Sequence[int]) -> Vectors:
+    """The vectors with these stamps; those that are gone are left out."""
+    return _vectors(conn.execute(select(*_columns).where(vectors.c.id.in_(stamps)).order_by(vectors.c.id)).all())
 
 
 def after(conn: Connection, account_id: int, model: int, stamp: int, limit: int) -> Vectors:
@@ -196,58 +219,6 @@ def blobs(conn: Connection, stamps: Sequence[int]) -> dict[int, bytes]:
     """Vectors by stamp, as float32 bytes."""
     query = select(vectors.c.id, vectors.c.vector).where(vectors.c.id.in_(stamps))
     return {stamp: blob for stamp, blob in conn.execute(query)}
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """How far an account's Chroma collection has followed: it holds all vectors up to the stamp `applied`."""
-
-    account_id: int
-    generation: int
-    applied: int
-
-
-def live_collections(conn: Connection, model: int) -> list[Collection]:
-    """The live collections of a model."""
-    query = select(collections.c.account_id, collections.c.generation, collections.c.applied)
-    return [Collection(*row) for row in conn.execute(query.where(collections.c.model == model))]
-
-
-def live_collection(conn: Connection, account_id: int, model: int) -> Collection | None:
-    """The account's live collection, None before its first vector was applied."""
-    query = select(collections.c.account_id, collections.c.generation, collections.c.applied).where(
-        collections.c.account_id == account_id, collections.c.model == model
-    )
-    row = conn.execute(query).one_or_none()
-    return None if row is None else Collection(*row)
-
-
-def lagging_accounts(conn: Connection, model: int) -> list[int]:
-    """Accounts with vectors that their collection does not hold yet."""
-    newest = select(vectors.c.account_id, func.max(vectors.c.id).label("stamp")).where(vectors.c.model == model)
-    by_account = newest.group_by(vectors.c.account_id).subquery()
-    query = (
-        select(by_account.c.account_id)
-        .outerjoin(
-            collections,
-            (collections.c.account_id == by_account.c.account_id) & (collections.c.model == model),
-        )
-        .where(or_(collections.c.applied.is_(None), collections.c.applied < by_account.c.stamp))
-    )
-    return list(conn.execute(query).scalars())
-
-
-def set_applied(conn: Connection, model: int, collection: Collection) -> None:
-    """Remember how far a collection has followed. Needs a write transaction."""
-    row = (collections.c.account_id == collection.account_id) & (collections.c.model == model)
-    values = {"generation": collection.generation, "applied": collection.applied}
-    if conn.execute(update(collections).where(row).values(values)).rowcount == 0:
-        conn.execute(insert(collections).values(account_id=collection.account_id, model=model, **values))
-
-
-def forget_collections(conn: Connection) -> None:
-    """Let every collection be built anew. Needs a write transaction."""
-    conn.execute(delete(collections))
 
 
 def _waiting_columns() -> Select[Any]:

@@ -1,0 +1,213 @@
+"""`reflexio-server index`: what there is, and the jobs that the owner of the data directory does."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from reflexio_server.cli_options import open_database, settings_options
+from reflexio_server.config import Settings
+from reflexio_server.storage import accounts as account_store
+from reflexio_server.storage import collections, jobs, models
+from reflexio_server.storage.collections import AccountIndex
+from reflexio_server.storage.database import Database, DataDirectoryInUse, own
+from reflexio_server.storage.jobs import Job
+
+_LOOK_SECONDS = 0.2
+_OWNER_SECONDS = 2.0  # how often it is looked whether the server that does the job still runs
+
+account_option = click.option("--account", "email", metavar="EMAIL", help="Only this account's. Default: every one's.")
+
+
+@click.group()
+def index() -> None:
+    """Look after the search index; a server may be running.
+
+    The index is made from the database and can be lost: what `rebuild` and `verify` do is never needed to keep data.
+    A running server does their work, and answers as before meanwhile; without one they do it themselves.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `index status` tells; `next_done` of `next_total` interactions have vectors of the model to come."""
+
+    model: str | None
+    next_model: str | None
+    next_done: int
+    next_total: int
+    accounts: list[AccountIndex]
+
+
+@index.command()
+@settings_options("data_dir")
+@account_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; times are in microseconds since 1970 UTC.")
+def status(settings: Settings, email: str | None, as_json: bool) -> None:
+    """Show for each account how much is stored, has vectors, and is in Chroma.
+
+    interactions: what is stored. waiting: those that wait for their vectors, and are found by their words until then.
+    vectors: a long text has several, one without words none. in Chroma: how many of them searches of the whole account
+    find there; the rest is compared one by one. generation: how often the account's index was built.
+    """
+    with open_database(settings, create=False) as (database, _):
+        report = _report(database, email)
+    if as_json:
+        click.echo(json.dumps(asdict(report)))
+        return
+    click.echo(f"Model: {report.model or 'none yet, as no server has run here'}")
+    if report.next_model:
+        click.echo(
+            f"To take over: {report.next_model}, {report.next_done:,} of {report.next_total:,} interactions done"
+        )
+    rows = [
+        ("account", "interactions", "waiting", "vectors", "in Chroma", "generation", "rebuilt", "verified"),
+        *(
+            (
+                one.email,
+                f"{one.interactions:,}",
+                f"{one.waiting:,}",
+                f"{one.vectors:,}",
+                f"{one.in_chroma:,}",
+                str(one.generation or "-"),
+                _moment(one.rebuilt_at),
+                _moment(one.verified_at),
+            )
+            for one in report.accounts
+        ),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *numbers in rows:
+        cells = [name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True))]
+        click.echo("  ".join(cells))
+
+
+@index.command()
+@settings_options("data_dir")
+@account_option
+def rebuild(settings: Settings, email: str | None) -> None:
+    """Build the index anew beside the live one, and swap it in.
+
+    It is made from the vectors in the database, so nothing is embedded again. Searches go on with the live index until
+    the new one is complete; when it is broken off, the live one stays.
+    """
+    _do("rebuild", settings, email)
+
+
+@index.command()
+@settings_options("data_dir")
+@account_option
+def verify(settings: Settings, email: str | None) -> None:
+    """Hold the index against the database, and repair what differs.
+
+    Vectors that the index lacks are added, those that it has too many are taken out; some of them are searched for, and
+    when one does not find itself the account's index is built anew. Interactions that lost their vectors get new ones.
+    """
+    _do("verify", settings, email)
+
+
+def _report(database: Database, email: str | None) -> Report:
+    with database.read() as conn:
+        account_id = _account_id(conn, email)
+        state = models.state(conn)
+        found = [
+            one for one in collections.report(conn, state.live if state else 0) if account_id in (None, one.account_id)
+        ]
+        if state is None:
+            return Report(None, None, 0, 0, found)
+        live = models.model_id(conn, state.live)
+        if state.next is None:
+            return Report(live, None, 0, 0, found)
+        return Report(live, models.model_id(conn, state.next), *models.progress(conn, state.done), found)
+
+
+def _account_id(conn: Any, email: str | None) -> int | None:
+    if email is None:
+        return None
+    found = account_store.find_login(conn, email.strip().lower())
+    if found is None:
+        raise click.ClickException(f"there is no account {email}: see `reflexio-server accounts list`")
+    return found[0].account_id
+
+
+def _moment(micros: int | None) -> str:
+    return "-" if micros is None else datetime.fromtimestamp(micros / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _do(kind: str, settings: Settings, email: str | None) -> None:
+    with open_database(settings, create=False) as (database, owner), ExitStack() as opened:
+        with database.read() as conn:
+            account_id = _account_id(conn, email)
+        now = time.time_ns() // 1000
+        if owner:
+            from reflexio_server.core.following import Follower  # imported here, as Chroma takes half a second
+            from reflexio_server.index.chroma import CHROMA_FOLDER
+            from reflexio_server.storage.writer import Writer
+
+            writer = Writer(database, 100)
+            opened.callback(writer.close)
+            job_id = writer.submit(lambda conn: jobs.ask(conn, kind, account_id, now)).result()
+            follower = Follower(database, writer, settings.data_dir / CHROMA_FOLDER)
+            opened.callback(follower.stop)
+            follower.start()
+        else:
+            with database.write() as conn:
+                job_id = jobs.ask(conn, kind, account_id, now)
+        job = _watch(database, job_id, settings, owner)
+        if job.state == "failed":
+            raise click.ClickException(job.result)
+        click.echo(job.result)
+
+
+def _watch(database: Database, job_id: int, settings: Settings, owner: bool) -> Job:
+    """Wait for the end of a job, and show on a terminal how far it is."""
+    looked = time.monotonic()
+    with _bar() as show:
+        while True:
+            with database.read() as conn:
+                job = jobs.find(conn, job_id)
+            show(job)
+            if job.state in ("done", "failed"):
+                return job
+            if not owner and time.monotonic() - looked > _OWNER_SECONDS:
+                looked = time.monotonic()
+                if _nobody_owns(settings):
+                    raise click.ClickException("the server stopped before it was done: run the command again")
+            time.sleep(_LOOK_SECONDS)
+
+
+def _nobody_owns(settings: Settings) -> bool:
+    try:
+        with own(settings.data_dir):
+            return True
+    except DataDirectoryInUse:
+        return False
+
+
+@contextmanager
+def _bar() -> Iterator[Any]:
+    """Shows jobs as a bar on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda job: None
+        return
+    shown: list[Any] = []
+
+    def show(job: Job) -> None:
+        if job.state == "running" and not shown:
+            shown.append(click.progressbar(length=max(job.total, 1), label=job.kind, show_pos=True, file=sys.stderr))
+            shown[0].__enter__()
+        if shown:
+            done = max(job.total, 1) if job.state == "done" else job.done
+            shown[0].update(done - shown[0].pos)
+
+    try:
+        yield show
+    finally:
+        for bar in shown:
+            bar.__exit__(None, None, None)

@@ -1,0 +1,93 @@
+"""What the commands share: settings as flags, the database of a data directory, and errors in a line."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from pydantic import ValidationError
+
+from reflexio_server.config import ENVIRONMENT_PREFIX, Settings
+from reflexio_server.storage.database import DATABASE_FILE, Database, DatabaseUnusable, DataDirectoryInUse, own
+
+Command = Callable[..., None]
+
+
+def settings_options(*names: str) -> Callable[[Command], Command]:
+    """Flags for these settings (all when none is named); the command gets them as one Settings object."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**given: Any) -> None:
+            chosen = {name: given.pop(name) for name in list(given) if name in Settings.model_fields}
+            command(settings=_settings(**{name: value for name, value in chosen.items() if value is not None}), **given)
+
+        decorated: Command = run
+        for name in reversed(names or tuple(Settings.model_fields)):
+            decorated = _option(name)(decorated)
+        return decorated
+
+    return decorate
+
+
+def _option(name: str) -> Callable[[Command], Command]:
+    field = Settings.model_fields[name]
+    flag = "--" + name.replace("_", "-")
+    variable = ENVIRONMENT_PREFIX + name.upper()
+    help_text = f"{field.description}  [env: {variable}"
+    help_text += "]" if field.default_factory or field.default is None else f"; default: {field.default}]"
+    kinds = get_args(field.annotation) or (field.annotation,)
+    if bool in kinds:
+        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=help_text)
+    kind: Any = next(kind for kind in kinds if kind is not type(None))
+    return click.option(flag, type=click.Path(path_type=Path) if kind is Path else kind, help=help_text)
+
+
+def _settings(**given: Any) -> Settings:
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            if problem["loc"]:
+                name = str(problem["loc"][0])
+                flag, variable = "--" + name.replace("_", "-"), ENVIRONMENT_PREFIX + name.upper()
+                lines.append(f"{flag} (or {variable}): {problem['msg']}")
+            else:
+                lines.append(problem["msg"])
+        raise click.UsageError("\n".join(lines)) from None
+
+
+@contextmanager
+def folder_errors() -> Iterator[None]:
+    """Tells of a folder or file that cannot be used, in a line."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = "it is not a folder" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        text = f"cannot use {error.filename}: {reason}; check --data-dir and --model-dir"
+        raise click.ClickException(text) from None
+
+
+@contextmanager
+def open_database(settings: Settings, *, create: bool) -> Iterator[tuple[Database, bool]]:
+    """The database of a data directory, and whether this process owns the directory: else a server is running on it."""
+    if not create and not (settings.data_dir / DATABASE_FILE).exists():
+        raise click.ClickException(f"there is no database in {settings.data_dir}: check --data-dir")
+    with ExitStack() as opened:
+        opened.enter_context(folder_errors())
+        try:
+            opened.enter_context(own(settings.data_dir))
+            owner = True
+        except DataDirectoryInUse:
+            owner = False
+        try:
+            database = Database(settings.data_dir, owner=owner)
+        except DatabaseUnusable as error:
+            raise click.ClickException(str(error)) from None
+        opened.callback(database.close)
+        yield database, owner

@@ -1,0 +1,214 @@
+"""The index's jobs: building collections anew beside the live ones, and holding them against the database."""
+
+import logging
+import time
+from collections.abc import Generator, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reflexio_server.errors import DomainError
+from reflexio_server.index.chroma import BATCH, ChromaIndex
+from reflexio_server.index.chroma_check import finds_itself
+from reflexio_server.storage import collections, jobs, models, vectors
+from reflexio_server.storage.collections import Collection
+from reflexio_server.storage.database import Database
+from reflexio_server.storage.jobs import Job
+from reflexio_server.storage.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+KEEP_SECONDS = 60.0
+"""How long a replaced collection is kept: searches that began before it was replaced still ask it."""
+
+_LOOK_SECONDS = 0.5  # how often it is looked for a job, and how often one says how far it is
+_SWEEP_SECONDS = 10.0
+_SELF_QUERIES = 100  # so many of a collection's vectors are searched for when it is verified
+
+Steps = Generator[int, None, str]
+"""Yields the number of vectors that each batch handled, and returns what came of it, for a person."""
+
+
+class IndexCare:
+    """Does one job at a time, a batch at a step, so that following goes on between its steps.
+
+    What a job builds is not live before it is complete; when the process ends before, the next start drops it.
+    """
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+        self._job: Job | None = None
+        self._steps: Iterator[int] = iter(())
+        self._done = self._total = 0
+        self._looked = self._told = self._swept = 0.0
+        self._unneeded: dict[str, float] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is begun."""
+        return self._job is not None
+
+    def give_up(self, reason: str) -> None:
+        """Say of a job that was left undone that it failed."""
+        self._job, self._unneeded = None, {}
+        self._writer.submit(lambda conn: jobs.give_up_running(conn, reason)).result()
+
+    def step(self, index: ChromaIndex) -> None:
+        """Do the next batch of the job at hand, or look for one to begin."""
+        if self._job is None:
+            self._look(index)
+            return
+        try:
+            handled = next(self._steps, None)
+        except _Hindered as error:
+            self._steps = self._end(self._job, "failed", str(error))
+        except DomainError:
+            self._steps = self._end(self._job, "failed", "writing was not possible: ask for it again")
+            raise
+        else:
+            if handled is None:
+                self._job = None
+            else:
+                self._done += handled
+                self._tell(self._job)
+
+    def _look(self, index: ChromaIndex) -> None:
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        with self._database.read() as conn:
+            job = jobs.next_waiting(conn)
+        if job is not None:
+            logger.info("job %d, %s of the index, begins", job.job_id, job.kind)
+            self._job, self._steps, self._told = job, self._carry_out(index, job), 0.0
+        elif now - self._swept >= _SWEEP_SECONDS:
+            self._swept = now
+            self._sweep(index, now)
+
+    def _sweep(self, index: ChromaIndex, now: float) -> None:
+        """Drop the collections that were replaced a while ago."""
+        with self._database.read() as conn:
+            state = models.state(conn)
+            live = collections.live_collections(conn, *state.in_use) if state else []
+        unneeded = set(index.names()) - {collection.name for collection in live}
+        self._unneeded = {name: self._unneeded.get(name, now) for name in unneeded}
+        index.drop({name for name, since in self._unneeded.items() if now - since >= KEEP_SECONDS})
+
+    def _carry_out(self, index: ChromaIndex, job: Job) -> Iterator[int]:
+        began = time.monotonic()
+        with self._database.read() as conn:
+            state = models.state(conn)
+            of_all = collections.report(conn, state.live) if state else []
+        found = [one for one in of_all if job.account_id in (None, one.account_id)]
+        self._done, self._total = 0, sum(one.vectors for one in found)
+        said = []
+        for one in found:
+            assert state
+            work = self._rebuild if job.kind == "rebuild" else self._verify
+            result = yield from work(index, one.account_id, state.live)
+            said.append(f"{one.email}: {result}")
+        said.append(f"{job.kind} took {time.monotonic() - began:.1f} s")
+        yield from self._end(job, "done", "\n".join(said))
+
+    def _rebuild(self, index: ChromaIndex, account_id: int, model: int) -> Steps:
+        prefix = Collection(account_id, model, index.number, 0, 0).name.removesuffix("0")
+        used = [int(name.removeprefix(prefix)) for name in index.names() if name.startswith(prefix)]
+        fresh = Collection(account_id, model, index.number, max(used, default=0) + 1, 0)
+        count = 0
+        while True:
+            with self._database.read() as conn:
+                _check_live(models.live(conn), model)
+                new = vectors.after(conn, account_id, model, fresh.applied, BATCH)
+            if not len(new.stamps):
+                break
+            index.upsert(fresh.name, new.stamps.tolist(), new.users.tolist(), new.matrix)
+            fresh = fresh.up_to(int(new.stamps[-1]))
+            count += len(new.stamps)
+            yield len(new.stamps)
+        if not count:
+            return "there is nothing to rebuild"
+        now = time.time_ns() // 1000
+        self._writer.submit(lambda conn: collections.set_live(conn, fresh, rebuilt_at=now)).result()
+        return f"{count} vectors, generation {fresh.generation}"
+
+    def _verify(self, index: ChromaIndex, account_id: int, model: int) -> Steps:
+        lost = self._writer.submit(lambda conn: vectors.let_wait(conn, account_id, model)).result()
+        said = [f"{lost} interactions had lost their vectors and wait for new ones"] if lost else []
+        with self._database.read() as conn:
+            _check_live(models.live(conn), model)
+            live = collections.live_collection(conn, account_id, model)
+            expected = vectors.applied_stamps(conn, account_id, model, live.applied) if live else _none()
+        if live is None:
+            return ", ".join([*said, "no vectors in Chroma yet"])
+        present = np.array(index.stamps(live.name), dtype=np.int64)
+        yield 0
+        missing = np.setdiff1d(expected, present)
+        for start in range(0, len(missing), BATCH):
+            with self._database.read() as conn:
+                part = vectors.of_stamps(conn, missing[start : start + BATCH].tolist())
+            index.upsert(live.name, part.stamps.tolist(), part.users.tolist(), part.matrix)
+            yield 0
+        extra = self._gone(account_id, model, np.setdiff1d(present, expected))
+        for start in range(0, len(extra), BATCH):
+            index.delete(live.name, extra[start : start + BATCH].tolist())
+            yield 0
+        unfound = yield from self._search_for_themselves(index, live, expected)
+        said += [
+            f"{len(expected)} vectors",
+            f"{len(missing)} were missing",
+            f"{len(extra)} were too many",
+            f"{unfound} of {min(_SELF_QUERIES, len(expected))} did not find themselves",
+        ]
+        if unfound:
+            said.append("rebuilt: " + (yield from self._rebuild(index, account_id, model)))
+        else:
+            yield len(expected)
+        now = time.time_ns() // 1000
+        self._writer.submit(lambda conn: collections.note_verified(conn, live, now)).result()
+        return ", ".join(said)
+
+    def _gone(self, account_id: int, model: int, stamps: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of these are no vectors of the account and model: the others were put in after `applied` was noted."""
+        with self._database.read() as conn:
+            newest = vectors.newest_stamp(conn, account_id, model)
+            there = vectors.applied_stamps(conn, account_id, model, newest)
+        return np.setdiff1d(stamps, there)
+
+    def _search_for_themselves(
+        self, index: ChromaIndex, live: Collection, expected: NDArray[np.int64]
+    ) -> Generator[int, None, int]:
+        """How many of some of the vectors are not what is nearest to them."""
+        chosen = np.random.default_rng().permutation(expected)[:_SELF_QUERIES].tolist()
+        with self._database.read() as conn:
+            blobs = vectors.blobs(conn, chosen)
+        unfound = 0
+        for stamp, blob in blobs.items():
+            unfound += not finds_itself(index, live.name, stamp, np.frombuffer(blob, dtype="<f4"))
+            yield 0
+        return unfound
+
+    def _tell(self, job: Job) -> None:
+        now = time.monotonic()
+        if now - self._told >= _LOOK_SECONDS:
+            self._told = now
+            self._writer.submit(lambda conn: jobs.note_progress(conn, job.job_id, self._done, self._total)).result()
+
+    def _end(self, job: Job, state: str, result: str) -> Iterator[int]:
+        logger.info("job %d, %s of the index, %s: %s", job.job_id, job.kind, state, result.replace("\n", "; "))
+        self._writer.submit(lambda conn: jobs.end(conn, job.job_id, state, result)).result()
+        yield from ()
+
+
+class _Hindered(Exception):
+    """A job cannot go on; the text says why and what to do."""
+
+
+def _check_live(live: int, model: int) -> None:
+    if live != model:
+        raise _Hindered("another model took over meanwhile: ask for it again")
+
+
+def _none() -> NDArray[np.int64]:
+    return np.zeros(0, dtype=np.int64)

@@ -1,0 +1,133 @@
+"""Makes the vectors of a model that is to take over, while searches go on with those of the live one."""
+
+import logging
+import threading
+import time
+
+import numpy as np
+from sqlalchemy import Connection
+
+from reflexio_server.core.following import Follower
+from reflexio_server.core.indexing import BATCH, Indexer
+from reflexio_server.core.models import LoadedModel
+from reflexio_server.errors import DomainError
+from reflexio_server.storage import collections, models, vectors
+from reflexio_server.storage.database import Database
+from reflexio_server.storage.vectors import Matrix, Waiting
+from reflexio_server.storage.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+STALE_AT_ONCE = 500  # vectors of a model that is gone are deleted in transactions of so many
+MOST_BEHIND = 1_000  # so many vectors may be missing in Chroma when the model takes over: searches compare them too
+_PAUSE_SECONDS = 0.5
+_PATIENT_TRIES = 20
+_TELL_SECONDS = 10.0
+
+
+class ModelChange:
+    """Embeds every interaction again with the next model, oldest first, on a thread of its own.
+
+    How far it got is in the database, so that it goes on after a restart. When all have their vectors and Chroma has
+    followed, the next model is made live by one row; then what is left of models that are gone is deleted. `coming`
+    None: nothing is to take over, and there is only to tidy up.
+    """
+
+    def __init__(
+        self, database: Database, writer: Writer, coming: LoadedModel | None, indexer: Indexer, follower: Follower
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._coming = coming
+        self._indexer = indexer
+        self._follower = follower
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._told = time.monotonic()
+        self._tries = 0
+
+    def start(self) -> None:
+        """Begin, or go on with what an earlier run began."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the row at hand."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if self._coming is not None:
+                    self._go_on(self._coming)
+                elif not self._writer.submit(lambda conn: models.drop_stale_vectors(conn, STALE_AT_ONCE)).result():
+                    return
+            except DomainError:
+                logger.warning("the change of model waits: writing is not possible now")
+                self._stopping.wait(_PAUSE_SECONDS)
+            except Exception:
+                logger.exception("the change of model failed; trying again")
+                self._stopping.wait(_PAUSE_SECONDS)
+
+    def _go_on(self, coming: LoadedModel) -> None:
+        with self._database.read() as conn:
+            state = models.state(conn)
+            assert state
+            rows = vectors.of_every_row(conn, state.done, BATCH)
+        embedded: list[tuple[Waiting, Matrix]] = []
+        for row in rows:
+            if self._stopping.is_set():
+                return
+            embedded.append((row, _embed(coming, row)))
+        if embedded:
+            self._store(coming, embedded)
+            self._tell(coming, embedded[-1][0].ref)
+        if len(rows) < BATCH:
+            if self._has_followed(coming) and self._take_over():
+                logger.info("%s took over", coming.embedder.model_id)
+                self._coming = None
+                self._indexer.wake()
+            elif not rows:
+                self._stopping.wait(_PAUSE_SECONDS)
+
+    def _take_over(self) -> bool:
+        """Let the next model be live when nothing is left to do; where publishes never pause, when little is."""
+        self._tries += 1
+        most_waiting = 0 if self._tries <= _PATIENT_TRIES else BATCH
+        return self._writer.submit(lambda conn: models.take_over(conn, most_waiting)).result()
+
+    def _store(self, coming: LoadedModel, embedded: list[tuple[Waiting, Matrix]]) -> None:
+        def write(conn: Connection) -> None:
+            vectors.store_beside(conn, coming.number, embedded)
+            models.note_done(conn, embedded[-1][0].ref)
+
+        self._writer.submit(write).result()
+        self._follower.follow({row.account_id for row, _ in embedded})
+
+    def _has_followed(self, coming: LoadedModel) -> bool:
+        with self._database.read() as conn:
+            for account_id in collections.lagging_accounts(conn, coming.number):
+                live = collections.live_collection(conn, account_id, coming.number)
+                applied = live.applied if live else 0
+                if vectors.count_after(conn, account_id, coming.number, applied) > MOST_BEHIND:
+                    return False
+        return True
+
+    def _tell(self, coming: LoadedModel, done: int) -> None:
+        if time.monotonic() - self._told < _TELL_SECONDS:
+            return
+        with self._database.read() as conn:
+            so_far, total = models.progress(conn, done)
+        logger.info(
+            "%s is to take over: %d of %d interactions have its vectors", coming.embedder.model_id, so_far, total
+        )
+        self._told = time.monotonic()
+
+
+def _embed(model: LoadedModel, row: Waiting) -> Matrix:
+    try:
+        return model.embedder.embed(row.text)
+    except Exception:
+        logger.exception("interaction row %d cannot be embedded", row.ref)
+        return np.zeros((0, model.embedder.dimensions), dtype=np.float32)

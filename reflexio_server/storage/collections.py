@@ -1,0 +1,136 @@
+"""Which Chroma collection of an account is live, how far it has followed its vectors, and what a report says of it."""
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
+
+from reflexio_server.storage.tables import accounts, collections, interactions, vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The live collection of an account and model: it holds all their vectors up to the stamp `applied`.
+
+    `folder` is the number of the folder it is in, and `generation` tells it from others there.
+    """
+
+    account_id: int
+    model: int
+    folder: int
+    generation: int
+    applied: int
+
+    @property
+    def name(self) -> str:
+        """Its name in Chroma."""
+        return f"account-{self.account_id}-model-{self.model}-{self.generation}"
+
+    def up_to(self, applied: int) -> "Collection":
+        """The same, having followed up to this stamp."""
+        return replace(self, applied=applied)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountIndex:
+    """What there is of an account: counts, and times in microseconds UTC.
+
+    `waiting` counts the interactions that wait for their vectors; `in_chroma` the vectors that the live collection
+    holds by what was noted when they were put in. `generation` None: there is no collection yet.
+    """
+
+    account_id: int
+    email: str
+    interactions: int
+    waiting: int
+    vectors: int
+    in_chroma: int
+    generation: int | None
+    rebuilt_at: int | None
+    verified_at: int | None
+
+
+_columns = (
+    collections.c.account_id,
+    collections.c.model,
+    collections.c.folder,
+    collections.c.generation,
+    collections.c.applied,
+)
+
+
+def live_collections(conn: Connection, *models: int) -> list[Collection]:
+    """The live collections of these models."""
+    query = select(*_columns).where(collections.c.model.in_(models))
+    return [Collection(*row) for row in conn.execute(query.order_by(collections.c.account_id))]
+
+
+def live_collection(conn: Connection, account_id: int, model: int) -> Collection | None:
+    """The account's live collection, None before its first vector was applied."""
+    query = select(*_columns).where(collections.c.account_id == account_id, collections.c.model == model)
+    row = conn.execute(query).one_or_none()
+    return None if row is None else Collection(*row)
+
+
+def lagging_accounts(conn: Connection, model: int) -> list[int]:
+    """Accounts with vectors that their collection does not hold yet."""
+    newest = select(vectors.c.account_id, func.max(vectors.c.id).label("stamp")).where(vectors.c.model == model)
+    by_account = newest.group_by(vectors.c.account_id).subquery()
+    query = (
+        select(by_account.c.account_id)
+        .outerjoin(
+            collections,
+            (collections.c.account_id == by_account.c.account_id) & (collections.c.model == model),
+        )
+        .where(or_(collections.c.applied.is_(None), collections.c.applied < by_account.c.stamp))
+    )
+    return list(conn.execute(query).scalars())
+
+
+def set_live(conn: Connection, collection: Collection, rebuilt_at: int | None = None) -> None:
+    """Let this be the live collection, as far as it has followed. Needs a write transaction."""
+    row = (collections.c.account_id == collection.account_id) & (collections.c.model == collection.model)
+    values = {"folder": collection.folder, "generation": collection.generation, "applied": collection.applied}
+    if rebuilt_at is not None:
+        values["rebuilt_at"] = rebuilt_at
+    if conn.execute(update(collections).where(row).values(values)).rowcount == 0:
+        new = {"account_id": collection.account_id, "model": collection.model, **values}
+        conn.execute(insert(collections).values(new))
+
+
+def note_verified(conn: Connection, collection: Collection, now: int) -> None:
+    """Remember that the account's live collection was held against its vectors. Needs a write transaction."""
+    row = (collections.c.account_id == collection.account_id) & (collections.c.model == collection.model)
+    conn.execute(update(collections).where(row).values(verified_at=now))
+
+
+def forget_collections(conn: Connection) -> None:
+    """Let every collection be built anew. Needs a write transaction."""
+    conn.execute(delete(collections))
+
+
+def report(conn: Connection, model: int) -> list[AccountIndex]:
+    """What there is of each account, oldest account first."""
+    of_account = interactions.c.account_id == accounts.c.id
+    of_model = (vectors.c.account_id == accounts.c.id) & (vectors.c.model == model)
+    query = (
+        select(
+            accounts.c.id,
+            accounts.c.email,
+            select(func.count()).select_from(interactions).where(of_account).scalar_subquery(),
+            select(func.count())
+            .select_from(interactions)
+            .where(of_account, interactions.c.model.is_(None))
+            .scalar_subquery(),
+            select(func.count()).select_from(vectors).where(of_model).scalar_subquery(),
+            select(func.count())
+            .select_from(vectors)
+            .where(of_model, vectors.c.id <= func.coalesce(collections.c.applied, 0))
+            .scalar_subquery(),
+            collections.c.generation,
+            collections.c.rebuilt_at,
+            collections.c.verified_at,
+        )
+        .outerjoin(collections, (collections.c.account_id == accounts.c.id) & (collections.c.model == model))
+        .order_by(accounts.c.id)
+    )
+    return [AccountIndex(*row) for row in conn.execute(query)]

@@ -1,0 +1,134 @@
+"""Which embedding model's vectors searches compare, and which one is to take over."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
+
+from reflexio_server.storage.rows import NOTHING_TO_EMBED
+from reflexio_server.storage.tables import accounts, collections, interactions, live_model, models, vectors
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """The numbers of the live model and of the one that is to take over, None when none is.
+
+    All interactions up to the row number `done` have vectors of the next one too.
+    """
+
+    live: int
+    next: int | None
+    done: int
+
+    @property
+    def in_use(self) -> tuple[int, ...]:
+        """The models whose vectors are kept."""
+        return (self.live,) if self.next is None else (self.live, self.next)
+
+
+def state(conn: Connection) -> ModelState | None:
+    """Which model is live; None before a server first started on this database."""
+    row = conn.execute(select(live_model.c.model, live_model.c.next, live_model.c.done)).one_or_none()
+    return None if row is None else ModelState(*row)
+
+
+def live(conn: Connection) -> int:
+    """The number of the live model."""
+    return int(conn.execute(select(live_model.c.model)).scalar_one())
+
+
+def model_id(conn: Connection, number: int) -> str:
+    """The id of a model, as its embedder names it."""
+    return str(conn.execute(select(models.c.model_id).where(models.c.id == number)).scalar_one())
+
+
+def register(conn: Connection, name: str, dimensions: int) -> int:
+    """The number of the model with this id, new if it was never used. Needs a write transaction."""
+    number = conn.execute(select(models.c.id).where(models.c.model_id == name)).scalar()
+    if number is None:
+        added = insert(models).values(model_id=name, dimensions=dimensions).returning(models.c.id)
+        number = conn.execute(added).scalar_one()
+    return int(number)
+
+
+def choose(conn: Connection, number: int) -> ModelState:
+    """Let this model be live as soon as it can: at once when it is or none was, else when all have its vectors.
+
+    Needs a write transaction.
+    """
+    found = state(conn)
+    if found is None:
+        conn.execute(insert(live_model).values(id=1, model=number))
+    elif found.live == number:
+        conn.execute(update(live_model).values(next=None, done=0))
+        conn.execute(delete(collections).where(collections.c.model != number))
+    elif found.next != number:
+        conn.execute(update(live_model).values(next=number, done=0))
+        conn.execute(delete(collections).where(collections.c.model.not_in((found.live, number))))
+    chosen = state(conn)
+    assert chosen
+    return chosen
+
+
+def replace(conn: Connection, number: int) -> int:
+    """Let this model be live at once, though nothing has its vectors: how many interactions now wait for them.
+
+    Needs a write transaction.
+    """
+    _set_live(conn, number)
+    others = interactions.c.model.is_not(None) & (interactions.c.model != NOTHING_TO_EMBED)
+    return conn.execute(update(interactions).where(others).values(model=None)).rowcount
+
+
+def note_done(conn: Connection, done: int) -> None:
+    """Remember up to which row all have vectors of the next model. Needs a write transaction."""
+    conn.execute(update(live_model).values(done=done))
+
+
+def take_over(conn: Connection, most_waiting: int) -> bool:
+    """Let the next model be live, if at most so many interactions are without its vectors; those wait for them then.
+
+    Needs a write transaction.
+    """
+    found = state(conn)
+    if found is None or found.next is None:
+        return False
+    has_text = or_(interactions.c.model.is_(None), interactions.c.model != NOTHING_TO_EMBED)
+    left = select(interactions.c.id).where(interactions.c.id > found.done, has_text).limit(most_waiting + 1)
+    refs = conn.execute(left).scalars().all()
+    if len(refs) > most_waiting:
+        return False
+    conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=None))
+    made = interactions.c.model.is_(None) & (interactions.c.id <= found.done)
+    conn.execute(update(interactions).where(made).values(model=found.next))
+    _set_live(conn, found.next)
+    return True
+
+
+def drop_stale_vectors(conn: Connection, most: int) -> int:
+    """Delete up to so many vectors of models that are not in use any more; how many. Needs a write transaction."""
+    found = state(conn)
+    if found is None:
+        return 0
+    stale = conn.execute(select(models.c.id).where(models.c.id.not_in(found.in_use))).scalars().all()
+    dropped = 0
+    for account_id in conn.execute(select(accounts.c.id)).scalars().all() if stale else ():
+        for number in stale:
+            of_model = (vectors.c.account_id == account_id) & (vectors.c.model == number)
+            some = select(vectors.c.id).where(of_model).limit(most - dropped)
+            dropped += conn.execute(delete(vectors).where(vectors.c.id.in_(some))).rowcount
+            if dropped >= most:
+                return dropped
+    return dropped
+
+
+def progress(conn: Connection, done: int) -> tuple[int, int]:
+    """How many interactions with text there are up to this row number, and in all."""
+    count = select(func.count()).select_from(interactions)
+    has_text = or_(interactions.c.model.is_(None), interactions.c.model != NOTHING_TO_EMBED)
+    so_far = conn.execute(count.where(has_text, interactions.c.id <= done)).scalar_one()
+    return so_far, conn.execute(count.where(has_text)).scalar_one()
+
+
+def _set_live(conn: Connection, number: int) -> None:
+    conn.execute(update(live_model).values(model=number, next=None, done=0))
+    conn.execute(delete(collections).where(collections.c.model != number))
