@@ -160,7 +160,7 @@ def job(data_dir: Path) -> tuple[str, int, str]:
 
 def test_nobody_who_searches_notices_a_rebuild(tmp_path: Path, model_dir: Path) -> None:
     email = create_account(tmp_path)
-    fill(tmp_path, email, 3000)
+    fill(tmp_path, email, 2000)
     before = stamps(tmp_path)
     with serving(tmp_path, model_dir) as server:
         caller = log_in(server.address, email)
@@ -168,27 +168,27 @@ def test_nobody_who_searches_notices_a_rebuild(tmp_path: Path, model_dir: Path) 
         expected = search(caller)
         with Searching(caller, expected) as searching:
             said = run_alone(tmp_path, "rebuild")
-            assert f"{email}: 3000 vectors, generation 2" in said
+            assert f"{email}: 2000 vectors, generation 2" in said
             at_swap = searching.count
             wait_until(lambda: searching.count > at_swap + 10, "searches after the swap")
         assert searching.wrong == []
         assert stamps(tmp_path) == before, "nothing was embedded again"
         (account,) = status(tmp_path)["accounts"]
-        assert (account["vectors"], account["in_chroma"], account["generation"]) == (3000, 3000, 2)
+        assert (account["vectors"], account["in_chroma"], account["generation"]) == (2000, 2000, 2)
         assert account["rebuilt_at"] > 0
         caller.publish("later", "a violin", wait_until=pb.WAIT_UNTIL_SEARCHABLE)
         wait_until(lambda: is_in_chroma(tmp_path), "the new vector in the new collection")
         assert caller.search(query="violin").hits[0].interaction.content == "a violin"
-        assert "3001 vectors, 0 were missing, 0 were too many, 0 of 100" in run_alone(tmp_path, "verify")
+        assert "2001 vectors, 0 were missing, 0 were too many, 0 of 100" in run_alone(tmp_path, "verify")
         assert server.terminate() == 0
     with serving(tmp_path, model_dir) as server:
-        wait_until(lambda: status(tmp_path)["accounts"][0]["in_chroma"] == 3001, "the index")
+        wait_until(lambda: status(tmp_path)["accounts"][0]["in_chroma"] == 2001, "the index")
         assert not any("built anew" in line for line in server.lines)
 
 
 def test_a_rebuild_that_is_killed_leaves_the_live_index(tmp_path: Path, model_dir: Path) -> None:
     email = create_account(tmp_path)
-    fill(tmp_path, email, 6000)
+    fill(tmp_path, email, 2500)
     with serving(tmp_path, model_dir) as server:
         caller = log_in(server.address, email)
         wait_until(lambda: is_in_chroma(tmp_path), "the index")
@@ -196,7 +196,7 @@ def test_a_rebuild_that_is_killed_leaves_the_live_index(tmp_path: Path, model_di
         watching = subprocess.Popen(command(tmp_path, "rebuild"), stderr=subprocess.PIPE, text=True)
         wait_until(lambda: job(tmp_path)[0] == "running", "the rebuild to begin")
         server.kill()
-        assert 0 < job(tmp_path)[1] < 6000, "killed too late to be of use"
+        assert 0 < job(tmp_path)[1] < 2500, "killed too late to be of use"
         _, said = watching.communicate(timeout=60)
         assert watching.returncode == 1
         assert "the server stopped before it was done" in said
@@ -215,7 +215,7 @@ def test_a_rebuild_that_is_killed_leaves_the_live_index(tmp_path: Path, model_di
     wait_until(lambda: job(tmp_path)[0] == "running", "the rebuild to begin")
     alone.kill()
     alone.wait(60)
-    assert job(tmp_path)[1] < 6000, "killed too late to be of use"
+    assert job(tmp_path)[1] < 2500, "killed too late to be of use"
     assert "generation 2" in run_alone(tmp_path, "rebuild")
     assert status(tmp_path)["accounts"][0]["generation"] == 2
 

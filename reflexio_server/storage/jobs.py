@@ -32,7 +32,7 @@ _columns = (jobs.c.id, jobs.c.kind, jobs.c.account_id, jobs.c.state, jobs.c.done
 def ask(conn: Connection, kind: str, account_id: int | None, now: int) -> int:
     """Ask for a job; its number. Those that ended more than a day ago are forgotten."""
     conn.execute(delete(jobs).where(jobs.c.state.in_(("done", "failed")), jobs.c.asked_at < now - _DAY))
-    row = {"kind": kind, "account_id": account_id, "state": "waiting", "asked_at": now}
+    row = {"kind": kind, "account_id": account_id, "state": "waiting", "result": "", "asked_at": now}
     return int(conn.execute(insert(jobs).values(row).returning(jobs.c.id)).scalar_one())
 
 

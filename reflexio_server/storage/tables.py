@@ -192,6 +192,6 @@ jobs = Table(
     Column("done", BigInteger, nullable=False, server_default="0"),
     Column("total", BigInteger, nullable=False, server_default="0"),
     # What came of it, for a person.
-    Column("result", Text, nullable=False, server_default=""),
+    Column("result", Text, nullable=False),
     Column("asked_at", BigInteger, nullable=False),
 )
