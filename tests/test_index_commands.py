@@ -54,7 +54,7 @@ def status(data_dir: Path) -> dict[str, Any]:
 
 
 def fill(data_dir: Path, email: str, count: int) -> None:
-    """Rows with ready-made vectors, which point anywhere: what is nearest is told by them alone."""
+    """Rows with ready-made vectors: what is nearest is told by them alone."""
     source = np.random.default_rng(count)
     database = Database(data_dir, owner=True)
     with database.write() as conn:
@@ -68,7 +68,9 @@ def fill(data_dir: Path, email: str, count: int) -> None:
             request = NewRequest(f"r{start}", f"user {start % 3000}", "", "", "", tuple(items), bytes(32))
             store_requests(conn, [(account_id, request)], 1)
         waiting = vectors.waiting(conn, 0, count)
-        matrix = source.normal(size=(len(waiting), DIMENSIONS)).astype(np.float32)
+        # As those of texts they lie near a few directions: what points just anywhere is hard to find for any graph.
+        matrix = source.normal(size=(len(waiting), 12)) @ source.normal(size=(12, DIMENSIONS))
+        matrix = matrix.astype(np.float32)
         matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
         vectors.store(conn, model, [(row, matrix[number : number + 1]) for number, row in enumerate(waiting)])
     database.close()
