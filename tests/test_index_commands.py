@@ -69,9 +69,8 @@ def fill(data_dir: Path, email: str, count: int) -> None:
             store_requests(conn, [(account_id, request)], 1)
         waiting = vectors.waiting(conn, 0, count)
         # As those of texts they lie near a few directions: what points just anywhere is hard to find for any graph.
-        matrix = source.normal(size=(len(waiting), 12)) @ source.normal(size=(12, DIMENSIONS))
-        matrix = matrix.astype(np.float32)
-        matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+        near = source.normal(size=(len(waiting), 12)) @ source.normal(size=(12, DIMENSIONS))
+        matrix = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
         vectors.store(conn, model, [(row, matrix[number : number + 1]) for number, row in enumerate(waiting)])
     database.close()
 

@@ -43,6 +43,7 @@ class IndexCare:
         self._done = self._total = 0
         self._looked = self._told = self._swept = 0.0
         self._unneeded: dict[str, float] = {}
+        self._names: list[str] = []  # of the collections there were when the job began
 
     @property
     def is_busy(self) -> bool:
@@ -102,6 +103,7 @@ class IndexCare:
             state = models.state(conn)
             of_all = collections.report(conn, state.live) if state else []
         found = [one for one in of_all if job.account_id in (None, one.account_id)]
+        self._names = index.names()
         self._done, self._total = 0, sum(one.vectors for one in found)
         said = []
         for one in found:
@@ -114,7 +116,7 @@ class IndexCare:
 
     def _rebuild(self, index: ChromaIndex, account_id: int, model: int) -> Steps:
         prefix = Collection(account_id, model, index.number, 0, 0).name.removesuffix("0")
-        used = [int(name.removeprefix(prefix)) for name in index.names() if name.startswith(prefix)]
+        used = [int(name.removeprefix(prefix)) for name in self._names if name.startswith(prefix)]
         fresh = Collection(account_id, model, index.number, max(used, default=0) + 1, 0)
         count = 0
         while True:
@@ -134,12 +136,16 @@ class IndexCare:
         return f"{count} vectors, generation {fresh.generation}"
 
     def _verify(self, index: ChromaIndex, account_id: int, model: int) -> Steps:
-        lost = self._writer.submit(lambda conn: vectors.let_wait(conn, account_id, model)).result()
-        said = [f"{lost} interactions had lost their vectors and wait for new ones"] if lost else []
         with self._database.read() as conn:
             _check_live(models.live(conn), model)
+            lost = vectors.lost(conn, account_id, model)
             live = collections.live_collection(conn, account_id, model)
             expected = vectors.applied_stamps(conn, account_id, model, live.applied) if live else _none()
+        for start in range(0, len(lost), BATCH):
+            part = lost[start : start + BATCH]
+            self._writer.submit(lambda conn, part=part: vectors.let_wait(conn, part)).result()  # type: ignore[misc]
+            yield 0
+        said = [f"{len(lost)} interactions had lost their vectors and wait for new ones"] if lost else []
         if live is None:
             return ", ".join([*said, "no vectors in Chroma yet"])
         present = np.array(index.stamps(live.name), dtype=np.int64)
@@ -147,8 +153,8 @@ class IndexCare:
         missing = np.setdiff1d(expected, present)
         for start in range(0, len(missing), BATCH):
             with self._database.read() as conn:
-                part = vectors.of_stamps(conn, missing[start : start + BATCH].tolist())
-            index.upsert(live.name, part.stamps.tolist(), part.users.tolist(), part.matrix)
+                absent = vectors.of_stamps(conn, missing[start : start + BATCH].tolist())
+            index.upsert(live.name, absent.stamps.tolist(), absent.users.tolist(), absent.matrix)
             yield 0
         extra = self._gone(account_id, model, np.setdiff1d(present, expected))
         for start in range(0, len(extra), BATCH):

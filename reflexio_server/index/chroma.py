@@ -76,6 +76,7 @@ class ChromaIndex:
 
     def upsert(self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: NDArray[np.float32]) -> None:
         """Put vectors (n × dimensions) under their stamps, at most BATCH; those already there are replaced."""
+        self.dropped.discard(name)
         self._collection(name).upsert(
             ids=[str(stamp) for stamp in stamps],
             embeddings=matrix,

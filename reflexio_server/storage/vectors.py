@@ -131,19 +131,21 @@ def count_of_user(conn: Connection, user_ref: int, model: int) -> int:
     return conn.execute(query).scalar_one()
 
 
-def let_wait(conn: Connection, account_id: int, model: int) -> int:
-    """Let interactions that should have vectors of the live model, and have none, wait for them again; how many.
-
-    Needs a write transaction.
-    """
+def lost(conn: Connection, account_id: int, model: int) -> list[int]:
+    """Rows of an account that should have vectors of the live model, and have none."""
     there = select(vectors.c.id).where(vectors.c.interaction_ref == interactions.c.id, vectors.c.model == model)
-    lost = (
-        (interactions.c.account_id == account_id)
-        & interactions.c.model.is_not(None)
-        & (interactions.c.model != NOTHING_TO_EMBED)
-        & ~there.exists()
+    query = select(interactions.c.id).where(
+        interactions.c.account_id == account_id,
+        interactions.c.model.is_not(None),
+        interactions.c.model != NOTHING_TO_EMBED,
+        ~there.exists(),
     )
-    return conn.execute(update(interactions).where(lost).values(model=None)).rowcount
+    return list(conn.execute(query).scalars())
+
+
+def let_wait(conn: Connection, refs: Sequence[int]) -> None:
+    """Let rows wait for their vectors again. Needs a write transaction."""
+    conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=None))
 
 
 def of_user(conn: Connection, user_ref: int, model: int) -> Vectors:
