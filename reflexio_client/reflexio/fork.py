@@ -1,4 +1,4 @@
-"""A forked child must not touch its parent's channels, threads or outbox: objects named here start anew in it."""
+"""A forked child must not touch its parent's channels, threads or spool: objects named here start anew in it."""
 
 import os
 from typing import Protocol
@@ -12,8 +12,20 @@ class Forkable(Protocol):
         """Runs in the child, on its only thread, before anything else."""
 
 
+class Busy(Protocol):
+    """Something that must be at rest while the process is copied."""
+
+    def before_fork(self) -> None:
+        """Runs in the parent just before a fork."""
+
+    def after_fork_in_parent(self) -> None:
+        """Runs in the parent just after it."""
+
+
+_busy: WeakSet[Busy] = WeakSet()
 _forkable: WeakSet[Forkable] = WeakSet()
 _abandoned: list[object] = []
+_prepared: list[Busy] = []
 
 
 def restart_after_fork(thing: Forkable) -> None:
@@ -21,14 +33,39 @@ def restart_after_fork(thing: Forkable) -> None:
     _forkable.add(thing)
 
 
+def rest_while_forking(thing: Busy) -> None:
+    """From now on call its two methods around every fork for as long as the thing lives."""
+    _busy.add(thing)
+
+
 def abandon(thing: object) -> None:
     """Keep the parent's object alive in the child: closing or freeing a channel here could hang."""
     _abandoned.append(thing)
+    try:  # not even the end of the interpreter may free it: it would close what the parent still uses
+        import ctypes
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    except (ImportError, AttributeError):
+        pass
+
+
+def _prepare_all() -> None:
+    _prepared[:] = _busy
+    for thing in _prepared:
+        thing.before_fork()
+
+
+def _go_on_all() -> None:
+    for thing in _prepared:
+        thing.after_fork_in_parent()
+    _prepared.clear()
 
 
 def _restart_all() -> None:
+    _prepared.clear()
     for thing in list(_forkable):
         thing.after_fork()
 
 
-os.register_at_fork(after_in_child=_restart_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_prepare_all, after_in_parent=_go_on_all, after_in_child=_restart_all)
