@@ -220,5 +220,7 @@ class Caller:
 
 def search_text(content: str, description: str, url: str) -> str:
     """What of an interaction is embedded and indexed: content, description and the words of the URL."""
+    if not description and not url:  # nearly every chat turn
+        return "" if content.isspace() else content
     url_words = " ".join(re.findall(r"\w+", url.partition("://")[2] or url))
     return "\n".join(part for part in (content, description, url_words) if part.strip())

@@ -4,7 +4,6 @@ import os
 import threading
 import time
 import zlib
-from uuid import UUID
 
 _COUNTER_BITS = 74  # rand_a and rand_b of RFC 9562, section 5.7, taken as one counter
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -27,7 +26,7 @@ class _Uuid7:
         self._lock = threading.Lock()
         self._millis = 0
 
-    def __call__(self) -> UUID:
+    def __call__(self) -> str:
         millis = time.time_ns() // 1_000_000
         with self._lock:
             if millis > self._millis:
@@ -38,7 +37,8 @@ class _Uuid7:
                 self._counter += 1
             millis, counter = self._millis, self._counter
         rand_a, rand_b = counter >> 62, counter & ((1 << 62) - 1)
-        return UUID(int=(millis << 80) | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | rand_b)
+        digits = f"{(millis << 80) | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | rand_b:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 _next_uuid7 = _Uuid7()
@@ -46,7 +46,7 @@ _next_uuid7 = _Uuid7()
 
 def uuid7() -> str:
     """A new UUIDv7 in text form; within one process each is greater than the one before."""
-    return str(_next_uuid7())
+    return _next_uuid7()
 
 
 def new_request_id(source: str = "") -> str:

@@ -71,15 +71,13 @@ def next_ids(conn: Connection, table: str, count: int) -> range:
     return range(last + 1, last + 1 + count)
 
 
-_INSERT_TEXT = text("INSERT INTO interactions_fts (rowid, owner, text) VALUES (:ref, :owner, :text)")
+_INSERT_TEXT = "INSERT INTO interactions_fts (rowid, owner, text) VALUES (?, ?, ?)"
 
 
-def add_full_text(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Index texts: rows of {ref, account_id, user_ref, text}."""
-    entries = [
-        {"ref": row["ref"], "owner": f"a{row['account_id']} u{row['user_ref']}", "text": row["text"]} for row in rows
-    ]
-    conn.execute(_INSERT_TEXT, entries)
+def add_full_text(conn: Connection, rows: Sequence[tuple[int, int, int, str]]) -> None:
+    """Index texts: rows of (ref, account_id, user_ref, text)."""
+    entries = [(ref, f"a{account_id} u{user_ref}", text) for ref, account_id, user_ref, text in rows]
+    conn.exec_driver_sql(_INSERT_TEXT, entries)
 
 
 def quote_term(word: str) -> str:

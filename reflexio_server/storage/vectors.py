@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
 
-from reflexio_server.storage.publishing import NOTHING_TO_EMBED
+from reflexio_server.storage.rows import NOTHING_TO_EMBED
 from reflexio_server.storage.tables import collections, interactions, models, vectors
 
 Matrix = NDArray[np.float32]

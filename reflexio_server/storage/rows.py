@@ -1,0 +1,154 @@
+"""The rows of new requests: made in one walk, inserted in one statement a table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Table, insert, select, tuple_, update
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+
+from reflexio.ids import uuid7
+from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, search_text
+from reflexio_server.storage import sqlite
+from reflexio_server.storage.tables import accounts, images, interactions, requests, users
+
+NOTHING_TO_EMBED = 0
+_AT_ONCE = 400  # values in one IN (…); SQLite takes 32,766 parameters
+
+Submitted = tuple[int, NewRequest]  # account_id, request
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows ready to be inserted, as tuples: `requests` and `interactions` in the order of the tables' columns."""
+
+    requests: list[tuple[Any, ...]] = field(default_factory=list)
+    images: dict[tuple[int, bytes], dict[str, Any]] = field(default_factory=dict)
+    interactions: list[tuple[Any, ...]] = field(default_factory=list)
+    texts: list[tuple[int, int, int, str]] = field(default_factory=list)
+    """(ref, account_id, user_ref, text) for the full-text index."""
+
+
+def make_rows(
+    conn: Connection, fresh: Sequence[Submitted], now: int
+) -> tuple[Rows, dict[tuple[int, str], StoredRequest]]:
+    """The rows of requests that were never stored, and what their publishers will be told."""
+    user_refs = _user_refs(conn, {(account_id, request.user_id) for account_id, request in fresh})
+    sequences = _advance_sequences(conn, fresh)
+    request_refs = sqlite.next_ids(conn, "requests", len(fresh))
+    next_ref = sqlite.next_ids(conn, "interactions", sum(len(request.interactions) for _, request in fresh)).start
+
+    rows = Rows()
+    stored: dict[tuple[int, str], StoredRequest] = {}
+    for request_ref, (account_id, request) in zip(request_refs, fresh, strict=True):
+        user_ref = user_refs[account_id, request.user_id]
+        rows.requests.append(
+            (
+                request_ref,
+                account_id,
+                user_ref,
+                request.request_id,
+                request.request_group,
+                request.source,
+                request.agent_version,
+                request.body_hash,
+                now,
+            )
+        )
+        refs = range(next_ref, next_ref + len(request.interactions))
+        next_ref = refs.stop
+        ids: list[str] = []
+        for ref, item in zip(refs, request.interactions, strict=True):
+            sequences[account_id] += 1
+            ids.append(uuid7())
+            text = search_text(item.content, item.user_action_description, item.interacted_image_url)
+            if text:
+                rows.texts.append((ref, account_id, user_ref, text))
+            if item.image:
+                rows.images[account_id, item.image.sha256] = _image(account_id, item)
+            rows.interactions.append(
+                (
+                    ref,
+                    account_id,
+                    user_ref,
+                    request_ref,
+                    ids[-1],
+                    sequences[account_id],
+                    item.role,
+                    item.content,
+                    int(item.user_action),
+                    item.user_action_description,
+                    item.interacted_image_url,
+                    None if text == item.content else text,
+                    item.image.sha256 if item.image else None,
+                    now if item.created_at is None else item.created_at,
+                    now,
+                    None if text else NOTHING_TO_EMBED,
+                )
+            )
+        stored[account_id, request.request_id] = StoredRequest(request.request_id, tuple(ids), tuple(refs), False)
+    return rows, stored
+
+
+def insert_rows(conn: Connection, rows: Rows) -> None:
+    """Write new requests: everything a publish writes but users and sequences."""
+    # Straight to the driver: Core would turn each row into a dict and back, a sixth of the time of the insert.
+    conn.exec_driver_sql(_insert_sql(requests, conn.dialect), rows.requests)
+    for image in rows.images.values():
+        conn.execute(sqlite_dialect.insert(images).on_conflict_do_nothing(), image)
+    conn.exec_driver_sql(_insert_sql(interactions, conn.dialect), rows.interactions)
+    if rows.texts:
+        sqlite.add_full_text(conn, rows.texts)
+
+
+@cache
+def _insert_sql(table: Table, dialect: Dialect) -> str:
+    return str(insert(table).compile(dialect=dialect))
+
+
+def _image(account_id: int, item: NewInteraction) -> dict[str, Any]:
+    assert item.image
+    return {
+        "account_id": account_id,
+        "sha256": item.image.sha256,
+        "media_type": item.image.media_type,
+        "width": item.image.width,
+        "height": item.image.height,
+        "size_bytes": len(item.image.data),
+        "data": item.image.data,
+    }
+
+
+def _user_refs(conn: Connection, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
+    refs: dict[tuple[int, str], int] = {}
+    ordered = sorted(wanted)
+    for start in range(0, len(ordered), _AT_ONCE):
+        found = conn.execute(
+            select(users.c.account_id, users.c.user_id, users.c.id).where(
+                tuple_(users.c.account_id, users.c.user_id).in_(ordered[start : start + _AT_ONCE])
+            )
+        )
+        refs.update({(account_id, user_id): ref for account_id, user_id, ref in found})
+    for account_id, user_id in ordered:
+        if (account_id, user_id) not in refs:
+            added = conn.execute(insert(users).values(account_id=account_id, user_id=user_id).returning(users.c.id))
+            refs[account_id, user_id] = added.scalar_one()
+    return refs
+
+
+def _advance_sequences(conn: Connection, fresh: Sequence[Submitted]) -> dict[int, int]:
+    """Each account's sequence before its new interactions; the rows already stand after them."""
+    counts: dict[int, int] = {}
+    for account_id, request in fresh:
+        counts[account_id] = counts.get(account_id, 0) + len(request.interactions)
+    before: dict[int, int] = {}
+    for account_id, count in counts.items():
+        last = conn.execute(
+            update(accounts)
+            .where(accounts.c.id == account_id)
+            .values(last_sequence=accounts.c.last_sequence + count)
+            .returning(accounts.c.last_sequence)
+        ).scalar_one()
+        before[account_id] = last - count
+    return before
