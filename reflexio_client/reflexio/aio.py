@@ -179,8 +179,13 @@ class AsyncReflexioClient(AwaitedCalls):
     async def flush(self, timeout: float = 30.0) -> FlushResult:
         """As `ReflexioClient.flush`."""
         end = time.monotonic() + checks.seconds("timeout", timeout)
-        senders = self._all_senders()
-        return self._flush_result([await self._await_sender(s, None, end - time.monotonic()) for s in senders])
+        left: list[int] = []
+        for sender in self._all_senders():
+            sender.adopt()
+            left.append(await self._await_sender(sender, None, end - time.monotonic()))
+            while not left[-1] and sender.adopt():  # they come some files at a time
+                left[-1] = await self._await_sender(sender, None, end - time.monotonic())
+        return self._flush_result(left)
 
     async def stats(self) -> ClientStats:
         """As `ReflexioClient.stats`."""

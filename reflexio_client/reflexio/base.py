@@ -59,6 +59,7 @@ class ClientBase:
         except InvalidArgumentError as error:
             raise ConfigurationError(str(error)) from None
         self._api_key = key.strip()
+        self._tag = account_tag(self._api_key)
         self._endpoint = parse_url(url or DEFAULT_URL, root_certificates)
         self._spool_settings = SpoolSettings(
             Path(spool_dir) if spool_dir else default_folder(), self._endpoint.url, "", durability, *bounds
@@ -85,7 +86,8 @@ class ClientBase:
     def api_key(self, api_key: str) -> None:
         with self._lock:
             self._api_key = api_key.strip()
-            sender = self._senders.get(account_tag(self._api_key) or "")
+            self._tag = account_tag(self._api_key)
+            sender = self._own_sender()
         if sender is not None:
             sender.set_key(self._api_key)
         else:
@@ -101,7 +103,7 @@ class ClientBase:
             raise AuthenticationError(
                 "there is no API key: call login(), give api_key or set REFLEXIO_API_KEY", reason="UNAUTHENTICATED"
             )
-        tag = account_tag(self._api_key)
+        tag = self._tag
         if tag is None:
             raise AuthenticationError("the API key is malformed: cut off or mistyped?", reason="UNAUTHENTICATED")
         return tag
@@ -162,12 +164,12 @@ class ClientBase:
 
     def _deliver_orphans(self) -> None:
         """Begin with what processes that ended have left for this account at this server."""
-        tag = account_tag(self._api_key)
+        tag = self._tag
         if tag is not None and has_orphans(replace(self._spool_settings, tag=tag)):
-            self._sender_of(tag).start()
+            self._sender_of(tag).adopt()
 
     def _own_sender(self) -> Sender | None:
-        return self._senders.get(account_tag(self._api_key) or "")
+        return self._senders.get(self._tag or "")
 
     def _all_senders(self) -> list[Sender]:
         with self._lock:

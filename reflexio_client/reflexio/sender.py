@@ -16,16 +16,16 @@ from reflexio.errors import AuthenticationError, ClosedError, ReflexioError
 from reflexio.outcomes import ClientStats, Delivery, Rejection
 from reflexio.receipt import Receipt
 from reflexio.retry import ATTEMPTS_OF_ONE, Backoff, plan_after
-from reflexio.rpcs import PUBLISH, PUBLISH_STREAM
 from reflexio.spool import Row, Spool, SpoolSettings
-from reflexio.status import error_from_rejection, error_from_rpc
+from reflexio.status import error_from_rejection
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.verdict import read_verdict
+from reflexio.wire import send
 
 MAX_BATCH = 200
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 EXIT_SECONDS = 5.0
-_STREAM_SECONDS = 60.0
+_LINGER_SECONDS = 0.02
 _FORK_SECONDS = 10.0  # a fork waits no longer for the spool to be at rest
 _ADOPTION_SECONDS = 15.0  # between two looks for the spools of ended processes
 _log = logging.getLogger("reflexio")
@@ -34,7 +34,7 @@ _log = logging.getLogger("reflexio")
 class Sender:
     """Delivers the spool of one account at one server, and settles the receipts.
 
-    The thread starts with the first publish, or with `start` when there is something to adopt. One lock,
+    The thread starts with the first publish, or when there is something to adopt. One lock,
     `spool.changed`, guards the state.
     """
 
@@ -52,6 +52,7 @@ class Sender:
         self._closed = False  # no more publishes
         self._retired = False  # nobody can publish any more; end when the spool is empty
         self._stopped = False  # end now
+        self._ending = False  # the interpreter exits; who publishes even now publishes for the next start
         self._channel: grpc.Channel | None = None
         self._start_anew()
         fork.restart_after_fork(self)
@@ -67,6 +68,7 @@ class Sender:
         self._delivered = 0
         self._last_error = ""
         self._next_adoption = 0.0
+        self._lingering = False  # a batch has just gone out: a few more may come to share the next
 
     def before_fork(self) -> None:
         """No thread may be inside SQLite while the process is copied: its locks would stay held in the child."""
@@ -87,14 +89,25 @@ class Sender:
     def publish(self, receipt: Receipt, user_id: str, payload: bytes) -> None:
         """Take a request; raises QueueFullError, SpoolError or ClosedError."""
         with self.spool.changed:
-            if self._closed:
+            if self._closed and not self._ending:
                 raise ClosedError("the client is closed")
+            if self._ending and self.spool.durable and not self.spool.pending() and sys.stderr is not None:
+                sys.stderr.write(self._farewell(1, "", ""))
+            receipt.hurry = self.spool.hurry
             self._receipts[self.spool.append(receipt.request_id, user_id, payload)] = receipt
             if self._thread is None:
                 self.start()
 
+    def adopt(self) -> int:
+        """Take over what ended processes have left, and begin to deliver it; returns how many requests came in."""
+        with self.spool.changed:
+            number = 0 if self._closed else self.spool.adopt()
+            if self.spool.pending():
+                self.start()
+            return number
+
     def start(self) -> None:
-        """Begin to deliver, also what ended processes left."""
+        """Begin to deliver."""
         with self.spool.changed:
             if self._thread is None and not self._closed:
                 thread = threading.Thread(target=self._run, name="reflexio-sender", daemon=True)
@@ -103,6 +116,7 @@ class Sender:
                 except RuntimeError:  # no thread starts at interpreter shutdown; the spool outlives it
                     return
                 self._thread = thread
+                _end_with_multiprocessing()
 
     def set_key(self, api_key: str) -> None:
         """Another key of the same account; ends the pause that a refused key caused."""
@@ -132,11 +146,15 @@ class Sender:
             self._closed = self._retired = True
             self.spool.changed.notify_all()
 
-    def close(self, timeout: float) -> None:
+    def close(self, timeout: float, *, ending: bool = False) -> None:
         """Take no more, wait for delivery at most `timeout` seconds, stop, and say what is left."""
+        if self._stopped:
+            return
+        ending = ending and not self._closed
         self.shut()
         self.spool.wait_for_user(None, timeout)
         self.stop()
+        self._ending = ending
 
     def shut(self) -> None:
         """Take no more."""
@@ -161,7 +179,7 @@ class Sender:
             left = max(pending, self.spool.close())
             receipts = list(self._receipts.values())
             self._receipts.clear()
-        cause = f" The last attempt failed: {self._last_error}" if self._last_error else ""
+        cause = f" The last attempt failed: {self._last_error.rstrip('.')}." if self._last_error else ""
         kept = f" It is kept in {path} and delivered by the next start." if path else ""
         for receipt in receipts:
             receipt.fail(ClosedError(f"the client was closed before {receipt.request_id} was delivered.{kept}{cause}"))
@@ -202,12 +220,19 @@ class Sender:
             return self._stopped or (pending and not self.spool.stalled) or (self._retired and not pending)
 
         with self.spool.changed:
-            if time.monotonic() >= self._next_adoption and not self._closed:
+            done = self.spool.adopting and not self.spool.pending()
+            if (done or time.monotonic() >= self._next_adoption) and not self._closed:
                 self._next_adoption = time.monotonic() + _ADOPTION_SECONDS
                 self.spool.adopt()
+            if self._lingering and self.spool.pending() < self._limit:
+                self.spool.changed.wait_for(lambda: self.spool.hurried or self._closed, _LINGER_SECONDS)
+            self._lingering = False
             if not ready():
                 self.spool.tidy(idle=True)
+                self.spool.wakes = True
                 self.spool.changed.wait_for(ready, max(0.0, self._next_adoption - time.monotonic()))
+                self.spool.wakes = False
+            self.spool.hurried = False
             if self._stopped or (self._retired and not self.spool.pending()):
                 return None
             return [] if self.spool.stalled else self.spool.take(self._limit, MAX_BATCH_BYTES)
@@ -234,57 +259,34 @@ class Sender:
 
     def _send(self, batch: Sequence[Row], key: str) -> pb.PublishInteractionStreamResponse:
         assert self._channel is not None
-        stream: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
-        stream = self._channel.stream_unary(PUBLISH_STREAM.path, None, PUBLISH_STREAM.answer.FromString)
-        metadata = (("authorization", f"Bearer {key}"),)
-        try:
-            return stream(iter([row.payload for row in batch]), timeout=_STREAM_SECONDS, metadata=metadata)
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self._endpoint.url, _STREAM_SECONDS) from None
-        except RuntimeError:  # since Python 3.12 no thread starts at exit, and grpc needs one for a stream
-            return self._send_singly(batch, metadata)
-
-    def _send_singly(
-        self, batch: Sequence[Row], metadata: tuple[tuple[str, str], ...]
-    ) -> pb.PublishInteractionStreamResponse:
-        """As a stream, but by unary calls, which need no thread; ends at the first that fails."""
-        assert self._channel is not None
-        publish = self._channel.unary_unary(PUBLISH.path, PUBLISH.request.SerializeToString, PUBLISH.answer.FromString)
-        answer = pb.PublishInteractionStreamResponse()
-        for row in batch:
-            message = pb.PublishInteractionStreamRequest.FromString(row.payload).request
-            try:
-                publish(message, timeout=EXIT_SECONDS, metadata=metadata)
-            except grpc.RpcError as rpc_error:
-                error = error_from_rpc(rpc_error, self._endpoint.url, EXIT_SECONDS)
-                if answer.requests.stored:
-                    break
-                raise error from None
-            answer.requests.stored += 1
-        return answer
+        return send(self._channel, self._endpoint, [row.payload for row in batch], key)
 
     def _settle(self, batch: Sequence[Row], answer: pb.PublishInteractionStreamResponse) -> float:
         verdict = read_verdict(answer, len(batch))
         stored = [batch[index] for index in verdict.stored]
-        for row in stored:
-            if (receipt := self._take_receipt(row)) is not None:
-                receipt.resolve()
-        self._delivered += len(stored)
-        self.spool.delete(stored)
+        if stored:
+            self._note_success(len(stored))
         for row in stored:
             self._tell(row, None)
+            if (receipt := self._take_receipt(row)) is not None:
+                receipt.resolve()
+        self.spool.delete(stored)
         for index, rejection in verdict.refused.items():
             self._park(batch[index], rejection, error_from_rejection(rejection))
         for index, rejection in verdict.failed.items():
             self._retry_single(batch[index], error_from_rejection(rejection))
         if not verdict.stored and not verdict.refused:
             return self._backoff.next()
-        if self._last_error:
-            _log.info("delivering to %s again", self._endpoint.url)
-        self._last_error = ""
+        self._lingering = True
         self._backoff.reset()
         self._limit = min(MAX_BATCH, self._limit * 2)
         return 0.0
+
+    def _note_success(self, number: int) -> None:
+        self._delivered += number
+        if self._last_error:
+            _log.info("delivering to %s again", self._endpoint.url)
+        self._last_error = ""
 
     def _after_failure(self, batch: Sequence[Row], error: ReflexioError) -> float:
         self._note(error, f"publish requests wait, trying {self._endpoint.url} again")
@@ -304,10 +306,10 @@ class Sender:
 
     def _park(self, row: Row, rejection: Rejection, error: ReflexioError) -> None:
         _log.warning("publish request %s was refused: %s: %s", row.request_id, rejection.reason, rejection.message)
+        self._tell(row, error)
         if (receipt := self._take_receipt(row)) is not None:
             receipt.fail(error)
         self.spool.park(row, rejection)
-        self._tell(row, error)
 
     def _take_receipt(self, row: Row) -> Receipt | None:
         with self.spool.changed:
@@ -331,10 +333,17 @@ class Sender:
 _senders: WeakSet[Sender] = WeakSet()
 
 
+def _end_with_multiprocessing() -> None:
+    """A forked worker of multiprocessing leaves by os._exit: no atexit, but finalizers of its own."""
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _close_all, exitpriority=100)
+
+
 def _close_all() -> None:
     end = time.monotonic() + EXIT_SECONDS
     for sender in list(_senders):
-        sender.close(max(0.0, end - time.monotonic()))
+        sender.close(max(0.0, end - time.monotonic()), ending=True)
 
 
 atexit.register(_close_all)

@@ -2,6 +2,7 @@
 
 from reflexio.spool.file import Row
 from reflexio.spool.folder import SpoolSettings
-from reflexio.spool.outbox import MAX_BYTES, MAX_ITEMS, Spool, Watch
+from reflexio.spool.outbox import MAX_BYTES, MAX_ITEMS, Spool
+from reflexio.spool.watch import Watch
 
 __all__ = ["MAX_BYTES", "MAX_ITEMS", "Row", "Spool", "SpoolSettings", "Watch"]

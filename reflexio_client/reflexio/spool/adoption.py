@@ -5,7 +5,8 @@ import sqlite3
 import warnings
 from pathlib import Path
 
-from reflexio.spool.file import NewerVersionError, SpoolFile
+from reflexio.spool.database import NewerVersionError
+from reflexio.spool.file import SpoolFile
 from reflexio.spool.folder import SpoolSettings, spool_paths
 
 MAX_ADOPTED = 16  # files at a time: each takes three descriptors

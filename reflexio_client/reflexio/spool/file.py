@@ -11,25 +11,13 @@ from pathlib import Path
 
 from reflexio.errors import SpoolError
 from reflexio.outcomes import Rejection
+from reflexio.spool.database import Transaction, create, open_file, remove
 from reflexio.spool.folder import FileLock, SpoolSettings, make_folder
 
-SCHEMA_VERSION = 1
 KEPT_DEAD = 10_000
 KEPT_DEAD_BYTES = 64 * 1024 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 _IDLE_CHECKPOINT_BYTES = 256 * 1024
-_SYNCHRONOUS = {"process": "NORMAL", "power": "FULL"}
-_SCHEMA = f"""
-BEGIN;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE rows (id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, user_id TEXT NOT NULL, payload BLOB NOT NULL,
-    accepted_at INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE dead (id INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL,
-    payload BLOB NOT NULL, accepted_at INTEGER NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL,
-    field TEXT NOT NULL, message TEXT NOT NULL, refused_at INTEGER NOT NULL);
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
-"""
 _INSERT = "INSERT INTO rows (id, request_id, user_id, payload, accepted_at) VALUES (?, ?, ?, ?, ?)"
 _READ = "SELECT id, request_id, user_id, payload, attempts, accepted_at FROM rows ORDER BY id"
 _BURY = (
@@ -40,10 +28,6 @@ _READ_DEAD = (
     "SELECT request_id, user_id, payload, accepted_at, attempts, reason, field, message, refused_at FROM dead"
     " ORDER BY id"
 )
-
-
-class NewerVersionError(Exception):
-    """The file was written by a newer version of this package."""
 
 
 @dataclass(slots=True)
@@ -93,17 +77,10 @@ class SpoolFile:
         if lock is None:
             raise OSError(f"{path} is owned by another process")
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # SQLite gives the others its mode
-            connection = _connect(path, _SYNCHRONOUS[settings.durability])
-            try:
-                connection.executescript(_SCHEMA)
-                meta = {"address": settings.address, "tag": settings.tag, "pid": str(os.getpid())}
-                connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            except BaseException:
-                connection.close()
-                raise
+            meta = {"address": settings.address, "tag": settings.tag, "pid": str(os.getpid())}
+            connection = create(path, settings.durability, meta)
         except BaseException:
-            _remove(path)
+            remove(path)
             lock.release(remove=True)
             raise
         return cls(connection, path, lock)
@@ -111,9 +88,7 @@ class SpoolFile:
     @classmethod
     def in_memory(cls) -> "SpoolFile":
         """The same without a disk."""
-        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        connection.executescript(_SCHEMA)
-        return cls(connection, None, None)
+        return cls(create(None), None, None)
 
     @classmethod
     def adopt(cls, path: Path) -> "SpoolFile | None":
@@ -130,7 +105,7 @@ class SpoolFile:
             lock.release(remove=True)
             return None
         try:
-            connection = _connect(path, exclusive=True)
+            connection = open_file(path, exclusive=True)
         except sqlite3.OperationalError as error:
             lock.release(remove=False)
             if "locked" in str(error):  # somebody is looking at it
@@ -164,7 +139,10 @@ class SpoolFile:
         if self.closed:
             return None
         found = self._connection.execute(_READ.replace("ORDER BY id", "WHERE id = ?"), (row_id,)).fetchone()
-        return None if found is None else Row(*found, home=self)
+        if found is None:
+            return None
+        row_id, request_id, user_id, payload, attempts, accepted_at = found
+        return Row(row_id, request_id, user_id, payload, attempts, accepted_at, self)
 
     def delete(self, row_ids: Sequence[int]) -> None:
         """Forget acknowledged requests. What the disk does not let go is kept in mind and tried again later."""
@@ -258,7 +236,7 @@ class SpoolFile:
         with suppress(sqlite3.Error):
             self._connection.close()
         if self.path is not None and not keep:
-            _remove(self.path)
+            remove(self.path)
         if self._lock is not None:
             self._lock.release(remove=not keep)
         return left
@@ -266,52 +244,5 @@ class SpoolFile:
     def _number(self, query: str) -> int:
         return int(self._connection.execute(query).fetchone()[0])
 
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self._connection)
-
-
-class _Transaction:
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            try:
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
-        else:
-            self._roll_back()
-
-    def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-
-
-def _connect(path: Path, synchronous: str = "NORMAL", *, exclusive: bool = False) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
-    try:
-        if exclusive:  # whoever still has it open makes this fail
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if found > SCHEMA_VERSION:
-            raise NewerVersionError(f"{path} has version {found}, this package reads up to {SCHEMA_VERSION}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # the sender does it, see tidy()
-        if exclusive and not found:  # its owner died before it had accepted anything
-            connection.executescript(_SCHEMA)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _remove(path: Path) -> None:
-    for name in (path, f"{path}-wal", f"{path}-shm"):
-        with suppress(OSError):
-            os.unlink(name)
+    def _transaction(self) -> Transaction:
+        return Transaction(self._connection)

@@ -7,13 +7,13 @@ import threading
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterable
-from concurrent.futures import Future
 
 from reflexio.errors import QueueFullError, SpoolError
 from reflexio.outcomes import Rejection
 from reflexio.spool.adoption import adopt_orphans
 from reflexio.spool.file import Row, SpoolFile
 from reflexio.spool.folder import SpoolSettings
+from reflexio.spool.watch import Watch
 
 MAX_ITEMS = 1_000_000
 MAX_BYTES = 1024 * 1024 * 1024
@@ -21,25 +21,6 @@ _MEMORY_ITEMS = 10_000
 _MEMORY_BYTES = 64 * 1024 * 1024
 _KEPT_REJECTIONS = 1_000
 _log = logging.getLogger("reflexio")
-
-
-class Watch:
-    """Done as soon as what was pending when it was made has left the spool, or cannot leave."""
-
-    def __init__(self, user_id: str | None, own: SpoolFile | None, last_id: int, adopted: set[SpoolFile]) -> None:
-        self.user_id = user_id
-        self.waiting_for = 0
-        self.done: Future[None] = Future()
-        self.done.set_running_or_notify_cancel()  # from here on nobody's cancel() can end it
-        self._own = own
-        self._last_id = last_id
-        self._adopted = adopted
-
-    def covers(self, row: Row) -> bool:
-        """The row was there when the watch began, and is one to wait for."""
-        if self.user_id is not None and row.user_id != self.user_id:
-            return False
-        return row.home in self._adopted or (row.home is self._own and row.row_id <= self._last_id)
 
 
 class Spool:
@@ -51,6 +32,10 @@ class Spool:
     def __init__(self, settings: SpoolSettings | None = None) -> None:
         self.changed = threading.Condition()
         """Notified at every change; holding it makes several calls one. Reentrant, for publishes in signal handlers."""
+        self.wakes = False
+        """The sender sleeps, so an append must wake it; else it comes by itself, and appending stays cheap."""
+        self.hurried = False
+        """Somebody waits: send now what there is."""
         self.bytes = 0
         self.rejected = 0
         self.adopted = 0
@@ -107,7 +92,9 @@ class Spool:
             except BaseException:
                 self._count(user_id, -1, -size)
                 raise
-            self.changed.notify_all()
+            if self.wakes:
+                self.wakes = False
+                self.changed.notify_all()
             return row_id
 
     def take(self, limit: int, max_bytes: int) -> list[Row]:
@@ -183,8 +170,15 @@ class Spool:
             watch = Watch(user_id, self._own, self._last_id, set(self._orphans))
             watch.waiting_for = self.pending(user_id)
             self._watches.append(watch)
+            self.hurried = True
             self._end_watches()
             return watch
+
+    def hurry(self) -> None:
+        """Send now what there is: somebody waits for it."""
+        with self.changed:
+            self.hurried = True
+            self.changed.notify_all()
 
     def unwatch(self, watch: Watch) -> int:
         """End a watch; returns how much of what it watched is still pending."""
@@ -209,10 +203,20 @@ class Spool:
             left = self.unwatch(watch)
         return left
 
-    def adopt(self) -> None:
-        """Take over what ended processes left, and let go of adopted files that are empty by now."""
+    @property
+    def adopting(self) -> bool:
+        """There are adopted files that are not done with."""
+        return bool(self._orphans)
+
+    def adopt(self) -> int:
+        """Take over what ended processes left, and let go of adopted files that are empty by now.
+
+        Returns:
+            How many requests came in.
+        """
         if self._settings is None:
-            return
+            return 0
+        before = self.adopted
         with self.changed:
             for file in [f for f in self._orphans if next(f.rows(), None) is None]:
                 self._finish(file)
@@ -224,6 +228,7 @@ class Spool:
                 self._pending += users.total()
                 self.bytes += size
             self.changed.notify_all()
+            return self.adopted - before
 
     def tidy(self, *, idle: bool) -> None:
         """Keep the files small; `idle` when there is nothing else to do."""
