@@ -3,9 +3,9 @@
 import logging
 import os
 import signal
+import socket
 import threading
 from importlib.metadata import version
-from types import FrameType
 
 from reflexio_server.app import App, is_loopback
 from reflexio_server.config import Settings
@@ -16,15 +16,8 @@ logger = logging.getLogger(__name__)
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; the second of them exits at once. Raises what App raises."""
     stop = threading.Event()
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
     app = App(settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    _listen_for_signals(stop)
     app.start()
     accounts, interactions = app.counts()
     logger.info(
@@ -44,3 +37,26 @@ def serve(settings: Settings) -> None:
     logger.info("stopping: calls in flight have %g s to finish", settings.grace_seconds)
     app.stop()
     logger.info("stopped")
+
+
+def _listen_for_signals(stop: threading.Event) -> None:
+    """Set `stop` at the first SIGTERM or SIGINT, and end the process at the second.
+
+    Python runs handlers in the main thread, and a signal that the system gives to another thread does not wake that
+    from its waiting. So their numbers are written to a socket at once, and a thread reads them there.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+
+    def listen() -> None:
+        with reader, writer:
+            while True:
+                number = reader.recv(1)[0]
+                if stop.is_set():
+                    os._exit(128 + number)
+                stop.set()
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()

@@ -284,12 +284,13 @@ def test_kills_while_it_starts_leave_a_folder_that_starts(
 def health(address: str) -> str:
     """What the health service answers on a new connection; REFUSED when there is none."""
     with grpc.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # the stub's type knows no methods
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
         except grpc.RpcError as error:
             assert failure_of(error).code is grpc.StatusCode.UNAVAILABLE
             return "REFUSED"
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
 def rows(data_dir: Path) -> int:

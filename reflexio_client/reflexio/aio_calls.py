@@ -33,6 +33,7 @@ class AwaitedCalls(ClientBase):
             self._check_open()
             loop = asyncio.get_running_loop()
             if self._channel is None or self._loop is not loop:  # a channel works in its own loop only
+                fork.mark_aio_used()
                 self._channel, self._loop = open_aio_channel(self._endpoint), loop
             return self._channel
 

@@ -116,6 +116,7 @@ class ClientBase:
         return self._timeout if timeout is None else checks.seconds("timeout", timeout)
 
     def _check_open(self) -> None:
+        fork.check_usable()
         if self._closed:
             raise ClosedError("the client is closed")
 
@@ -159,7 +160,9 @@ class ClientBase:
             sender = self._senders.get(tag)
             if sender is None:
                 settings = replace(self._spool_settings, tag=tag)
-                sender = self._senders[tag] = Sender(self._endpoint, self._api_key, settings, self._on_delivery)
+                # Should a signal handler publish in between, its sender is the one.
+                new = Sender(self._endpoint, self._api_key, settings, self._on_delivery)
+                sender = self._senders.setdefault(tag, new)
             return sender
 
     def _deliver_orphans(self) -> None:

@@ -1,5 +1,6 @@
 """URL -> channel, and the retry policy."""
 
+import importlib
 import ipaddress
 import json
 import re
@@ -13,6 +14,9 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 
 from reflexio.errors import ConfigurationError
 from reflexio.v1 import auth_service_pb2, interaction_service_pb2
+
+# grpc imports this with the first channel; a fork at that moment would leave the child an import lock held for ever.
+importlib.import_module("grpc._channel")
 
 DEFAULT_URL = "http://127.0.0.1:8081/"
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -1,7 +1,9 @@
 """The blocking client."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
@@ -198,6 +200,7 @@ class ReflexioClient(BlockingCalls):
         progress: bool = False,
         *,
         timeout: float | None = None,
+        rejections_file: str | os.PathLike[str] | None = None,
     ) -> BulkResult:
         """Publish any number of requests over streams, each request on its own: a bad one costs no other.
 
@@ -209,16 +212,19 @@ class ReflexioClient(BlockingCalls):
             on_progress: called after each acknowledged segment.
             progress: show a bar on a terminal, when the extra `progress` is installed.
             timeout: seconds a segment may take, repetitions included.
+            rejections_file: a file to be written with every rejection, a JSON object with the fields of `Rejection`
+                a line, instead of listing them in the result. It comes into being with the first.
 
         Returns:
-            Counts of what was stored, stored before, and rejected, and all rejections with their index.
+            Counts of what was stored, stored before, and rejected, and the rejections with their index: without a
+            file the first 10,000 of them, and how many more there were.
 
         Raises:
             BulkInterruptedError: it cannot go on; the error has the result so far.
         """
         self._metadata()  # without a key nothing is read from the iterable
-        bulk = Bulk(self._seconds(timeout))
-        with progress_bar(requests, shown=progress) as show:
+        bulk = Bulk(self._seconds(timeout), rejections_file)
+        with closing(bulk), progress_bar(requests, shown=progress) as show:
             for _ in bulk.segments(requests):
                 while payloads := bulk.payloads():
                     try:

@@ -1,6 +1,8 @@
 """A forked child must not touch its parent's channels, threads or spool: objects named here start anew in it."""
 
 import os
+import threading
+from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
 
@@ -22,10 +24,14 @@ class Busy(Protocol):
         """Runs in the parent just after it."""
 
 
+_aio_used = False
+_unusable = False
 _busy: WeakSet[Busy] = WeakSet()
 _forkable: WeakSet[Forkable] = WeakSet()
 _abandoned: list[object] = []
 _prepared: list[Busy] = []
+_private: set[int] = set()
+_gate = threading.RLock()
 
 
 def restart_after_fork(thing: Forkable) -> None:
@@ -49,20 +55,42 @@ def abandon(thing: object) -> None:
         pass
 
 
+def open_private(path: Path, flags: int, mode: int) -> int:
+    """As os.open; a forked child closes its copy of the descriptor before it does anything else."""
+    with _gate:
+        descriptor = os.open(path, flags, mode)
+        _private.add(descriptor)
+        return descriptor
+
+
+def close_private(descriptor: int) -> None:
+    """Close what `open_private` opened."""
+    with _gate:
+        if descriptor in _private:  # else this is a child, where it is closed
+            _private.remove(descriptor)
+            os.close(descriptor)
+
+
 def _prepare_all() -> None:
     _prepared[:] = _busy
     for thing in _prepared:
         thing.before_fork()
+    _gate.acquire()  # last, as those that are busy take it too
 
 
 def _go_on_all() -> None:
+    _gate.release()
     for thing in _prepared:
         thing.after_fork_in_parent()
     _prepared.clear()
 
 
 def _restart_all() -> None:
+    global _gate
+    _gate = threading.RLock()
     _prepared.clear()
+    while _private:
+        os.close(_private.pop())
     for thing in list(_forkable):
         thing.after_fork()
 

@@ -124,11 +124,21 @@ class BulkProgress:
 
 @dataclass(slots=True)
 class BulkResult:
-    """What became of everything given to `publish_many`."""
+    """What became of everything given to `publish_many`.
+
+    Attributes:
+        requests: counts of the requests.
+        interactions: counts of their interactions.
+        rejections: the refused requests by their index, at most 10,000; none when they went to a file.
+        unlisted: how many more were refused than `rejections` lists; 0 when they went to a file.
+        rejections_file: the file that has every rejection; empty when none was given or nothing was refused.
+    """
 
     requests: Counts = field(default_factory=Counts)
     interactions: Counts = field(default_factory=Counts)
     rejections: list[Rejection] = field(default_factory=list)
+    unlisted: int = 0
+    rejections_file: str = ""
 
 
 @dataclass(slots=True)

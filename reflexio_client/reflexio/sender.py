@@ -1,16 +1,15 @@
 """The one thread that empties a spool."""
 
-import atexit
 import logging
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 import grpc
 
-from reflexio import fork
+from reflexio import at_exit, fork
 from reflexio.channel import Endpoint, open_channel
 from reflexio.errors import AuthenticationError, ClosedError, ReflexioError
 from reflexio.outcomes import ClientStats, Delivery, Rejection
@@ -24,7 +23,6 @@ from reflexio.wire import send
 
 MAX_BATCH = 200
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-EXIT_SECONDS = 5.0
 _LINGER_SECONDS = 0.02
 _FORK_SECONDS = 10.0  # a fork waits no longer for the spool to be at rest
 _ADOPTION_SECONDS = 15.0  # between two looks for the spools of ended processes
@@ -57,7 +55,7 @@ class Sender:
         self._start_anew()
         fork.restart_after_fork(self)
         fork.rest_while_forking(self)
-        _senders.add(self)
+        at_exit.close_at_exit(self)
 
     def _start_anew(self) -> None:
         self.spool = Spool(self._settings)
@@ -110,13 +108,13 @@ class Sender:
         """Begin to deliver."""
         with self.spool.changed:
             if self._thread is None and not self._closed:
-                thread = threading.Thread(target=self._run, name="reflexio-sender", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="reflexio-sender", daemon=True)
                 try:
-                    thread.start()
+                    self._thread.start()
                 except RuntimeError:  # no thread starts at interpreter shutdown; the spool outlives it
+                    self._thread = None
                     return
-                self._thread = thread
-                _end_with_multiprocessing()
+                at_exit.also_with_multiprocessing()
 
     def set_key(self, api_key: str) -> None:
         """Another key of the same account; ends the pause that a refused key caused."""
@@ -196,19 +194,19 @@ class Sender:
         return f"reflexio: {left:,} publish requests were not delivered to {self._endpoint.url}.{cause}{where}\n"
 
     def _run(self) -> None:
+        channel = open_channel(self._endpoint)
         with self.spool.changed:
-            if not self._stopped:
-                self._channel = open_channel(self._endpoint)
+            self._channel = channel
         while (batch := self._next_batch()) is not None:
             try:
                 wait = self._deliver(batch) if batch else 0.0
                 self.spool.tidy(idle=False)
             except Exception:  # a fault of ours must not end the only thread that delivers
-                _log.exception("delivering publish requests failed unexpectedly; trying again")
+                if not self._stopped:  # else it is the channel, closed under the call
+                    _log.exception("delivering publish requests failed unexpectedly; trying again")
                 wait = self._backoff.next()
             self._sleep(wait)
-        if self._channel is not None:
-            self._channel.close()
+        channel.close()
         if self._retired:
             self.spool.close()
 
@@ -263,19 +261,20 @@ class Sender:
 
     def _settle(self, batch: Sequence[Row], answer: pb.PublishInteractionStreamResponse) -> float:
         verdict = read_verdict(answer, len(batch))
+        settled = bool(verdict.stored or verdict.refused)
         stored = [batch[index] for index in verdict.stored]
         if stored:
             self._note_success(len(stored))
+        self.spool.delete(stored)
         for row in stored:
             self._tell(row, None)
             if (receipt := self._take_receipt(row)) is not None:
                 receipt.resolve()
-        self.spool.delete(stored)
         for index, rejection in verdict.refused.items():
             self._park(batch[index], rejection, error_from_rejection(rejection))
         for index, rejection in verdict.failed.items():
             self._retry_single(batch[index], error_from_rejection(rejection))
-        if not verdict.stored and not verdict.refused:
+        if not settled:
             return self._backoff.next()
         self._lingering = True
         self._backoff.reset()
@@ -325,25 +324,8 @@ class Sender:
 
     def _note(self, error: ReflexioError, consequence: str) -> None:
         """Log the first failure after a success; `stats()` and `flush()` have the latest."""
+        if self._stopped:  # the error is our own cancelling
+            return
         if not self._last_error:
             _log.warning("%s (%s)", consequence, error)
         self._last_error = str(error)
-
-
-_senders: WeakSet[Sender] = WeakSet()
-
-
-def _end_with_multiprocessing() -> None:
-    """A forked worker of multiprocessing leaves by os._exit: no atexit, but finalizers of its own."""
-    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
-    if process is not None and util is not None and process.parent_process() is not None:
-        util.Finalize(None, _close_all, exitpriority=100)
-
-
-def _close_all() -> None:
-    end = time.monotonic() + EXIT_SECONDS
-    for sender in list(_senders):
-        sender.close(max(0.0, end - time.monotonic()), ending=True)
-
-
-atexit.register(_close_all)

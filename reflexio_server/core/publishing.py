@@ -1,6 +1,7 @@
 """Publishing: what makes two requests the same, and when a publish is answered."""
 
 import hashlib
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,25 +19,23 @@ def body_hash(
 ) -> bytes:
     """SHA-256 of what a request says, the same in every language: protobuf bytes are not canonical.
 
-    After a version byte every field in fixed order, each behind its length in 8 bytes; texts in UTF-8, pictures by
-    their SHA-256, numbers as 8 bytes, a created_at that was not sent as nothing. Not in it: request_id, wait_until.
+    A version byte, the number of fields and the length of each in 8 bytes, then the fields in fixed order: texts in
+    UTF-8, pictures by their SHA-256, the action as a byte, created_at as 8 bytes of microseconds, or as nothing when
+    it was not sent. Not in it: request_id, wait_until.
     """
-    digest = hashlib.sha256(bytes([_HASH_VERSION]))
-
-    def add(value: bytes) -> None:
-        digest.update(len(value).to_bytes(8, "big"))
-        digest.update(value)
-
-    for text in (user_id, request_group, source, agent_version):
-        add(text.encode())
-    add(len(interactions).to_bytes(8, "big"))
+    fields = [user_id.encode(), request_group.encode(), source.encode(), agent_version.encode()]
     for item in interactions:
-        for text in (item.role, item.content, item.user_action_description, item.interacted_image_url):
-            add(text.encode())
-        add(int(item.user_action).to_bytes(8, "big"))
-        add(item.image.sha256 if item.image else b"")
-        add(b"" if item.created_at is None else item.created_at.to_bytes(8, "big", signed=True))
-    return digest.digest()
+        fields += (
+            item.role.encode(),
+            item.content.encode(),
+            item.user_action_description.encode(),
+            item.interacted_image_url.encode(),
+            bytes([item.user_action]),
+            item.image.sha256 if item.image else b"",
+            b"" if item.created_at is None else item.created_at.to_bytes(8, "big", signed=True),
+        )
+    lengths = struct.pack(f">{len(fields)}Q", *map(len, fields))
+    return hashlib.sha256(bytes([_HASH_VERSION]) + len(fields).to_bytes(8, "big") + lengths + b"".join(fields)).digest()
 
 
 @dataclass(frozen=True, slots=True)

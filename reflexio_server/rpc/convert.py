@@ -56,6 +56,11 @@ def _micros(time: Timestamp) -> int:
     return time.seconds * 1_000_000 + time.nanos // 1000
 
 
+def _micros_up(time: Timestamp) -> int:
+    """Stored times are whole microseconds, so a bound between two of them means the upper one."""
+    return time.seconds * 1_000_000 + -(-time.nanos // 1000)
+
+
 def timestamp(micros: int) -> Timestamp:
     """A time as a message."""
     seconds, rest = divmod(micros, 1_000_000)
@@ -70,8 +75,8 @@ def _filter(wanted: pb.InteractionFilter) -> model.Filter:
         roles=tuple(wanted.roles),
         user_actions=tuple(model.UserAction(action) for action in wanted.user_actions),
         agent_version=wanted.agent_version,
-        start_time=_micros(wanted.start_time) if wanted.HasField("start_time") else None,
-        end_time=_micros(wanted.end_time) if wanted.HasField("end_time") else None,
+        start_time=_micros_up(wanted.start_time) if wanted.HasField("start_time") else None,
+        end_time=_micros_up(wanted.end_time) if wanted.HasField("end_time") else None,
         most_recent_k=wanted.most_recent_k,
     )
 

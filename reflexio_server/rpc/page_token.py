@@ -19,6 +19,7 @@ def fingerprint(account_id: int, request: pb.GetInteractionsRequest) -> bytes:
     same.CopyFrom(request)
     for field in ("page_size", "page_token", "include_images"):
         same.ClearField(field)
+    same.order = same.order or pb.ORDER_NEWEST_FIRST
     text = account_id.to_bytes(8, "big") + same.SerializeToString(deterministic=True)
     return hashlib.sha256(text).digest()[:8]
 

@@ -182,7 +182,8 @@ class PublishStream:
             return
         field, text = "", str(error) or "the message cannot be read: it is not of this type, or not UTF-8"
         if isinstance(error, InvalidInput):
-            field = error.violations[0].field
+            field, text = error.violations[0].field, error.violations[0].description
+            text += f" (and {error.total - 1} more)" if error.total > 1 else ""
         elif isinstance(error, RequestIdReused):
             field, text = "request_id", "this request_id was used before with another body"
         self._verdict.rejections.add(

@@ -10,7 +10,7 @@ import pytest
 
 import reflexio
 from reflexio.v1 import interaction_service_pb2 as pb
-from tests.client.scripted_server import KEY, ScriptedServer, answer, fail, make_key, verdict
+from tests.client.scripted_server import KEY, ScriptedServer, answer, fail, info, make_key, verdict
 
 Code = grpc.StatusCode
 STREAM = "PublishInteractionStream"
@@ -58,12 +58,13 @@ def test_login(server: ScriptedServer) -> None:
 
 
 def test_errors_come_as_in_the_blocking_client(server: ScriptedServer) -> None:
-    server.script("WhoAmI", fail(Code.UNAVAILABLE), fail(Code.NOT_FOUND, "nowhere"))
+    server.script("WhoAmI", fail(Code.UNAVAILABLE), fail(Code.NOT_FOUND, "nowhere", info("NOT_FOUND", resource="x")))
     server.script("PublishInteractions", fail(Code.UNAVAILABLE))
 
     async def story(client: reflexio.AsyncReflexioClient) -> None:
-        with pytest.raises(reflexio.NotFoundError, match="nowhere"):
+        with pytest.raises(reflexio.NotFoundError, match="nowhere") as caught:
             await client.who_am_i()
+        assert (caught.value.reason, caught.value.metadata) == ("NOT_FOUND", {"resource": "x"})
         assert (await client.publish_interaction("ada", [{"content": "x"}], wait_for_response=True)).success
         with pytest.raises(reflexio.UnimplementedError):
             await client.get_requests(user_id="ada")

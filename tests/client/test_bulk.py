@@ -188,3 +188,14 @@ class _Forgetful(list[Any]):
 
 def test_progress_needs_a_terminal_and_harms_nowhere(server: ScriptedServer, client: reflexio.ReflexioClient) -> None:
     assert client.publish_many(list(items(3)), progress=True).requests.stored == 3
+
+
+def test_closing_meanwhile_rejects_nothing(server: ScriptedServer, client: reflexio.ReflexioClient) -> None:
+    def until_closed() -> Iterator[dict[str, Any]]:
+        yield from items(1_500)
+        client.close()
+
+    with pytest.raises(reflexio.BulkInterruptedError) as caught:
+        client.publish_many(until_closed())
+    assert isinstance(caught.value.__cause__, reflexio.ClosedError)
+    assert caught.value.result.requests == reflexio.Counts(stored=1000)

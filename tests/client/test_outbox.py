@@ -273,7 +273,7 @@ def test_closing_ends_a_call_that_hangs(server: ScriptedServer, capsys: pytest.C
     free.set()
     assert time.monotonic() - begin < 10
     assert "1 publish requests" in capsys.readouterr().err
-    with pytest.raises(reflexio.ClosedError):
+    with pytest.raises(reflexio.ClosedError, match=r"delivered\.$"):
         receipt.wait(5)
 
 
@@ -290,7 +290,7 @@ def run_script(server: ScriptedServer, body: str, tmp_path: Path) -> subprocess.
     path = tmp_path / "script.py"
     head = f"import os, sys, reflexio\nclient = reflexio.ReflexioClient({KEY!r}, {server.url!r})\n"
     path.write_text(head + textwrap.dedent(body))
-    return subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([sys.executable, path, server.url], capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_leaving_the_program_delivers(server: ScriptedServer, tmp_path: Path) -> None:
@@ -371,3 +371,27 @@ def test_a_forked_child_begins_anew(server: ScriptedServer, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert sorted(server.stored_contents("bob")) == ["child 0", "child 1", "child 2"]
     assert len(server.stored_contents("ada")) == 201
+
+
+def test_where_grpc_would_hang_after_a_fork_it_says_so(server: ScriptedServer, tmp_path: Path) -> None:
+    done = run_script(
+        server,
+        """
+        import asyncio
+        other = reflexio.AsyncReflexioClient(client.api_key, sys.argv[1])
+        asyncio.run(other.who_am_i())
+        pid = os.fork()
+        if pid == 0:
+            raised = 0
+            for call in (client.who_am_i, lambda: client.publish_interaction("ada", [{"content": "x"}]),
+                         lambda: asyncio.run(other.who_am_i())):
+                try:
+                    call()
+                except reflexio.ReflexioError as error:
+                    raised += "forked" in str(error)
+            os._exit(0 if raised == 3 else 1)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        """,
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr

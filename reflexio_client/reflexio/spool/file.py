@@ -17,6 +17,7 @@ from reflexio.spool.folder import FileLock, SpoolSettings, make_folder
 KEPT_DEAD = 10_000
 KEPT_DEAD_BYTES = 64 * 1024 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
+_SHRINK_BYTES = 16 * 1024 * 1024
 _IDLE_CHECKPOINT_BYTES = 256 * 1024
 _INSERT = "INSERT INTO rows (id, request_id, user_id, payload, accepted_at) VALUES (?, ?, ?, ?, ?)"
 _READ = "SELECT id, request_id, user_id, payload, attempts, accepted_at FROM rows ORDER BY id"
@@ -213,15 +214,16 @@ class SpoolFile:
             size = os.stat(f"{self.path}-wal").st_size
         except OSError:
             return
-        if size >= (_IDLE_CHECKPOINT_BYTES if idle else _CHECKPOINT_BYTES):
-            with suppress(sqlite3.Error):
+        with suppress(sqlite3.Error):
+            if size >= (_IDLE_CHECKPOINT_BYTES if idle else _CHECKPOINT_BYTES):
                 self._connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if idle else 'PASSIVE'})")
+            if idle and os.stat(self.path).st_size > _SHRINK_BYTES and next(self.rows(), None) is None:
+                if not self.dead_count():  # after an outage: it is all free pages
+                    self._connection.execute("VACUUM")
 
     def forget(self) -> None:
-        """In a forked child: let go of everything without touching it; the parent goes on."""
+        """In a forked child: never touch it again; the parent goes on."""
         self.closed = True
-        if self._lock is not None:
-            self._lock.forget()
 
     def close(self) -> int:
         """Give the file up, and remove it when it is empty; returns how many requests it still holds."""

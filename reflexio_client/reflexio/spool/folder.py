@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from reflexio import fork
 from reflexio.ids import uuid7
 
 if sys.platform == "win32":
@@ -86,7 +87,10 @@ def spool_paths(folder: Path, prefix: str = "") -> list[Path]:
 
 
 class FileLock:
-    """The right to a spool file: a lock on the file beside it, which the system lifts when its holder is gone."""
+    """The right to a spool file: a lock on the file beside it, which the system lifts when its holder is gone.
+
+    The lock belongs to the open file, which a forked child shares: the child closes its copy, and never unlocks.
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -96,27 +100,21 @@ class FileLock:
     def take(cls, spool_path: Path) -> "FileLock | None":
         """The lock of a spool file; None while somebody else has it. Raises OSError where locks do not work."""
         path = spool_path.with_suffix(LOCK_SUFFIX)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = fork.open_private(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if _try_lock(descriptor):
                 return cls(path, descriptor)
         except BaseException:
-            os.close(descriptor)
+            fork.close_private(descriptor)
             raise
-        os.close(descriptor)
+        fork.close_private(descriptor)
         return None
-
-    def forget(self) -> None:
-        """In a forked child: close the copy of the descriptor. Unlocking would unlock it for the parent too."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
 
     def release(self, *, remove: bool) -> None:
         """Let others have it; `remove` when there is nothing left to own."""
         if remove and sys.platform != "win32":
             self._path.unlink(missing_ok=True)
-        self.forget()
+        fork.close_private(self._descriptor)
         if remove and sys.platform == "win32":  # no open file can be removed there
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)

@@ -47,7 +47,6 @@ class Spool:
         self._orphans: list[SpoolFile] = []
         self._turn = 0
         self._ids = itertools.count(1)
-        self._last_id = 0
         self._users: Counter[str] = Counter()
         self._pending = 0
         self._postponed: dict[tuple[SpoolFile, int], None] = {}
@@ -85,7 +84,7 @@ class Spool:
                 )
             own = self._own or self._open()
             # Counted first: should a signal end this half-way, a count without a row does less harm.
-            row_id = self._last_id = next(self._ids)
+            row_id = next(self._ids)
             self._count(user_id, 1, size)
             try:
                 own.insert(row_id, request_id, user_id, payload)
@@ -167,7 +166,7 @@ class Spool:
     def watch(self, user_id: str | None) -> Watch:
         """Watch what is pending now, of one user or of all."""
         with self.changed:
-            watch = Watch(user_id, self._own, self._last_id, set(self._orphans))
+            watch = Watch(user_id, self._own, next(self._ids), set(self._orphans))
             watch.waiting_for = self.pending(user_id)
             self._watches.append(watch)
             self.hurried = True
@@ -216,8 +215,10 @@ class Spool:
         """
         if self._settings is None:
             return 0
-        before = self.adopted
         with self.changed:
+            before = self.adopted
+            if not self._pending:
+                self.recount()
             for file in [f for f in self._orphans if next(f.rows(), None) is None]:
                 self._finish(file)
             for file in adopt_orphans(self._settings, len(self._orphans)):
@@ -264,7 +265,7 @@ class Spool:
             self._own = SpoolFile.in_memory()
             return self._own
         try:
-            self._own = SpoolFile.create(self._settings)
+            file = SpoolFile.create(self._settings)
         except (OSError, sqlite3.Error) as error:
             text = (
                 f"no spool can be written in {self._settings.folder} ({error}): publishes are kept in memory only and "
@@ -275,6 +276,11 @@ class Spool:
             self._own = SpoolFile.in_memory()
             self._max_items = min(self._max_items, _MEMORY_ITEMS)
             self._max_bytes = min(self._max_bytes, _MEMORY_BYTES)
+            return self._own
+        if self._own is None:
+            self._own = file
+        else:  # a signal handler has published in between
+            file.close()
         return self._own
 
     def _finish(self, file: SpoolFile) -> None:

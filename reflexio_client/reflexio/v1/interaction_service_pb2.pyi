@@ -193,7 +193,9 @@ class PublishInteractionsResponse(Message):
     replayed: bool
     """The request had been stored before; this is the first answer again."""
     searchable: bool
-    """All of it is found by meaning now. Interactions without text count."""
+    """Told when wait_until is SEARCHABLE: all of it is found by meaning now.
+    Interactions without text count as found.
+    """
     @property
     def interaction_ids(self) -> RepeatedScalarFieldContainer[str]:
         """The ids of the interactions, in the order they were sent."""
