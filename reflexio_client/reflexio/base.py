@@ -168,7 +168,7 @@ class ClientBase:
     def _deliver_orphans(self) -> None:
         """Begin with what processes that ended have left for this account at this server."""
         tag = self._tag
-        if tag is not None and has_orphans(replace(self._spool_settings, tag=tag)):
+        if tag is not None and fork.usable() and has_orphans(replace(self._spool_settings, tag=tag)):
             self._sender_of(tag).adopt()
 
     def _own_sender(self) -> Sender | None:

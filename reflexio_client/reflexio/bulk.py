@@ -172,7 +172,7 @@ class Bulk:
         refused = replace(rejection, index=row.index, request_id=row.request_id)
         if self._file_path is not None:
             if self._file is None:
-                self._file = open(self._file_path, "w", encoding="utf-8")
+                self._file = open(self._file_path, "w", encoding="utf-8")  # noqa: SIM115 - closed by close()
                 self._result.rejections_file = os.fspath(self._file_path)
             self._file.write(json.dumps(asdict(refused), ensure_ascii=False) + "\n")
         elif len(self._result.rejections) < _KEPT_REJECTIONS:

@@ -2,9 +2,12 @@
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
+
+from reflexio.errors import ReflexioError
 
 
 class Forkable(Protocol):
@@ -47,12 +50,10 @@ def rest_while_forking(thing: Busy) -> None:
 def abandon(thing: object) -> None:
     """Keep the parent's object alive in the child: closing or freeing a channel here could hang."""
     _abandoned.append(thing)
-    try:  # not even the end of the interpreter may free it: it would close what the parent still uses
+    with suppress(ImportError, AttributeError):  # not even the end of the interpreter may free what the parent uses
         import ctypes
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
-    except (ImportError, AttributeError):
-        pass
 
 
 def open_private(path: Path, flags: int, mode: int) -> int:
@@ -71,6 +72,26 @@ def close_private(descriptor: int) -> None:
             os.close(descriptor)
 
 
+def mark_aio_used() -> None:
+    """Remember that grpc.aio runs in this process: gRPC of either kind hangs or crashes in children forked from it."""
+    global _aio_used
+    _aio_used = True
+
+
+def usable() -> bool:
+    """gRPC can be used here."""
+    return not _unusable
+
+
+def check_usable() -> None:
+    """Raise where gRPC would hang or crash."""
+    if _unusable:
+        raise ReflexioError(
+            "gRPC cannot be used here: this process was forked from one that had used an AsyncReflexioClient. Use "
+            "clients after the fork only, the blocking ReflexioClient, or the start method 'spawn'"
+        )
+
+
 def _prepare_all() -> None:
     _prepared[:] = _busy
     for thing in _prepared:
@@ -86,8 +107,9 @@ def _go_on_all() -> None:
 
 
 def _restart_all() -> None:
-    global _gate
+    global _gate, _unusable
     _gate = threading.RLock()
+    _unusable = _aio_used
     _prepared.clear()
     while _private:
         os.close(_private.pop())

@@ -217,9 +217,8 @@ class SpoolFile:
         with suppress(sqlite3.Error):
             if size >= (_IDLE_CHECKPOINT_BYTES if idle else _CHECKPOINT_BYTES):
                 self._connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if idle else 'PASSIVE'})")
-            if idle and os.stat(self.path).st_size > _SHRINK_BYTES and next(self.rows(), None) is None:
-                if not self.dead_count():  # after an outage: it is all free pages
-                    self._connection.execute("VACUUM")
+            if idle and os.stat(self.path).st_size > _SHRINK_BYTES and not self.users() and not self.dead_count():
+                self._connection.execute("VACUUM")  # after an outage: it is all free pages
 
     def forget(self) -> None:
         """In a forked child: never touch it again; the parent goes on."""
