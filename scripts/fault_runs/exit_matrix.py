@@ -1,6 +1,5 @@
 """Every way a process can end × a server that is up, down or flapping: after the next start nothing is missing."""
 
-import random
 import signal
 import subprocess
 import time
@@ -78,7 +77,7 @@ def run(run: Run) -> Row:
         flaps = 0
         for state in STATES:
             of_state = [Cell(way, state, run.folder / state / way) for way in WAYS]
-            flaps += _publish_all(fleet, server, state, of_state, run.chosen)
+            flaps += _publish_all(fleet, server, state, of_state, run)
             # The long form starts a process for each cell; the short one has a client for each in one process.
             groups = [of_state] if run.short else [[cell] for cell in of_state]
             with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -99,7 +98,7 @@ def run(run: Run) -> Row:
     return row
 
 
-def _publish_all(fleet: Fleet, server: Server, state: str, cells: list[Cell], chosen: random.Random) -> int:
+def _publish_all(fleet: Fleet, server: Server, state: str, cells: list[Cell], run: Run) -> int:
     """Run the cells with the server in this state, and leave it up; returns how often it flapped."""
     with ExitStack() as opened:
         if state == "down":
@@ -108,8 +107,9 @@ def _publish_all(fleet: Fleet, server: Server, state: str, cells: list[Cell], ch
             server.start()
         kills = server.kills
         if state == "flapping":
-            opened.enter_context(Flapper(server, chosen, longest_up=1.0, longest_down=0.5))
-        with ThreadPoolExecutor(len(cells) if state == "down" else _AT_ONCE) as pool:  # down, most of it is waiting
+            opened.enter_context(Flapper(server, run.chosen, longest_up=1.0, longest_down=0.5))
+        waiting = state == "down" or (state == "flapping" and run.short)  # most of it, so all at once is fine
+        with ThreadPoolExecutor(len(cells) if waiting else _AT_ONCE) as pool:
             list(pool.map(lambda cell: cell.publish(fleet, server), cells))
     if state == "down":
         server.start()

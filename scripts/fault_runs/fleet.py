@@ -88,7 +88,8 @@ class Server:
     def start(self) -> None:
         """Returns when it listens."""
         before = self._log.stat().st_size if self._log.exists() else 0
-        arguments = ("--port", str(self.port), "--data-dir", str(self._data_dir), "--log-level", "info")
+        arguments = ["--port", str(self.port), "--data-dir", str(self._data_dir), "--log-level", "info"]
+        arguments.append("--no-indexing")  # the index is tested elsewhere; here it would take the processor
         self._process = process = self._fleet.start("serve", *arguments, log=self._log, plant=self._plant)
         deadline = time.monotonic() + START_SECONDS
         while b"listening on" not in (said := self._log.read_bytes()[before:]):

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from scripts.fault_runs.row import Row, Run
 
 CLIENT_KILLS, SERVER_KILLS, ACCEPTED = 100, 20, 20_000  # in a minute
 WRITERS = 4
-_PAUSE = 0.003
+_PAUSE = 0.005
 _MOST_EACH = 2_000  # of a writer, so that the sweep is bounded in count too
-_LONGEST_LIFE = 1.2
+_LONGEST_LIFE = 2.0
 _LONGER = 3  # a loaded machine may take so many times as long to reach the quotas
-DRAIN_SECONDS = 120.0
+DRAIN_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,10 @@ def sweep(fleet: Fleet, folder: Path, chosen: random.Random, seconds: float, quo
     server.start()
     began = time.monotonic()
     kills = 0
-    with Flapper(server, chosen, longest_up=0.6, longest_down=0.3) as flapper:
+    with ExitStack() as opened:
+        flapper = Flapper(server, chosen, longest_up=0.6, longest_down=0.3)
+        if quotas.server_kills:
+            opened.enter_context(flapper)
         writers = [Writer(fleet, server, folder, n, random.Random(chosen.random()), plant) for n in range(WRITERS)]
         files = [file for writer in writers for file in writer.files]
         while (passed := time.monotonic() - began) < _LONGER * seconds:

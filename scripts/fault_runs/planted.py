@@ -9,8 +9,8 @@ from scripts.fault_runs.row import Row, Run
 
 _PLANTS = {
     ACKNOWLEDGE_FIRST: ("lost", Quotas(client_kills=0, server_kills=3, accepted=100)),
-    UNSPOOL_FIRST: ("lost", Quotas(client_kills=6, server_kills=1, accepted=100)),
-    NO_UNIQUE_KEY: ("duplicated", Quotas(client_kills=6, server_kills=1, accepted=100)),
+    UNSPOOL_FIRST: ("lost", Quotas(client_kills=6, server_kills=0, accepted=100)),
+    NO_UNIQUE_KEY: ("duplicated", Quotas(client_kills=6, server_kills=2, accepted=100)),
 }
 _SECONDS = 2.0
 _ROUNDS = 5  # a kill finds the moment by chance

@@ -4,6 +4,8 @@ import os
 import re
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ VARIABLE = "FAULT_RUNS_PLANT"
 ACKNOWLEDGE_FIRST = "acknowledge-before-commit"
 UNSPOOL_FIRST = "delete-before-acknowledgement"
 NO_UNIQUE_KEY = "no-unique-key"
-_WINDOW = 0.05  # seconds between a wrong acknowledgement and its COMMIT, so that few kills suffice
+_WINDOW = 0.05  # seconds between a COMMIT and its acknowledgement, or the reverse, so that few kills suffice
 
 
 def into_server(data_dir: Path) -> None:
@@ -49,7 +51,7 @@ def _acknowledge_first() -> None:
 def _drop_unique_key(data_dir: Path) -> None:
     """Neither the constraint nor the look-up by it: with one of them a repeated request could not be stored."""
     from reflexio_server.storage import publishing
-    from reflexio_server.storage.database import DATABASE_FILE
+    from reflexio_server.storage.database import DATABASE_FILE, Database
 
     conn = sqlite3.connect(data_dir / DATABASE_FILE, isolation_level=None)
     statements = [
@@ -62,6 +64,15 @@ def _drop_unique_key(data_dir: Path) -> None:
             conn.execute(statement)
     conn.close()
     _replace(publishing, "_stored_before", lambda _conn, _submitted: {})
+    write = Database.write
+
+    @contextmanager
+    def slow_write(self: Any) -> Iterator[Any]:
+        with write(self) as conn:
+            yield conn
+        time.sleep(_WINDOW)
+
+    _replace(Database, "write", slow_write)
 
 
 def _unspool_first() -> None:
