@@ -186,7 +186,7 @@ class AsyncReflexioClient(AwaitedCalls):
         for sender in self._all_senders():
             sender.adopt()
             left.append(await self._await_sender(sender, None, end - time.monotonic()))
-            while not left[-1] and sender.adopt():  # they come some files at a time
+            while not left[-1] and (sender.adopt() or sender.spool.adopting):  # they come some files at a time
                 left[-1] = await self._await_sender(sender, None, end - time.monotonic())
         return self._flush_result(left)
 

@@ -248,7 +248,7 @@ class ReflexioClient(BlockingCalls):
         for sender in self._all_senders():
             sender.adopt()
             left.append(sender.spool.wait_for_user(None, end - time.monotonic()))
-            while not left[-1] and sender.adopt():  # they come some files at a time
+            while not left[-1] and (sender.adopt() or sender.spool.adopting):  # they come some files at a time
                 left[-1] = sender.spool.wait_for_user(None, end - time.monotonic())
         return self._flush_result(left)
 

@@ -90,7 +90,7 @@ class Sender:
             if self._closed and not self._ending:
                 raise ClosedError("the client is closed")
             if self._ending and self.spool.durable and not self.spool.pending() and sys.stderr is not None:
-                sys.stderr.write(self._farewell(1, "", ""))
+                sys.stderr.write(self._farewell(1, "", "", durable=True))
             receipt.hurry = self.spool.hurry
             self._receipts[self.spool.append(receipt.request_id, user_id, payload)] = receipt
             if self._thread is None:
@@ -173,7 +173,7 @@ class Sender:
         if thread is not None:
             thread.join(1.0)
         with self.spool.changed:
-            path, pending = self.spool.path, self.spool.pending()
+            path, pending, durable = self.spool.path, self.spool.pending(), self.spool.durable
             left = max(pending, self.spool.close())
             receipts = list(self._receipts.values())
             self._receipts.clear()
@@ -182,13 +182,13 @@ class Sender:
         for receipt in receipts:
             receipt.fail(ClosedError(f"the client was closed before {receipt.request_id} was delivered.{kept}{cause}"))
         if left and sys.stderr is not None:
-            sys.stderr.write(self._farewell(left, path, cause))
+            sys.stderr.write(self._farewell(left, path, cause, durable=durable))
 
-    def _farewell(self, left: int, path: str, cause: str) -> str:
+    def _farewell(self, left: int, path: str, cause: str, *, durable: bool) -> str:
         where = (
             f" They are kept in {path or self._settings.folder}: the next client of this account and address delivers"
             " them, or `python -m reflexio.spool flush`."
-            if self.spool.durable
+            if durable
             else " They are lost: there was no disk to keep them on."
         )
         return f"reflexio: {left:,} publish requests were not delivered to {self._endpoint.url}.{cause}{where}\n"
@@ -207,7 +207,7 @@ class Sender:
                 wait = self._backoff.next()
             self._sleep(wait)
         channel.close()
-        if self._retired:
+        if not self._stopped:  # else whoever stopped it closes, and says what is left
             self.spool.close()
 
     def _next_batch(self) -> list[Row] | None:
@@ -218,7 +218,7 @@ class Sender:
             return self._stopped or (pending and not self.spool.stalled) or (self._retired and not pending)
 
         with self.spool.changed:
-            done = self.spool.adopting and not self.spool.pending()
+            done = self.spool.adopted and not self.spool.pending()  # then the files can go, and others may come
             if (done or time.monotonic() >= self._next_adoption) and not self._closed:
                 self._next_adoption = time.monotonic() + _ADOPTION_SECONDS
                 self.spool.adopt()

@@ -45,6 +45,8 @@ class Spool:
         self._max_bytes = settings.max_bytes if settings else _MEMORY_BYTES
         self._own: SpoolFile | None = None
         self._orphans: list[SpoolFile] = []
+        self._opening = False
+        self._early: list[tuple[int, str, str, bytes]] = []
         self._turn = 0
         self._ids = itertools.count(1)
         self._users: Counter[str] = Counter()
@@ -82,12 +84,14 @@ class Spool:
                     f"the spool is full: {self._pending:,} requests and {self.bytes:,} bytes of at most "
                     f"{self._max_items:,} and {self._max_bytes:,}; wait with flush() or use publish_many()"
                 )
-            own = self._own or self._open()
             # Counted first: should a signal end this half-way, a count without a row does less harm.
             row_id = next(self._ids)
             self._count(user_id, 1, size)
             try:
-                own.insert(row_id, request_id, user_id, payload)
+                if self._opening:  # a signal handler while the file is being made: it goes in as soon as it is there
+                    self._early.append((row_id, request_id, user_id, payload))
+                else:
+                    (self._own or self._open()).insert(row_id, request_id, user_id, payload)
             except BaseException:
                 self._count(user_id, -1, -size)
                 raise
@@ -204,8 +208,9 @@ class Spool:
 
     @property
     def adopting(self) -> bool:
-        """There are adopted files that are not done with."""
-        return bool(self._orphans)
+        """Requests of ended processes are on their way."""
+        with self.changed:
+            return any(file.users() for file in self._orphans)
 
     def adopt(self) -> int:
         """Take over what ended processes left, and let go of adopted files that are empty by now.
@@ -261,27 +266,28 @@ class Spool:
             return left
 
     def _open(self) -> SpoolFile:
-        if self._settings is None:
-            self._own = SpoolFile.in_memory()
-            return self._own
+        self._opening = True
         try:
-            file = SpoolFile.create(self._settings)
+            self._own = SpoolFile.in_memory() if self._settings is None else self._create(self._settings)
+        finally:
+            self._opening = False
+        while self._early:
+            self._own.insert(*self._early.pop(0))
+        return self._own
+
+    def _create(self, settings: SpoolSettings) -> SpoolFile:
+        try:
+            return SpoolFile.create(settings)
         except (OSError, sqlite3.Error) as error:
             text = (
-                f"no spool can be written in {self._settings.folder} ({error}): publishes are kept in memory only and "
-                "are lost when this process ends before they are delivered; give spool_dir or set REFLEXIO_SPOOL_DIR"
+                f"no spool can be written in {settings.folder} ({error}): publishes are kept in memory only and are "
+                "lost when this process ends before they are delivered; give spool_dir or set REFLEXIO_SPOOL_DIR"
             )
-            _log.warning("%s", text)
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
-            self._own = SpoolFile.in_memory()
-            self._max_items = min(self._max_items, _MEMORY_ITEMS)
-            self._max_bytes = min(self._max_bytes, _MEMORY_BYTES)
-            return self._own
-        if self._own is None:
-            self._own = file
-        else:  # a signal handler has published in between
-            file.close()
-        return self._own
+        _log.warning("%s", text)
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        self._max_items = min(self._max_items, _MEMORY_ITEMS)
+        self._max_bytes = min(self._max_bytes, _MEMORY_BYTES)
+        return SpoolFile.in_memory()
 
     def _finish(self, file: SpoolFile) -> None:
         """An adopted file is empty: keep its dead, and let it go."""
