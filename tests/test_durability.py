@@ -4,6 +4,7 @@ import os
 import queue
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from tests.support import PASSWORD, Caller, ServerProcess, failure_of, log_in
 from tests.wire import wait_until
 
 SEED = random.SystemRandom().randrange(1_000_000)
-KILLS = 6
+KILLS = 5
 EMAIL = "durable@example.com"
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x10\x00\x00\x00\x10"
 LONG = "the cat sat on the mat and looked out of the window at the rain " * 200  # eight chunks to embed
@@ -216,7 +217,8 @@ def write_until_killed(caller: Caller, oracle: Oracle, seed: int, streams: bool)
                     answer = caller.interactions.PublishInteractions(one, metadata=caller.metadata, timeout=30)
                     oracle.acknowledged[one.request_id] = list(answer.interaction_ids)
         except grpc.RpcError as error:
-            assert failure_of(error).code is grpc.StatusCode.UNAVAILABLE
+            if failure_of(error).code is not grpc.StatusCode.UNAVAILABLE:
+                raise
             oracle.unanswered.put(batch)
             return
 
@@ -267,11 +269,11 @@ def test_kills_while_it_starts_leave_a_folder_that_starts(
     wait_until(lambda: caller.search(query="text").unindexed_count == 0, "all vectors")
     server.kill()
     new = tmp_path / "new"
-    for folder in (new, tmp_path, tmp_path):
+    for folder in (new, tmp_path):
         command = [sys.executable, "-m", "reflexio_server.cli", "serve", "--port", "0"]
         command += ["--data-dir", str(folder), "--model-dir", str(model_dir)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            time.sleep(chosen.uniform(1, 3))
+            time.sleep(chosen.uniform(0.7, 2.5))
             process.kill()
     server = start("--log-level", "info")
     caller = Caller(server.address, EMAIL, caller.api_key)
@@ -282,15 +284,26 @@ def test_kills_while_it_starts_leave_a_folder_that_starts(
 
 
 def health(address: str) -> str:
-    """What the health service answers on a new connection; REFUSED when there is none."""
+    """What the health service answers, or the status of the failed call."""
     with grpc.insecure_channel(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # the stub's type knows no methods
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
         except grpc.RpcError as error:
-            assert failure_of(error).code is grpc.StatusCode.UNAVAILABLE
-            return "REFUSED"
+            return failure_of(error).code.name
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+def is_refused(address: str) -> bool:
+    """Whether nobody accepts connections there any more."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 10).close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:  # it is being closed
+        return False
+    return False
 
 
 def rows(data_dir: Path) -> int:
@@ -336,17 +349,25 @@ def test_sigterm_lets_calls_finish_and_ends_with_0(tmp_path: Path, start: Callab
     assert health(server.address) == "SERVING"
     stream = OpenStream(caller, [request(f"s{i}", f"streamed {i}") for i in range(10)])
     with ThreadPoolExecutor(4) as pool:
-        calls = [start_waiting(pool, caller, f"r{i}", *[f"{i} {j} {LONG}" for j in range(4)]) for i in range(4)]
-        wait_until(lambda: rows(tmp_path) == 26, "all calls to be in flight")
+        calls = [start_waiting(pool, caller, f"r{i}", *[f"{i} {j} {LONG}" for j in range(8)]) for i in range(4)]
+        wait_until(lambda: rows(tmp_path) == 42, "all calls to be in flight")
         assert not any(call.done() for call in calls), "too quick to be of use"
+        said: list[str] = []
+
+        def says_so() -> bool:
+            said.append(health(server.address))
+            return said[-1] != "SERVING"
+
         server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: health(server.address) != "SERVING", "health to say so")
+        wait_until(says_so, "health to say so")
         answers = [call.result(60) for call in calls]
+    # gRPC cancels a call that comes in the very moment of the stop; it was not handled.
+    assert said[-1] in ("NOT_SERVING", "UNAVAILABLE", "CANCELLED")
     assert all(answer.searchable for answer in answers)
     verdict = stream.verdict()
     assert (verdict.end_reason, verdict.requests.stored) == (pb.END_REASON_DRAINING, 10)
     assert server.process.wait(60) == 0
-    assert health(server.address) == "REFUSED"
+    assert health(server.address) == "UNAVAILABLE"
     assert server.lines[-1].rstrip().endswith("stopped")
     assert not any("ERROR" in line or "Traceback" in line for line in server.lines)
     assert list((tmp_path / "chroma").glob("*.closed"))
@@ -354,7 +375,7 @@ def test_sigterm_lets_calls_finish_and_ends_with_0(tmp_path: Path, start: Callab
     server = start()
     stored = everything(Caller(server.address, EMAIL, caller.api_key))
     check_sequence(stored)
-    assert len(stored) == 26
+    assert len(stored) == 42
     for answer in answers:
         assert [
             item.interaction_id for item in stored if item.request_id == answer.request_id
@@ -370,8 +391,9 @@ def test_during_the_drain_new_calls_are_refused_so_that_they_can_be_repeated(
         call = start_waiting(pool, caller, "long", *[f"{i} {LONG}" for i in range(25)])
         wait_until(lambda: rows(tmp_path) == 25, "the call to be in flight")
         server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: health(server.address) != "SERVING", "health to say so")
+        wait_until(lambda: is_refused(server.address), "the drain")
         assert server.process.poll() is None
+        assert health(server.address) == "UNAVAILABLE"
         with pytest.raises(grpc.RpcError) as refused:
             caller.publish("user", "too late", request_id="late")
         assert failure_of(refused.value).code is grpc.StatusCode.UNAVAILABLE

@@ -58,7 +58,8 @@ class MiniLM:
         """
         fault = find_fault(model_dir)
         if fault:
-            raise ModelMissing(f"The embedding model cannot be used: {fault}. Run: reflexio-server model install")
+            command = f"reflexio-server model install --model-dir {model_dir}"
+            raise ModelMissing(f"The embedding model cannot be used: {fault}. Run: {command}")
         self.model_id = f"all-MiniLM-L6-v2/{precision}/{VERSION}"
         self.dimensions = DIMENSIONS
         self._tokenizer = _load_tokenizer(model_dir / TOKENIZER_FILE)
