@@ -12,5 +12,5 @@ def _nothing(_self: Any, _request: Any, _context: Any) -> pb.PublishInteractions
 
 
 if __name__ == "__main__":
-    InteractionService.PublishInteractions = _nothing  # type: ignore[method-assign]
+    setattr(InteractionService, "PublishInteractions", _nothing)  # noqa: B010
     main()

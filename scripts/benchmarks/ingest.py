@@ -1,4 +1,4 @@
-"""Publishing, each figure beside what bounds it: streams beside the bare writer, unary calls beside an empty handler."""
+"""Publishing, each figure beside its bound: streams beside the bare writer, unary calls beside an empty handler."""
 
 import json
 import subprocess
@@ -109,6 +109,7 @@ def _stream(address: str, key: str) -> float:
         for number in range(STREAMS)
     ]
     with grpc.insecure_channel(address) as channel:
+        stream: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
         stream = channel.stream_unary(_STREAM, None, pb.PublishInteractionStreamResponse.FromString)
         metadata = (("authorization", f"Bearer {key}"),)
         began = time.perf_counter()

@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,4 +80,5 @@ def _rss() -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"unary": unary, "spool": spool, "bulk": bulk}[sys.argv[1]](*sys.argv[2:])))
+    loads: dict[str, Callable[..., dict[str, Any]]] = {"unary": unary, "spool": spool, "bulk": bulk}
+    print(json.dumps(loads[sys.argv[1]](*sys.argv[2:])))
