@@ -12,6 +12,7 @@ from reflexio.spool.folder import SpoolSettings, spool_paths
 MAX_ADOPTED = 16  # files at a time: each takes three descriptors
 _log = logging.getLogger("reflexio")
 _left_alone: set[Path] = set()
+_troubled: set[Path] = set()
 
 
 def adopt_orphans(settings: SpoolSettings, held: int) -> list[SpoolFile]:
@@ -31,7 +32,11 @@ def adopt(path: Path) -> SpoolFile | None:
         return SpoolFile.adopt(path)
     except NewerVersionError as error:
         _leave_alone(path, f"a spool file is left alone: {error}; a newer version of reflexio will deliver it")
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.OperationalError) as error:  # too many open files, a disk that fails: it may pass
+        if path not in _troubled:
+            _troubled.add(path)
+            _log.warning("the spool file %s cannot be read now, trying again later: %s", path, error)
+    except sqlite3.Error as error:
         _leave_alone(path, f"the spool file {path} cannot be read and is left where it is: {error}")
     return None
 
