@@ -107,7 +107,7 @@ def _publish_all(fleet: Fleet, server: Server, state: str, cells: list[Cell], ru
             server.start()
         kills = server.kills
         if state == "flapping":
-            opened.enter_context(Flapper(server, run.chosen, longest_up=1.0, longest_down=0.5))
+            opened.enter_context(Flapper(server, run.chosen, longest_up=1.0, longest_down=0.5, longest_idle=1.5))
         waiting = state == "down" or (state == "flapping" and run.short)  # most of it, so all at once is fine
         with ThreadPoolExecutor(len(cells) if waiting else _AT_ONCE) as pool:
             list(pool.map(lambda cell: cell.publish(fleet, server), cells))

@@ -20,7 +20,6 @@ from reflexio_server.storage.writer import Writer
 from scripts.fault_runs.plants import VARIABLE as PLANT_VARIABLE
 
 START_SECONDS = 120.0  # a loaded machine takes long
-_IDLE_SECONDS = 1.5
 _EMAIL, _PASSWORD = "faults@example.com", "only for a server of this run"
 
 
@@ -83,20 +82,32 @@ class Server:
         self._log = folder / "server.log"
         self._data_dir = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
+        self._spare: subprocess.Popen[bytes] | None = None
         self.api_key = _make_account(self._data_dir)
 
     def start(self) -> None:
         """Returns when it listens."""
         before = self._log.stat().st_size if self._log.exists() else 0
-        arguments = ["--port", str(self.port), "--data-dir", str(self._data_dir), "--log-level", "info"]
-        arguments.append("--no-indexing")  # the index is tested elsewhere; here it would take the processor
-        self._process = process = self._fleet.start("serve", *arguments, log=self._log, plant=self._plant)
+        self._process = process = self._spare or self._load()
+        self._spare = None
+        assert process.stdin
+        process.stdin.write(b"\n")
+        process.stdin.flush()
         deadline = time.monotonic() + START_SECONDS
         while b"listening on" not in (said := self._log.read_bytes()[before:]):
             if process.poll() is not None or time.monotonic() > deadline:
                 end(process)
                 raise RuntimeError(f"the server did not start:\n{said.decode(errors='replace')[-2000:]}")
             time.sleep(0.02)
+
+    def prepare(self) -> None:
+        """Load the next process while this one serves, so that kills can follow each other quickly."""
+        self._spare = self._spare or self._load()
+
+    def _load(self) -> subprocess.Popen[bytes]:
+        arguments = ["--port", str(self.port), "--data-dir", str(self._data_dir), "--log-level", "info"]
+        arguments.append("--no-indexing")  # the index is tested elsewhere; here it would take the processor
+        return self._fleet.start("serve", *arguments, log=self._log, plant=self._plant)
 
     def wait_for_writes(self, seconds: float, over: threading.Event) -> None:
         """Wait until it stores something, at most so long: a kill while nothing is on its way shows little."""
@@ -116,10 +127,12 @@ class Server:
 class Flapper:
     """Kills a server at random moments, soon after it began to store, and starts it again; at the end it is up."""
 
-    def __init__(self, server: Server, chosen: random.Random, longest_up: float, longest_down: float) -> None:
+    def __init__(
+        self, server: Server, chosen: random.Random, longest_up: float, longest_down: float, longest_idle: float
+    ) -> None:
         self._server = server
         self._chosen = chosen
-        self._longest = longest_up, longest_down
+        self._longest = longest_up, longest_down, longest_idle
         self._over = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="flapper", daemon=True)
@@ -141,10 +154,11 @@ class Flapper:
             raise RuntimeError("the server could not be started again") from self._failure
 
     def _run(self) -> None:
-        up, down = self._longest
+        up, down, idle = self._longest
         try:
             while not self._over.is_set():
-                self._server.wait_for_writes(_IDLE_SECONDS, self._over)
+                self._server.prepare()
+                self._server.wait_for_writes(idle, self._over)
                 if self._over.wait(self._chosen.uniform(0, up)):
                     return
                 self._server.kill()

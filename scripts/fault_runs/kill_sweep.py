@@ -17,6 +17,7 @@ _PAUSE = 0.005
 _MOST_EACH = 2_000  # of a writer, so that the sweep is bounded in count too
 _LONGEST_LIFE = 2.0
 _LONGER = 3  # a loaded machine may take so many times as long to reach the quotas
+_IDLE, _PLANTED_IDLE = 0.8, 4.0  # with a planted fault a kill must find something on its way
 DRAIN_SECONDS = 180.0
 
 
@@ -92,7 +93,8 @@ def sweep(fleet: Fleet, folder: Path, chosen: random.Random, seconds: float, quo
     began = time.monotonic()
     kills = 0
     with ExitStack() as opened:
-        flapper = Flapper(server, chosen, longest_up=0.6, longest_down=0.3)
+        idle = _PLANTED_IDLE if plant else _IDLE
+        flapper = Flapper(server, chosen, longest_up=0.5, longest_down=0.2, longest_idle=idle)
         if quotas.server_kills:
             opened.enter_context(flapper)
         writers = [Writer(fleet, server, folder, n, random.Random(chosen.random()), plant) for n in range(WRITERS)]

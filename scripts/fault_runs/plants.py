@@ -13,7 +13,7 @@ VARIABLE = "FAULT_RUNS_PLANT"
 ACKNOWLEDGE_FIRST = "acknowledge-before-commit"
 UNSPOOL_FIRST = "delete-before-acknowledgement"
 NO_UNIQUE_KEY = "no-unique-key"
-_WINDOW = 0.05  # seconds between a COMMIT and its acknowledgement, or the reverse, so that few kills suffice
+_WINDOW = 0.2  # seconds between the two that are swapped or repeated, so that few kills suffice
 
 
 def into_server(data_dir: Path) -> None:
@@ -83,6 +83,7 @@ def _unspool_first() -> None:
     def sending(self: Any, batch: Any, *rest: Any) -> Any:
         for row in batch:
             row.home.delete([row.row_id])
+        time.sleep(_WINDOW)
         try:
             return send(self, batch, *rest)
         except BaseException:

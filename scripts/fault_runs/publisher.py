@@ -121,6 +121,7 @@ def _in_spawned(count: int, pause: float, ids: Path) -> None:
 
 def stay(to: Publisher) -> None:
     """Wait for delivery, as a service that goes on running."""
+    os.nice(5)  # many of these must not keep a server from starting
     client = ReflexioClient()
     to.publish(client)
     client.flush(FLUSH_SECONDS)

@@ -1,4 +1,7 @@
-"""`reflexio-server serve` with a planted fault if one is asked for; it ends when the run that started it is gone."""
+"""`reflexio-server serve`, from the first byte of its input on, with a planted fault if one is asked for.
+
+It ends when the run that started it is gone.
+"""
 
 import os
 import sys
@@ -6,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import reflexio_server.app  # noqa: F401  takes a second, and is done before the server is wanted
 from reflexio_server.cli import main
 from scripts.fault_runs import plants
 
@@ -18,5 +22,7 @@ def _end_with(parent: int) -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if not sys.stdin.buffer.read(1):
+        sys.exit()
     plants.into_server(Path(sys.argv[sys.argv.index("--data-dir") + 1]))
     main(["serve", *sys.argv[1:]])
