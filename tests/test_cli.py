@@ -330,9 +330,18 @@ def test_a_file_in_the_place_of_the_directory_is_said(tmp_path: Path) -> None:
     assert said(run("accounts", "list", "--data-dir", file)).startswith("there is no database in")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_without_permission_is_said(tmp_path: Path) -> None:
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[None]:
+    """A folder nobody may write to. Root may write everywhere, so be somebody else meanwhile."""
     tmp_path.chmod(0o500)
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(mine)
+
+
+def test_a_directory_without_permission_is_said(tmp_path: Path, read_only: None) -> None:
     for command in (("serve", "--port", "0"), ("accounts", "create", EMAIL)):
         text = said(run(*command, "--data-dir", tmp_path / "data", given=PASSWORD))
         assert text.startswith(f"cannot use {tmp_path / 'data'}: Permission denied")

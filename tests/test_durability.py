@@ -349,8 +349,8 @@ def test_sigterm_lets_calls_finish_and_ends_with_0(tmp_path: Path, start: Callab
     assert health(server.address) == "SERVING"
     stream = OpenStream(caller, [request(f"s{i}", f"streamed {i}") for i in range(10)])
     with ThreadPoolExecutor(4) as pool:
-        calls = [start_waiting(pool, caller, f"r{i}", *[f"{i} {j} {LONG}" for j in range(8)]) for i in range(4)]
-        wait_until(lambda: rows(tmp_path) == 42, "all calls to be in flight")
+        calls = [start_waiting(pool, caller, f"r{i}", *[f"{i} {j} {LONG}" for j in range(3)]) for i in range(4)]
+        wait_until(lambda: rows(tmp_path) == 22, "all calls to be in flight")
         assert not any(call.done() for call in calls), "too quick to be of use"
         said: list[str] = []
 
@@ -375,7 +375,7 @@ def test_sigterm_lets_calls_finish_and_ends_with_0(tmp_path: Path, start: Callab
     server = start()
     stored = everything(Caller(server.address, EMAIL, caller.api_key))
     check_sequence(stored)
-    assert len(stored) == 42
+    assert len(stored) == 22
     for answer in answers:
         assert [
             item.interaction_id for item in stored if item.request_id == answer.request_id
@@ -388,8 +388,8 @@ def test_during_the_drain_new_calls_are_refused_so_that_they_can_be_repeated(
     server = start("--grace-seconds", "60")
     caller = log_in(server.address, EMAIL)
     with ThreadPoolExecutor(1) as pool:
-        call = start_waiting(pool, caller, "long", *[f"{i} {LONG}" for i in range(25)])
-        wait_until(lambda: rows(tmp_path) == 25, "the call to be in flight")
+        call = start_waiting(pool, caller, "long", *[f"{i} {LONG}" for i in range(10)])
+        wait_until(lambda: rows(tmp_path) == 10, "the call to be in flight")
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: is_refused(server.address), "the drain")
         assert server.process.poll() is None
@@ -399,7 +399,7 @@ def test_during_the_drain_new_calls_are_refused_so_that_they_can_be_repeated(
         assert failure_of(refused.value).code is grpc.StatusCode.UNAVAILABLE
         assert call.result(60).searchable
     assert server.process.wait(60) == 0
-    assert rows(tmp_path) == 25
+    assert rows(tmp_path) == 10
 
 
 def test_a_second_sigterm_ends_at_once(tmp_path: Path, start: Callable[..., ServerProcess]) -> None:
