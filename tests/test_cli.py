@@ -268,12 +268,14 @@ def test_a_list_makes_no_database(tmp_path: Path) -> None:
 
 def test_a_directory_in_use_is_said_at_once(tmp_path: Path, model_dir: Path) -> None:
     server = ServerProcess(tmp_path, model_dir)
-    began = time.monotonic()
-    second = run_alone("serve", "--port", "0", "--data-dir", tmp_path, "--model-dir", model_dir)
-    assert time.monotonic() - began < 30
-    assert said(second) == f"another reflexio-server is using {tmp_path}; stop it, or choose another --data-dir"
-    assert server.process.poll() is None
-    server.kill()
+    try:
+        began = time.monotonic()
+        second = run_alone("serve", "--port", "0", "--data-dir", tmp_path, "--model-dir", model_dir)
+        assert time.monotonic() - began < 30
+        assert said(second) == f"another reflexio-server is using {tmp_path}; stop it, or choose another --data-dir"
+        assert server.process.poll() is None
+    finally:
+        server.kill()
     with own(tmp_path):  # free as soon as its owner is dead
         pass
 

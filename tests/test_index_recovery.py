@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -120,6 +121,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     monkeypatch.setattr(ChromaIndex, "upsert", count("upserts", upsert))
     monkeypatch.setattr(following, "check", count("checks", check))
     return counted
+
+
+@contextmanager
+def serving(data_dir: Path, model_dir: Path, *arguments: str) -> Iterator[ServerProcess]:
+    """A server in a process of its own, which does not outlive the block."""
+    server = ServerProcess(data_dir, model_dir, *arguments)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.kill()
 
 
 def new_caller(server: LocalServer) -> Caller:
@@ -239,11 +251,11 @@ def test_an_index_that_is_behind_after_a_kill_catches_up(
     tmp_path: Path, model_dir: Path, run: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     email = create_account(tmp_path)
-    killed = ServerProcess(tmp_path, model_dir, "--embedder", "minilm-int8")
-    caller = log_in(killed.address, email)
-    publish(caller, texts(600))
-    wait_for_vectors(tmp_path, 100)
-    killed.kill()
+    with serving(tmp_path, model_dir, "--embedder", "minilm-int8") as killed:
+        caller = log_in(killed.address, email)
+        publish(caller, texts(600))
+        wait_for_vectors(tmp_path, 100)
+        killed.kill()
     made = stamps(tmp_path)
     assert 100 <= len(made) < 600, "killed too late to be of use"
 
@@ -348,21 +360,22 @@ def base(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Base:
     root = tmp_path_factory.mktemp("base")
     data_dir = root / "data"
     email = create_account(data_dir)
-    server = ServerProcess(data_dir, model_dir, "--embedder", "minilm-int8")
-    caller = log_in(server.address, email)
-    publish(caller, texts(1100))
-    wait_until(lambda: unindexed(caller) == 0, "all vectors")
-    expected = searches(caller)
-    with sqlite3.connect(data_dir / DATABASE_FILE) as conn:
-        query = "SELECT (SELECT max(applied) FROM collections) = (SELECT max(id) FROM vectors)"
-        wait_until(lambda: conn.execute(query).fetchone()[0], "the index")
-    conn.close()
-    assert same(searches(caller), expected)
-    server.kill()
+    with serving(data_dir, model_dir, "--embedder", "minilm-int8") as server:
+        caller = log_in(server.address, email)
+        publish(caller, texts(1100))
+        wait_until(lambda: unindexed(caller) == 0, "all vectors")
+        expected = searches(caller)
+        with sqlite3.connect(data_dir / DATABASE_FILE) as conn:
+            query = "SELECT (SELECT max(applied) FROM collections) = (SELECT max(id) FROM vectors)"
+            wait_until(lambda: conn.execute(query).fetchone()[0], "the index")
+        conn.close()
+        assert same(searches(caller), expected)
+        server.kill()
     shutil.copytree(data_dir, root / "killed")
-    server = ServerProcess(data_dir, model_dir, "--embedder", "minilm-int8")
-    wait_until(lambda: any("the Chroma index is in order" in line for line in server.lines), "the check")
-    assert server.terminate() == 0
+    with serving(data_dir, model_dir, "--embedder", "minilm-int8") as server:
+        lines = server.lines
+        wait_until(lambda: any("the Chroma index is in order" in line for line in lines), "the check")
+        assert server.terminate() == 0
     shutil.copytree(data_dir, root / "stopped")
     assert (root / "stopped/chroma/1.closed").exists()
     embedder = load_embedder("minilm-int8", model_dir)

@@ -27,8 +27,6 @@ TAIL = 20_000  # vectors that Chroma does not have yet and that are compared one
 
 _ABRIDGED_BYTES = 700  # a hit with its ids only: at most 36 + 256 + 256 bytes of ids, four numbers and tags
 
-Scored = tuple[NDArray[np.int64], NDArray[np.float64]]  # each interaction once, its semantic part
-
 
 @dataclass(frozen=True, slots=True)
 class FoundHit:

@@ -28,13 +28,13 @@ def encode(cursor: Cursor, print_of_query: bytes) -> str:
     """The token of the page after the cursor."""
     interaction = uuid.UUID(cursor.interaction_id).bytes
     packed = _LAYOUT.pack(_VERSION, print_of_query, cursor.created_at, cursor.max_sequence, interaction)
-    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+    return _text(packed)
 
 
 def decode(token: str, print_of_query: bytes) -> Cursor:
     """The cursor in a token. Raises InvalidInput when it is none, or belongs to another query."""
     try:
-        packed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        packed = _unpacked(token)
         version, found, created_at, max_sequence, interaction = _LAYOUT.unpack(packed)
     except (ValueError, struct.error):
         raise _invalid("is not a page token: send next_page_token of the page before, unchanged") from None
@@ -45,16 +45,24 @@ def decode(token: str, print_of_query: bytes) -> Cursor:
 
 def encode_key(key_id: str) -> str:
     """The token of the page of keys after this one."""
-    return base64.urlsafe_b64encode(uuid.UUID(key_id).bytes).decode().rstrip("=")
+    return _text(uuid.UUID(key_id).bytes)
 
 
 def decode_key(token: str) -> str:
     """The key id in a token. Raises InvalidInput when it is none."""
     try:
-        packed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        packed = _unpacked(token)
         return str(uuid.UUID(bytes=packed))
     except ValueError:
         raise _invalid("is not a page token: send next_page_token of the page before, unchanged") from None
+
+
+def _text(packed: bytes) -> str:
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def _unpacked(token: str) -> bytes:
+    return base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
 
 
 def _invalid(description: str) -> InvalidInput:

@@ -28,11 +28,6 @@ class Scope:
     interaction_ids: tuple[str, ...] = ()
     max_sequence: int | None = None
 
-    @property
-    def is_filtered(self) -> bool:
-        """Whether anything but account and user narrows it."""
-        return self.filter != Filter() or bool(self.interaction_ids)
-
 
 def user_ref(conn: Connection, account_id: int, user_id: str) -> int | None:
     """The number of a user, None when the account has no such user."""

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, select, tuple_
 
 from reflexio_server.model import NewRequest, Outcome, ReusedRequestId, StoredRequest
-from reflexio_server.storage.rows import Submitted, insert_rows, make_rows
+from reflexio_server.storage.rows import VALUES_AT_ONCE, Submitted, insert_rows, make_rows
 from reflexio_server.storage.tables import interactions, requests
-
-_AT_ONCE = 400  # values in one IN (…); SQLite takes 32,766 parameters
 
 
 def store_requests(conn: Connection, submitted: Sequence[Submitted], now: int) -> list[Outcome]:
@@ -51,10 +49,10 @@ def _stored_before(
 ) -> dict[tuple[int, str], tuple[bytes, StoredRequest]]:
     known: dict[tuple[int, str], tuple[bytes, StoredRequest]] = {}
     keys = list({(account_id, request.request_id) for account_id, request in submitted})
-    for start in range(0, len(keys), _AT_ONCE):
+    for start in range(0, len(keys), VALUES_AT_ONCE):
         found = conn.execute(
             select(requests.c.id, requests.c.account_id, requests.c.request_id, requests.c.body_hash).where(
-                tuple_(requests.c.account_id, requests.c.request_id).in_(keys[start : start + _AT_ONCE])
+                tuple_(requests.c.account_id, requests.c.request_id).in_(keys[start : start + VALUES_AT_ONCE])
             )
         ).all()
         published: dict[int, list[tuple[str, int]]] = {row.id: [] for row in found}

@@ -14,7 +14,7 @@ from reflexio_server.storage import sqlite
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users
 
 NOTHING_TO_EMBED = 0
-_AT_ONCE = 400  # values in one IN (…); SQLite takes 32,766 parameters
+VALUES_AT_ONCE = 400  # in one IN (…); SQLite takes 32,766 parameters
 
 Submitted = tuple[int, NewRequest]  # account_id, request
 
@@ -123,10 +123,10 @@ def _image(account_id: int, item: NewInteraction) -> dict[str, Any]:
 def _user_refs(conn: Connection, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
     refs: dict[tuple[int, str], int] = {}
     ordered = sorted(wanted)
-    for start in range(0, len(ordered), _AT_ONCE):
+    for start in range(0, len(ordered), VALUES_AT_ONCE):
         found = conn.execute(
             select(users.c.account_id, users.c.user_id, users.c.id).where(
-                tuple_(users.c.account_id, users.c.user_id).in_(ordered[start : start + _AT_ONCE])
+                tuple_(users.c.account_id, users.c.user_id).in_(ordered[start : start + VALUES_AT_ONCE])
             )
         )
         refs.update({(account_id, user_id): ref for account_id, user_id, ref in found})

@@ -34,7 +34,8 @@ def recall(locomo: Path, as_json: bool) -> None:
     """Recall of evidence turns on the LoCoMo file (snap-research/locomo, locomo10.json)."""
     from scripts.benchmarks import recall as benchmark
 
-    report("recall", benchmark.run(locomo), as_json)
+    figures, by_category = benchmark.run(locomo)
+    report("recall", figures if as_json else figures | {"r10 of": by_category}, as_json)
 
 
 @main.command()
