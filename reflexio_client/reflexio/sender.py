@@ -68,6 +68,12 @@ class Sender:
         self._next_adoption = 0.0
         self._lingering = False  # a batch has just gone out: a few more may come to share the next
 
+    def interrupt(self) -> None:
+        """End the call in progress; its batch is sent again, over another channel."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
     def before_fork(self) -> None:
         """No thread may be inside SQLite while the process is copied: its locks would stay held in the child."""
         self._held = self.spool.changed.acquire(timeout=_FORK_SECONDS)
@@ -194,9 +200,6 @@ class Sender:
         return f"reflexio: {left:,} publish requests were not delivered to {self._endpoint.url}.{cause}{where}\n"
 
     def _run(self) -> None:
-        channel = open_channel(self._endpoint)
-        with self.spool.changed:
-            self._channel = channel
         while (batch := self._next_batch()) is not None:
             try:
                 wait = self._deliver(batch) if batch else 0.0
@@ -206,7 +209,7 @@ class Sender:
                     _log.exception("delivering publish requests failed unexpectedly; trying again")
                 wait = self._backoff.next()
             self._sleep(wait)
-        channel.close()
+        self.interrupt()
         if not self._stopped:  # else whoever stopped it closes, and says what is left
             self.spool.close()
 
@@ -256,8 +259,10 @@ class Sender:
             return self._after_failure(batch, error)
 
     def _send(self, batch: Sequence[Row], key: str) -> pb.PublishInteractionStreamResponse:
-        assert self._channel is not None
-        return send(self._channel, self._endpoint, [row.payload for row in batch], key)
+        with fork.call_in_progress():
+            if self._channel is None:
+                self._channel = open_channel(self._endpoint)
+            return send(self._channel, self._endpoint, [row.payload for row in batch], key)
 
     def _settle(self, batch: Sequence[Row], answer: pb.PublishInteractionStreamResponse) -> float:
         verdict = read_verdict(answer, len(batch))

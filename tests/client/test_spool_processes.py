@@ -5,9 +5,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 import reflexio
@@ -34,7 +37,8 @@ def python(server: ScriptedServer, body: str, tmp_path: Path, name: str = "scrip
                 client.publish_interaction(user, [{{"content": f"{{user}} {{i}}"}}])
         """
     path.write_text(textwrap.dedent(head) + textwrap.dedent(body))
-    return subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, path], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def run(server: ScriptedServer, body: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
@@ -207,6 +211,77 @@ def test_forking_while_threads_publish_does_not_hang(server: ScriptedServer, tmp
         tmp_path,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_child_can_call_though_its_parents_threads_were_calling(server: ScriptedServer, tmp_path: Path) -> None:
+    done = run(
+        server,
+        """
+        import threading
+        client = connect()
+        go_on = True
+        def work():
+            while go_on:
+                client.publish_interaction("parent", [{"content": "x"}], wait_for_response=True)
+        threads = [threading.Thread(target=work) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        codes = []
+        for n in range(10):
+            if (pid := os.fork()) == 0:
+                signal.alarm(60)
+                with connect() as child:
+                    child.publish_interaction(f"child{n}", [{"content": "0"}], wait_for_response=True)
+                    child.publish_interaction(f"child{n}", [{"content": "1"}])
+                os._exit(0)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        go_on = False
+        for thread in threads:
+            thread.join()
+        print(codes)
+        """,
+        tmp_path,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{[0] * 10}\n"), done.stderr
+    for n in range(10):
+        assert server.stored_contents(f"child{n}") == ["0", "1"]
+
+
+def test_a_fork_ends_a_call_that_hangs(server: ScriptedServer, spool_dir: Path, tmp_path: Path) -> None:
+    called, ended = threading.Event(), threading.Event()
+
+    def hang(_request: Any, context: grpc.ServicerContext) -> None:
+        called.set()
+        context.add_callback(ended.set)
+        ended.wait(60)
+
+    server.script("PublishInteractionStream", hang)
+    process = python(
+        server,
+        """
+        client = connect()
+        publish(client, "parent", 10)
+        sys.stdin.readline()
+        if (pid := os.fork()) == 0:
+            signal.alarm(60)
+            with connect() as child:
+                publish(child, "child", 3)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        sys.exit(code or not client.flush(60).delivered)
+        """,
+        tmp_path,
+    )
+    try:
+        assert called.wait(60)
+        process.communicate("go\n", timeout=60)
+    finally:
+        process.kill()
+        ended.set()
+    assert process.returncode == 0
+    assert server.stored_contents("child") == expected("child", 3)
+    assert server.stored_contents("parent") == expected("parent", 10), "what was in the call is sent again"
+    assert os.listdir(spool_dir) == []
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
