@@ -47,7 +47,7 @@ class _Uuid7:
 
 def _text(millis: int, counter: int) -> str:
     rand_a, rand_b = counter >> 62, counter & ((1 << 62) - 1)
-    digits = f"{(millis << 80) | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | rand_b:032x}"
+    digits = "%032x" % ((millis << 80) | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | rand_b)
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 

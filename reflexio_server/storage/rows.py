@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table, insert, select, tuple_, update
+from sqlalchemy import Connection, Dialect, Table, insert, update
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
 from reflexio.ids import uuid7
@@ -14,7 +14,6 @@ from reflexio_server.storage import sqlite
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users
 
 NOTHING_TO_EMBED = 0
-VALUES_AT_ONCE = 400  # in one IN (…); SQLite takes 32,766 parameters
 
 Submitted = tuple[int, NewRequest]  # account_id, request
 
@@ -121,19 +120,10 @@ def _image(account_id: int, item: NewInteraction) -> dict[str, Any]:
 
 
 def _user_refs(conn: Connection, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    refs: dict[tuple[int, str], int] = {}
-    ordered = sorted(wanted)
-    for start in range(0, len(ordered), VALUES_AT_ONCE):
-        found = conn.execute(
-            select(users.c.account_id, users.c.user_id, users.c.id).where(
-                tuple_(users.c.account_id, users.c.user_id).in_(ordered[start : start + VALUES_AT_ONCE])
-            )
-        )
-        refs.update({(account_id, user_id): ref for account_id, user_id, ref in found})
-    for account_id, user_id in ordered:
-        if (account_id, user_id) not in refs:
-            added = conn.execute(insert(users).values(account_id=account_id, user_id=user_id).returning(users.c.id))
-            refs[account_id, user_id] = added.scalar_one()
+    refs = {(row.account_id, row.user_id): row.id for row in sqlite.known_users(conn, wanted)}
+    for account_id, user_id in sorted(wanted - refs.keys()):
+        added = conn.execute(insert(users).values(account_id=account_id, user_id=user_id).returning(users.c.id))
+        refs[account_id, user_id] = added.scalar_one()
     return refs
 
 

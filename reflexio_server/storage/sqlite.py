@@ -1,11 +1,12 @@
 """What only SQLite does: connections, numbers for rows, full text. The other dialects get a module like this."""
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, Row, create_engine, event, text
 
 BUSY_TIMEOUT_MS = 10_000
 
@@ -69,6 +70,36 @@ def next_ids(conn: Connection, table: str, count: int) -> range:
     """Numbers for `count` new rows of a table; the caller inserts them in this transaction."""
     last = conn.execute(text("SELECT seq FROM sqlite_sequence WHERE name = :table"), {"table": table}).scalar() or 0
     return range(last + 1, last + 1 + count)
+
+
+# The keys come as one JSON text: an IN list of them would be another statement for each number of keys.
+_STORED_REQUESTS = text(
+    """SELECT r.id, r.account_id, r.request_id, r.body_hash FROM json_each(:keys) k CROSS JOIN requests r
+       ON r.account_id = json_extract(k.value, '$[0]') AND r.request_id = json_extract(k.value, '$[1]')"""
+)
+_KNOWN_USERS = text(
+    """SELECT u.id, u.account_id, u.user_id FROM json_each(:keys) k CROSS JOIN users u
+       ON u.account_id = json_extract(k.value, '$[0]') AND u.user_id = json_extract(k.value, '$[1]')"""
+)
+_PUBLISHED_WITH = text(
+    """SELECT i.request_ref, i.interaction_id, i.id FROM json_each(:refs) k CROSS JOIN interactions i
+       ON i.request_ref = k.value ORDER BY i.id"""
+)
+
+
+def stored_requests(conn: Connection, keys: Iterable[tuple[int, str]]) -> Sequence[Row[Any]]:
+    """Of these (account_id, request_id) those that are stored: (id, account_id, request_id, body_hash)."""
+    return conn.execute(_STORED_REQUESTS, {"keys": json.dumps(list(keys))}).all()
+
+
+def known_users(conn: Connection, keys: Iterable[tuple[int, str]]) -> Sequence[Row[Any]]:
+    """Of these (account_id, user_id) those that are known: (id, account_id, user_id)."""
+    return conn.execute(_KNOWN_USERS, {"keys": json.dumps(list(keys))}).all()
+
+
+def published_with(conn: Connection, refs: Iterable[int]) -> Sequence[Row[Any]]:
+    """The interactions of stored requests in the order they came: (request_ref, interaction_id, id)."""
+    return conn.execute(_PUBLISHED_WITH, {"refs": json.dumps(list(refs))}).all()
 
 
 _INSERT_TEXT = "INSERT INTO interactions_fts (rowid, owner, text) VALUES (?, ?, ?)"
