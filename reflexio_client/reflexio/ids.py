@@ -27,22 +27,25 @@ class _Uuid7:
         self._millis = 0
         self._counter = 0
 
-    def __call__(self) -> str:
+    def next(self, count: int) -> list[str]:
+        """So many new ones."""
         millis = time.time_ns() // 1_000_000
         with self._lock:
-            if self._counting:  # this is a signal handler that came in between: its id is left to chance
-                return _text(millis, int.from_bytes(os.urandom(10)) >> (80 - _COUNTER_BITS))
-            self._counting = True
-            try:
-                if millis > self._millis:
-                    self._millis = millis
-                    # The top bit stays free, so that counting on cannot run over within a millisecond.
-                    self._counter = int.from_bytes(os.urandom(10)) >> (80 - _COUNTER_BITS + 1)
-                else:
-                    self._counter += 1
-                return _text(self._millis, self._counter)
-            finally:
-                self._counting = False
+            if self._counting:  # this is a signal handler that came in between: its ids are left to chance
+                first = int.from_bytes(os.urandom(10)) >> (80 - _COUNTER_BITS + 1)
+            else:
+                self._counting = True
+                try:
+                    if millis > self._millis:
+                        self._millis = millis
+                        # The top bit stays free, so that counting on cannot run over within a millisecond.
+                        self._counter = int.from_bytes(os.urandom(10)) >> (80 - _COUNTER_BITS + 1)
+                    first = self._counter + 1
+                    self._counter += count
+                    millis = self._millis
+                finally:
+                    self._counting = False
+        return [_text(millis, counter) for counter in range(first, first + count)]
 
 
 def _text(millis: int, counter: int) -> str:
@@ -51,12 +54,17 @@ def _text(millis: int, counter: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-_next_uuid7 = _Uuid7()
+_uuid7s = _Uuid7()
 
 
 def uuid7() -> str:
     """A new UUIDv7 in text form; within one process each is greater than the one before."""
-    return _next_uuid7()
+    return _uuid7s.next(1)[0]
+
+
+def uuid7s(count: int) -> list[str]:
+    """So many new UUIDv7s in rising order, for less than one after the other."""
+    return _uuid7s.next(count)
 
 
 def new_request_id(source: str = "") -> str:

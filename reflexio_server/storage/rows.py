@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, insert, update
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
-from reflexio.ids import uuid7
+from reflexio.ids import uuid7s
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, search_text
 from reflexio_server.storage import sqlite
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users
@@ -24,8 +25,8 @@ class Rows:
     requests: list[tuple[Any, ...]] = field(default_factory=list)
     images: dict[tuple[int, bytes], dict[str, Any]] = field(default_factory=dict)
     interactions: list[tuple[Any, ...]] = field(default_factory=list)
-    texts: list[tuple[int, int, int, str]] = field(default_factory=list)
-    """(ref, account_id, user_ref, text) for the full-text index."""
+    texts: list[tuple[int, str, str]] = field(default_factory=list)
+    """(ref, owner, text) for the full-text index."""
 
 
 def make_rows(
@@ -35,7 +36,8 @@ def make_rows(
     user_refs = _user_refs(conn, {(account_id, request.user_id) for account_id, request in fresh})
     sequences = _advance_sequences(conn, fresh)
     request_refs = sqlite.next_ids(conn, "requests", len(fresh))
-    next_ref = sqlite.next_ids(conn, "interactions", sum(len(request.interactions) for _, request in fresh)).start
+    refs_of_all = sqlite.next_ids(conn, "interactions", sum(len(request.interactions) for _, request in fresh))
+    next_ref, new_ids = refs_of_all.start, iter(uuid7s(len(refs_of_all)))
 
     rows = Rows()
     stored: dict[tuple[int, str], StoredRequest] = {}
@@ -56,13 +58,15 @@ def make_rows(
         )
         refs = range(next_ref, next_ref + len(request.interactions))
         next_ref = refs.stop
-        ids: list[str] = []
-        for ref, item in zip(refs, request.interactions, strict=True):
-            sequences[account_id] += 1
-            ids.append(uuid7())
+        sequence = sequences[account_id]
+        sequences[account_id] += len(refs)
+        owner = sqlite.full_text_owner(account_id, user_ref)
+        ids = tuple(islice(new_ids, len(refs)))
+        for ref, interaction_id, item in zip(refs, ids, request.interactions, strict=True):
+            sequence += 1
             text = search_text(item.content, item.user_action_description, item.interacted_image_url)
             if text:
-                rows.texts.append((ref, account_id, user_ref, text))
+                rows.texts.append((ref, owner, text))
             if item.image:
                 rows.images[account_id, item.image.sha256] = _image(account_id, item)
             rows.interactions.append(
@@ -71,8 +75,8 @@ def make_rows(
                     account_id,
                     user_ref,
                     request_ref,
-                    ids[-1],
-                    sequences[account_id],
+                    interaction_id,
+                    sequence,
                     item.role,
                     item.content,
                     int(item.user_action),
@@ -85,7 +89,7 @@ def make_rows(
                     None if text else NOTHING_TO_EMBED,
                 )
             )
-        stored[account_id, request.request_id] = StoredRequest(request.request_id, tuple(ids), tuple(refs), False)
+        stored[account_id, request.request_id] = StoredRequest(request.request_id, ids, tuple(refs), False)
     return rows, stored
 
 

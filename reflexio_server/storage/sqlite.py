@@ -131,10 +131,14 @@ def _insert_sql(table: str, columns: tuple[str, ...], rows: int) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"
 
 
-def add_full_text(conn: Connection, rows: Sequence[tuple[int, int, int, str]]) -> None:
-    """Index texts: rows of (ref, account_id, user_ref, text)."""
-    entries = [(ref, f"a{account_id} u{user_ref}", text) for ref, account_id, user_ref, text in rows]
-    insert_rows(conn, *_FULL_TEXT, entries)
+def add_full_text(conn: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
+    """Index texts: rows of (ref, owner, text)."""
+    insert_rows(conn, *_FULL_TEXT, rows)
+
+
+def full_text_owner(account_id: int, user_ref: int) -> str:
+    """Whose a text is, as tokens of the full-text index."""
+    return f"a{account_id} u{user_ref}"
 
 
 def quote_term(word: str) -> str:
