@@ -360,7 +360,7 @@ def test_connections_are_durable_and_only_the_owners_writer_checkpoints(tmp_path
     full = 2
     other = Database(tmp_path, owner=False)
     with database.write() as conn:
-        assert settings_of(conn) == ("wal", full, 1, 1000)
+        assert settings_of(conn) == ("wal", full, 1, sqlite.CHECKPOINT_PAGES)
     with database.read() as conn, database.read() as second, other.read() as third:
         assert settings_of(conn) == settings_of(second) == settings_of(third) == ("wal", full, 1, 0)
     with other.write() as conn:
