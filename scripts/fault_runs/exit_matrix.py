@@ -91,7 +91,7 @@ def run(run: Run) -> Row:
         "lost": sum(len(v.lost) for v in verdicts),
         "duplicated": sum(len(v.duplicated) for v in verdicts),
         "flaps": flaps,
-        "slowest_exit_s": round(max(cell.exit_seconds for cell in cells), 1),
+        "slowest_cell_s": round(max(cell.exit_seconds for cell in cells), 1),
         "seconds": round(time.monotonic() - began, 1),
     }
     row.expect(flaps > 0, "the server never flapped")
