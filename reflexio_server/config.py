@@ -59,6 +59,9 @@ class Settings(BaseSettings):
         float,
         Field(description="How long a search may wait for vectors of what its user just published.", ge=0),
     ] = 1.0
+    vector_cache_mb: Annotated[
+        int, Field(description="Memory for vectors of the users searched last, in MiB.", ge=1)
+    ] = 256
     reflection: Annotated[
         bool | None, Field(description="Server reflection. Default: on when listening on loopback only.")
     ] = None

@@ -91,6 +91,19 @@ def refs(conn: Connection, scope: Scope, most: int | None = None) -> NDArray[np.
     return np.array(conn.execute(query).scalars().all(), dtype=np.int64)
 
 
+def passing(conn: Connection, scope: Scope, wanted: Sequence[int]) -> NDArray[np.int64]:
+    """Which of these rows are in the scope, in rising order."""
+    found: list[int] = []
+    for start in range(0, len(wanted), _IDS_AT_ONCE):
+        query = (
+            select(interactions.c.id)
+            .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
+            .where(_conditions(scope), interactions.c.id.in_(wanted[start : start + _IDS_AT_ONCE]))
+        )
+        found += conn.execute(query).scalars()
+    return np.array(sorted(found), dtype=np.int64)
+
+
 def count_waiting(conn: Connection, scope: Scope) -> int:
     """How many rows in the scope have text but no vector yet."""
     query = (

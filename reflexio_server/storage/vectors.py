@@ -40,6 +40,27 @@ class Vectors:
     users: NDArray[np.int64]
     matrix: Matrix
 
+    @property
+    def interactions(self) -> int:
+        """How many interactions they are of."""
+        return len(np.unique(self.refs))
+
+    def cosines(self, vector: Matrix) -> Matrix:
+        """The cosine of each with a vector of length 1, shape (n,)."""
+        if not len(self.refs):
+            return np.zeros(0, dtype=np.float32)
+        cosines: Matrix = self.matrix @ vector
+        return cosines
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Vectors":
+        """Those that are chosen."""
+        return Vectors(self.stamps[chosen], self.refs[chosen], self.users[chosen], self.matrix[chosen])
+
+    def up_to(self, stamp: int) -> "Vectors":
+        """Those up to this stamp; needs them in the order of their stamps."""
+        count = int(np.searchsorted(self.stamps, stamp, side="right"))
+        return Vectors(self.stamps[:count], self.refs[:count], self.users[:count], self.matrix[:count])
+
 
 def use_model(conn: Connection, model_id: str, dimensions: int) -> tuple[int, int]:
     """Let this model's vectors be the ones that count: its number, and how many interactions now wait for them.
@@ -122,17 +143,25 @@ def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix
         conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=value))
 
 
-def count_of_user(conn: Connection, user_ref: int, model: int) -> int:
-    """How many vectors the user has."""
-    query = select(func.count()).where(vectors.c.user_ref == user_ref, vectors.c.model == model)
-    return conn.execute(query).scalar_one()
+def count_of_user(conn: Connection, user_ref: int, model: int, most: int) -> int:
+    """How many vectors the user has, counted up to `most`."""
+    some = select(vectors.c.id).where(vectors.c.user_ref == user_ref, vectors.c.model == model).limit(most)
+    return conn.execute(select(func.count()).select_from(some.subquery())).scalar_one()
 
 
-def of_user(conn: Connection, user_ref: int, model: int) -> Vectors:
-    """All vectors of one user."""
+def newest_of_user(conn: Connection, user_ref: int, model: int) -> int:
+    """The stamp of the user's newest vector, 0 when there is none."""
+    query = select(func.max(vectors.c.id)).where(vectors.c.user_ref == user_ref, vectors.c.model == model)
+    return conn.execute(query).scalar() or 0
+
+
+def of_user(conn: Connection, user_ref: int, model: int, after: int = 0) -> Vectors:
+    """All vectors of one user with a stamp after this one, in the order of their stamps."""
     return _vectors(
         conn.execute(
-            select(*_columns).where(vectors.c.user_ref == user_ref, vectors.c.model == model).order_by(vectors.c.id)
+            select(*_columns)
+            .where(vectors.c.user_ref == user_ref, vectors.c.model == model, vectors.c.id > after)
+            .order_by(vectors.c.id)
         ).all()
     )
 
