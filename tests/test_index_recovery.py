@@ -26,6 +26,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server import app as app_module
 from reflexio_server.core import following
 from reflexio_server.core.accounts import new_account
+from reflexio_server.core.expecting import expected_of
 from reflexio_server.core.indexing import BATCH
 from reflexio_server.index import chroma, chroma_check
 from reflexio_server.index.chroma import ChromaIndex
@@ -374,7 +375,8 @@ def base(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Base:
     shutil.copytree(data_dir, root / "killed")
     with serving(data_dir, model_dir, "--embedder", "minilm-int8") as server:
         lines = server.lines
-        wait_until(lambda: any("the Chroma index is in order" in line for line in lines), "the check")
+        wait_until(lambda: any("the Chroma index is" in line for line in lines), "the check")
+        assert any("the Chroma index is in order" in line for line in lines), lines
         assert server.terminate() == 0
     shutil.copytree(data_dir, root / "stopped")
     assert (root / "stopped/chroma/1.closed").exists()
@@ -437,6 +439,29 @@ def test_a_damaged_file_is_noticed_and_the_index_built_anew(
     if (file, how) not in HARMLESS:
         assert folders(data_dir) == ["1.damaged", "2"]
     assert asked.checks == 1
+
+
+def test_not_one_page_of_zeros_among_the_vectors_goes_unnoticed(tmp_path: Path, base: Base) -> None:
+    """As a disk may return it; each page holds parts of two or three vectors."""
+    seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
+    print(f"REFLEXIO_TEST_SEED={seed}")
+    data_dir = tmp_path / "data"
+    shutil.copytree(base.folders["stopped"], data_dir)
+    database = Database(data_dir, owner=False)
+    with database.read() as conn:
+        model = conn.exec_driver_sql("SELECT model FROM collections").scalar_one()
+        (live,) = vectors.live_collections(conn, model)
+        name = chroma.collection_name(live.account_id, model, live.generation)
+        expected = [expected_of(conn, live, name, model)]
+    database.close()
+    assert chroma_check.check(data_dir / "chroma/1", expected, lambda: False) is None
+    (path,) = (data_dir / "chroma/1").rglob("data_level0.bin")
+    content = path.read_bytes()
+    pages = len(content) // 4096
+    for page in random.Random(seed).sample(range(pages), 6):
+        damaged = content[: page * 4096] + bytes(4096) + content[(page + 1) * 4096 :]
+        path.write_bytes(damaged)
+        assert chroma_check.check(data_dir / "chroma/1", expected, lambda: False), page
 
 
 def test_damage_where_nothing_of_use_is(

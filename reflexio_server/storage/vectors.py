@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
 
-from reflexio_server.storage.rows import NOTHING_TO_EMBED
+from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED, NOTHING_TO_EMBED
 from reflexio_server.storage.tables import collections, interactions, models, vectors
 
 Matrix = NDArray[np.float32]
@@ -110,7 +110,7 @@ def waiting_among(conn: Connection, refs: Sequence[int]) -> list[Waiting]:
 def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
     """Write the vectors (chunks × dimensions each) of rows that still wait. Needs a write transaction.
 
-    A row with no vector at all could not be embedded, and waits no longer.
+    A row with no vector at all could not be embedded: it is marked so, and waits no longer.
     """
     still = set(
         conn.execute(
@@ -139,7 +139,7 @@ def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix
     if rows:
         conn.execute(insert(vectors), rows)
     without = {row.ref for row, matrix in embedded if not len(matrix)}
-    for value, refs in ((model, still - without), (NOTHING_TO_EMBED, still & without)):
+    for value, refs in ((model, still - without), (CANNOT_BE_EMBEDDED, still & without)):
         conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=value))
 
 

@@ -38,5 +38,14 @@ def recall(locomo: Path, as_json: bool) -> None:
     report("recall", figures if as_json else figures | {"r10 of": by_category}, as_json)
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
+def search(as_json: bool) -> None:
+    """Speed of Search, Get and the index, at 30,000 and 300,000 interactions."""
+    from scripts.benchmarks import search as benchmark
+
+    report("search", benchmark.run(), as_json)
+
+
 if __name__ == "__main__":
     main()
