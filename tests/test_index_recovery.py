@@ -28,6 +28,7 @@ from reflexio_server.core import following
 from reflexio_server.core.accounts import new_account
 from reflexio_server.core.expecting import expected_of
 from reflexio_server.core.indexing import BATCH
+from reflexio_server.errors import TooBusy
 from reflexio_server.index import chroma, chroma_check
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.embedder import Embedder, load_embedder
@@ -843,6 +844,63 @@ def test_a_text_that_cannot_be_embedded_does_not_stop_the_others(
         assert found[content].lexical > 0
     assert caller.search(query="trumpet").hits[0].semantic > 0
     assert len(stamps(tmp_path)) == 30
+
+
+def test_a_text_that_could_not_be_embedded_at_first_is_tried_again(
+    tmp_path: Path, run: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+    embed = embedder.embed
+
+    def fail_twice(text: str) -> NDArray[np.float32]:
+        tries.append(text)
+        if len(tries) < 3:
+            raise RuntimeError("not now")
+        return embed(text)
+
+    monkeypatch.setattr(embedder, "embed", fail_twice)
+    server = run(tmp_path)
+    caller = new_caller(server)
+    assert caller.publish("user", "a violin", wait_until=pb.WAIT_UNTIL_SEARCHABLE).searchable
+    assert (len(tries), server.app.indexer.failed, len(stamps(tmp_path))) == (3, 0, 1)
+
+
+def test_a_text_that_one_model_cannot_embed_is_tried_by_the_next(
+    tmp_path: Path, run: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Words("one", refused="unspeakable"))
+    server = run(tmp_path)
+    caller = new_caller(server)
+    publish(caller, ["an unspeakable violin"])
+    wait_for_index(server)
+    assert (server.app.indexer.failed, stamps(tmp_path)) == (1, [])
+    server.stop()
+    use(monkeypatch, Words("two"))
+    server = run(tmp_path)
+    wait_for_index(server)
+    assert len(stamps(tmp_path)) == 1
+
+
+def test_vectors_that_cannot_be_written_now_are_not_made_again(
+    tmp_path: Path, run: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = run(tmp_path)
+    caller = new_caller(server)
+    submit = server.app.indexer._writer.submit
+    refused: list[int] = []
+
+    def busy(operation: Any) -> Any:
+        if len(refused) < 3:
+            refused.append(1)
+            raise TooBusy("writes waiting")
+        return submit(operation)
+
+    monkeypatch.setattr(server.app.indexer._writer, "submit", busy)
+    publish(caller, texts(30))
+    wait_until(lambda: unindexed(caller) == 0, "the vectors")
+    assert len(refused) == 3
+    assert sorted(embedder.embedded) == sorted(texts(30)), "each once"
+    assert server.app.indexer._unwritten == {}
 
 
 def test_an_indexer_that_is_stopped_just_when_it_woke_does_stop(
