@@ -103,7 +103,7 @@ def run() -> dict[str, Any]:
             opened.callback(stores[total].close)
         for total, store in stores.items():
             _say(f"waiting until Chroma holds all {total}")
-            store.wait_for(lambda conn, model=store.model: not vectors.lagging_accounts(conn, model), 900, pause=1)  # type: ignore[misc]
+            store.wait_for(lambda conn, model=store.model: not vectors.lagging_accounts(conn, model), 1800, pause=1)  # type: ignore[misc]
         _say("searching, one call at a time")
         figures = _latencies(stores, language)
         large = stores[max(stores)]
