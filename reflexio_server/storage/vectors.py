@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Waiting:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vectors:
     """Vectors of interactions: row i of `matrix` (n × dimensions, length 1) belongs to interaction `refs[i]`.
 
@@ -40,7 +41,7 @@ class Vectors:
     users: NDArray[np.int64]
     matrix: Matrix
 
-    @property
+    @cached_property
     def interactions(self) -> int:
         """How many interactions they are of."""
         return len(np.unique(self.refs))
