@@ -1,4 +1,4 @@
-"""The Reflexio server."""
+"""The Reflexio service. Layers call downwards only: rpc → core → storage / index."""
 
 import os
 
