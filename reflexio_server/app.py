@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc, interaction_service_pb2, interaction_service_pb2_grpc
 from reflexio_server.config import Settings
 from reflexio_server.core.accounts import Accounts
+from reflexio_server.core.candidates import Finder
 from reflexio_server.core.following import Follower
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import Lister
@@ -22,6 +23,7 @@ from reflexio_server.core.model_change import ModelChange
 from reflexio_server.core.models import LoadedModel, Models
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
+from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
 from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, LogCalls, MapErrors
@@ -137,7 +139,9 @@ class App:
             content=settings.max_content_bytes,
             image=settings.max_image_bytes,
         )
-        searcher = Searcher(self.database, self.models, self.indexer, self.follower, settings.freshness_seconds)
+        self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
+        finder = Finder(self.cache, self.follower)
+        searcher = Searcher(self.database, self.models, self.indexer, finder, settings.freshness_seconds)
         interaction_service_pb2_grpc.add_InteractionServiceServicer_to_server(
             InteractionService(
                 Publisher(writer, self.indexer),

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
             "words only, until a start with it on catches up."
         ),
     ] = True
+    vector_cache_mb: Annotated[
+        int, Field(description="Memory for vectors of the users searched last, in MiB.", ge=1)
+    ] = 256
     reflection: Annotated[
         bool | None, Field(description="Server reflection. Default: on when listening on loopback only.")
     ] = None

@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import following
 from reflexio_server.core.accounts import new_account
+from reflexio_server.core.expecting import expected_of
 from reflexio_server.core.indexing import BATCH
+from reflexio_server.errors import TooBusy
 from reflexio_server.index import chroma, chroma_check
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.embedder import Embedder, load_embedder
@@ -343,7 +345,8 @@ def base(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Base:
     shutil.copytree(data_dir, root / "killed")
     with serving(data_dir, model_dir, "--embedder", "minilm-int8") as server:
         lines = server.lines
-        wait_until(lambda: any("the Chroma index is in order" in line for line in lines), "the check")
+        wait_until(lambda: any("the Chroma index is" in line for line in lines), "the check")
+        assert any("the Chroma index is in order" in line for line in lines), lines
         assert server.terminate() == 0
     shutil.copytree(data_dir, root / "stopped")
     assert (root / "stopped/chroma/1.closed").exists()
@@ -406,6 +409,28 @@ def test_a_damaged_file_is_noticed_and_the_index_built_anew(
     if (file, how) not in HARMLESS:
         assert folders(data_dir) == ["1.damaged", "2"]
     assert asked.checks == 1
+
+
+def test_not_one_page_of_zeros_among_the_vectors_goes_unnoticed(tmp_path: Path, base: Base) -> None:
+    """As a disk may return it; each page holds parts of two or three vectors."""
+    seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
+    print(f"REFLEXIO_TEST_SEED={seed}")
+    data_dir = tmp_path / "data"
+    shutil.copytree(base.folders["stopped"], data_dir)
+    database = Database(data_dir, owner=False)
+    with database.read() as conn:
+        model = conn.exec_driver_sql("SELECT model FROM collections").scalar_one()
+        (live,) = collections.live_collections(conn, model)
+        expected = [expected_of(conn, live)]
+    database.close()
+    assert chroma_check.check(data_dir / "chroma/1", expected, lambda: False) is None
+    (path,) = (data_dir / "chroma/1").rglob("data_level0.bin")
+    content = path.read_bytes()
+    pages = len(content) // 4096
+    for page in random.Random(seed).sample(range(pages), 6):
+        damaged = content[: page * 4096] + bytes(4096) + content[(page + 1) * 4096 :]
+        path.write_bytes(damaged)
+        assert chroma_check.check(data_dir / "chroma/1", expected, lambda: False), page
 
 
 def test_damage_where_nothing_of_use_is(
@@ -725,6 +750,63 @@ def test_a_text_that_cannot_be_embedded_does_not_stop_the_others(
         assert found[content].lexical > 0
     assert caller.search(query="trumpet").hits[0].semantic > 0
     assert len(stamps(tmp_path)) == 30
+
+
+def test_a_text_that_could_not_be_embedded_at_first_is_tried_again(
+    tmp_path: Path, run: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+    embed = embedder.embed
+
+    def fail_twice(text: str) -> NDArray[np.float32]:
+        tries.append(text)
+        if len(tries) < 3:
+            raise RuntimeError("not now")
+        return embed(text)
+
+    monkeypatch.setattr(embedder, "embed", fail_twice)
+    server = run(tmp_path)
+    caller = new_caller(server)
+    assert caller.publish("user", "a violin", wait_until=pb.WAIT_UNTIL_SEARCHABLE).searchable
+    assert (len(tries), server.app.indexer.failed, len(stamps(tmp_path))) == (3, 0, 1)
+
+
+def test_a_text_that_one_model_cannot_embed_is_tried_by_the_next(
+    tmp_path: Path, run: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Words("one", refused="unspeakable"))
+    server = run(tmp_path)
+    caller = new_caller(server)
+    publish(caller, ["an unspeakable violin"])
+    wait_for_index(server)
+    assert (server.app.indexer.failed, stamps(tmp_path)) == (1, [])
+    server.stop()
+    use(monkeypatch, Words("two"))
+    server = run(tmp_path)
+    wait_for_index(server)
+    assert len(stamps(tmp_path)) == 1
+
+
+def test_vectors_that_cannot_be_written_now_are_not_made_again(
+    tmp_path: Path, run: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = run(tmp_path)
+    caller = new_caller(server)
+    submit = server.app.indexer._writer.submit
+    refused: list[int] = []
+
+    def busy(operation: Any) -> Any:
+        if len(refused) < 3:
+            refused.append(1)
+            raise TooBusy("writes waiting")
+        return submit(operation)
+
+    monkeypatch.setattr(server.app.indexer._writer, "submit", busy)
+    publish(caller, texts(30))
+    wait_until(lambda: unindexed(caller) == 0, "the vectors")
+    assert len(refused) == 3
+    assert sorted(embedder.embedded) == sorted(texts(30)), "each once"
+    assert server.app.indexer._unwritten == {}
 
 
 def test_an_indexer_that_is_stopped_just_when_it_woke_does_stop(

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reflexio_server.core.expecting import expected_of
 from reflexio_server.core.index_care import IndexCare
 from reflexio_server.errors import DomainError
 from reflexio_server.index import chroma
 from reflexio_server.index.chroma import ChromaIndex
-from reflexio_server.index.chroma_check import SAMPLES, CheckStopped, Expected, check
+from reflexio_server.index.chroma_check import CheckStopped, check
 from reflexio_server.storage import collections, models, vectors
 from reflexio_server.storage.collections import Collection
 from reflexio_server.storage.database import Database
@@ -140,15 +141,8 @@ class Follower:
         if chroma.is_as_closed(folder, _applied(live)):
             return None
         logger.info("checking the Chroma index: it was not closed in order")
-        expected: list[Expected] = []
         with self._database.read() as conn:
-            for collection in live:
-                account_id, model = collection.account_id, collection.model
-                stamps = vectors.applied_stamps(conn, account_id, model, collection.applied)
-                chosen = np.random.default_rng(len(stamps)).permutation(stamps)[:SAMPLES].tolist()
-                samples = vectors.blobs(conn, chosen)
-                newest = vectors.newest_stamp(conn, account_id, model)
-                expected.append(Expected.of(collection.name, collection.applied, newest, stamps.tolist(), samples))
+            expected = [expected_of(conn, collection) for collection in live]
         problem = check(folder, expected, lambda: self._stopping)
         if problem is None:
             logger.info("the Chroma index is in order")

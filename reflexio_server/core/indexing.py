@@ -20,13 +20,16 @@ logger = logging.getLogger(__name__)
 BATCH = 64  # rows whose vectors are committed together
 _RETRY_SECONDS = 1.0
 _LOOK_SECONDS = 5.0  # how often it is looked for rows that wait for other reasons than a publish
+_EMBED_PAUSES = (0.05, 0.2)  # seconds before the second and third try of a text that could not be embedded
+_MOST_KEPT = 4096  # vectors that could not be written and are kept for the next try: 6 MB
 
 
 class Indexer:
     """Embeds rows that wait and stores their vectors beside them; the rows themselves are the list of work.
 
-    `stored` is called with the accounts that got new vectors. A text that cannot be embedded is logged and left to
-    the search by words.
+    `stored` is called with the accounts that got new vectors. A text that cannot be embedded in three tries is logged,
+    counted in `failed`, marked in its row and left to the search by words; another model will try it again. Vectors
+    that cannot be written now, as the writer is busy or the disk full, are kept and written at the next try.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class Indexer:
         self._writer = writer
         self._models = models
         self._stored = stored
+        self.failed = 0
         self._claimed: set[int] = set()
+        self._unwritten: dict[tuple[int, int], Matrix] = {}  # by model and row
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._stopping = False
@@ -147,11 +152,16 @@ class Indexer:
             for row in rows:
                 if self._stopping or (deadline is not None and time.monotonic() >= deadline):
                     break
-                embedded.append((row, _vectors_of(row, model)))
+                embedded.append((row, self._vectors_of(row, model)))
             if not embedded:
                 return 0
-            # Anew with the other model, if one took over meanwhile.
-            if self._writer.submit(lambda conn: vectors.store(conn, model.number, embedded)).result():  # noqa: B023
+            try:
+                stored = self._writer.submit(lambda conn: vectors.store(conn, model.number, embedded)).result()  # noqa: B023
+            except Exception:
+                self._keep(model, embedded)
+                raise
+            self._let_go(model, embedded)
+            if stored:  # else anew with the other model, which took over meanwhile
                 self._stored({row.account_id for row, _ in embedded})
                 return len(embedded)
 
@@ -167,10 +177,28 @@ class Indexer:
         with self._database.read() as conn:
             return not vectors.waiting_among(conn, list(refs))
 
-
-def _vectors_of(row: Waiting, model: LoadedModel) -> Matrix:
-    try:
-        return model.embedder.embed(row.text)
-    except Exception:
-        logger.exception("interaction row %d cannot be embedded", row.ref)
+    def _vectors_of(self, row: Waiting, model: LoadedModel) -> Matrix:
+        kept = self._unwritten.get((model.number, row.ref))
+        if kept is not None:
+            return kept
+        for pause in (*_EMBED_PAUSES, None):
+            try:
+                return model.embedder.embed(row.text)
+            except Exception:
+                if pause is not None:
+                    time.sleep(pause)
+                else:
+                    logger.exception("interaction row %d cannot be embedded", row.ref)
+        with self._changed:
+            self.failed += 1
         return np.zeros((0, model.embedder.dimensions), dtype=np.float32)
+
+    def _keep(self, model: LoadedModel, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
+        with self._changed:
+            for row, matrix in embedded[: max(0, _MOST_KEPT - len(self._unwritten))]:
+                self._unwritten[model.number, row.ref] = matrix
+
+    def _let_go(self, model: LoadedModel, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
+        with self._changed:
+            for row, _ in embedded:
+                self._unwritten.pop((model.number, row.ref), None)

@@ -1,26 +1,26 @@
 """How well an interaction fits a query, from three parts: its meaning, its words, its thread. Pure functions."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reflexio_server.model import Hit
 
-# Weights of the parts. Of the mixes tried on the LoCoMo turns (docs/benchmarks.md) this found among the most; the
-# neighbours of these numbers find about as many, so nothing hangs on the second digit.
-SEMANTIC_WEIGHT = 0.7
-LEXICAL_WEIGHT = 0.45
-THREAD_WEIGHT = 0.3
-_TOTAL = SEMANTIC_WEIGHT + LEXICAL_WEIGHT + THREAD_WEIGHT
-
-LEXICAL_HALF = 8.0
-"""The BM25 at which the lexical part is one half: s / (s + c) means the same on every query, s / max(s) does not."""
+# Weights of the parts; their sum is 1. On the LoCoMo turns all mixes near this one find about as many, whichever
+# conversations they are chosen on (docs/benchmarks.md), so nothing hangs on the second digit.
+SEMANTIC_WEIGHT = 0.4
+LEXICAL_WEIGHT = 0.35
+THREAD_WEIGHT = 0.25
 
 EVERYDAY_SHARE = 0.2
 EVERYDAY_FROM_TEXTS = 100
 MOST_WORDS = 64
+_TIE_DECIMALS = 6  # equal texts may differ in the seventh, by where their vectors stand in memory
+
+# What the full-text index takes for a word; its tokenizer, unicode61, splits at an underscore too.
+_WORD = re.compile(r"[^\W_]+")
 
 # English function words, and what an apostrophe leaves of them.
 STOP_WORDS = frozenset(
@@ -34,59 +34,88 @@ STOP_WORDS = frozenset(
 )
 
 
-def words_of(query: str) -> list[str]:
-    """The query's distinct words in lower case, at most MOST_WORDS."""
-    return list(dict.fromkeys(re.findall(r"\w+", query.lower())))[:MOST_WORDS]
-
-
 def search_words(query: str) -> list[str]:
-    """The words to look up: without English stop words, unless nothing else is left."""
-    words = words_of(query)
-    return [word for word in words if word not in STOP_WORDS] or words
+    """The query's distinct words in lower case, at most MOST_WORDS, to be looked up and counted.
+
+    English stop words are left out, unless nothing else is left.
+    """
+    words = list(dict.fromkeys(_WORD.findall(query.lower())))
+    return ([word for word in words if word not in STOP_WORDS] or words)[:MOST_WORDS]
 
 
-def without_everyday_words(query: str, texts: int, texts_with: Callable[[str], int]) -> str:
+def without_everyday_words(query: str, texts: int, texts_with: Mapping[str, int]) -> str:
     """The query as it is to be embedded: without the words that stand in a fifth of the searched texts.
 
     Such words, above all names, pull the query towards everything and so towards nothing. Below 100 texts, and where
-    nothing would be left, the query stays as it is. `texts_with` counts the texts that have a word.
+    nothing but stop words would be left, the query stays as it is. `texts_with`: in how many texts each of the
+    query's search words stands.
     """
     if texts < EVERYDAY_FROM_TEXTS:
         return query
-    everyday = {word for word in words_of(query) if texts_with(word) >= EVERYDAY_SHARE * texts}
-    if not set(words_of(query)) - everyday - STOP_WORDS:
+    everyday = {word for word, count in texts_with.items() if count >= EVERYDAY_SHARE * texts}
+    if not set(texts_with) - everyday - STOP_WORDS:
         return query
-    return re.sub(r"\w+", lambda match: "" if match[0].lower() in everyday else match[0], query)
+    return _WORD.sub(lambda match: "" if match[0].lower() in everyday else match[0], query)
 
 
-def lexical_part(bm25: float) -> float:
-    """A BM25 score of 0 or more as a part of 0 to 1."""
-    return bm25 / (bm25 + LEXICAL_HALF)
+def rarity(texts: int, with_word: int) -> float:
+    """How much a word tells that stands in `with_word` of `texts` texts: ln(1 + texts / (with_word + 1)).
+
+    An inverse document frequency (Spärck Jones, 1972), smoothed so that it is above 0 for every word and every
+    count, 0 included. Of those tried on the LoCoMo turns it found most.
+    """
+    return float(np.log(1 + texts / (with_word + 1)))
+
+
+def lexical_parts(matches: Sequence[NDArray[np.int64]], texts: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The interactions with any of the query's words, in rising order, and their lexical part.
+
+    The lexical part is the share of the query's words that the text has, weighed by rarity: 1 for a text that has
+    them all. `matches` names all interactions with each word, once each.
+
+    How often a text has a word, and how long it is, does not count: on the LoCoMo turns BM25 with either is worse
+    (docs/benchmarks.md), and its scores have no upper bound that would mean the same on every query.
+    """
+    if not matches:
+        return np.zeros(0, dtype=np.int64), np.zeros(0)
+    weights = [rarity(texts, len(match)) for match in matches]
+    refs, where = np.unique(np.concatenate(matches), return_inverse=True)
+    per_match = np.repeat(weights, [len(match) for match in matches])
+    shares: NDArray[np.float64] = np.bincount(where, per_match, len(refs)) / sum(weights)
+    return refs, shares.clip(0.0, 1.0)
 
 
 def best_per_interaction(
     refs: NDArray[np.int64], cosines: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Each interaction once, with the best of its chunks' cosines, not below 0 and, rounded as it is, not above 1."""
-    unique, where = np.unique(refs, return_inverse=True)
-    best = np.zeros(len(unique))
-    np.maximum.at(best, where, cosines)
-    return unique, np.minimum(best, 1.0)
+    """Each interaction once, in rising order, with the best of its chunks' cosines as a part of 0 to 1."""
+    if not len(refs):
+        return refs, np.zeros(0)
+    order = np.argsort(refs, kind="stable")  # nearly sorted, and then quick
+    refs = refs[order]
+    starts = np.flatnonzero(np.append(True, refs[1:] != refs[:-1]))
+    best = np.maximum.reduceat(cosines[order], starts).astype(np.float64)
+    return refs[starts], best.clip(0.0, 1.0).round(_TIE_DECIMALS)
 
 
-def rank(refs: NDArray[np.int64], semantic: NDArray[np.float64], lexical: Mapping[int, float], count: int) -> list[Hit]:
+def rank(refs: NDArray[np.int64], semantic: NDArray[np.float64], lexical: NDArray[np.float64], count: int) -> list[Hit]:
     """The best `count` interactions without their threads: those to look at more closely.
 
-    `refs` and `semantic` hold every candidate once; `lexical` the part of those that have any of the words.
+    The score is what their threads' parts cannot change: at most 1 - THREAD_WEIGHT. Equal scores are ordered newest
+    stored first.
     """
-    words = np.array([lexical.get(ref, 0.0) for ref in refs.tolist()]) if lexical else np.zeros(len(refs))
-    scores = (SEMANTIC_WEIGHT * semantic + LEXICAL_WEIGHT * words) / _TOTAL
-    order = np.lexsort((-refs, -scores))[:count]
-    return [Hit(int(refs[i]), float(scores[i]), float(semantic[i]), float(words[i])) for i in order if scores[i] > 0]
+    scores = SEMANTIC_WEIGHT * semantic + LEXICAL_WEIGHT * lexical
+    chosen = np.flatnonzero(scores > 0)
+    if len(chosen) > count:
+        least = np.partition(scores[chosen], -count)[-count]
+        chosen = chosen[scores[chosen] >= least]
+    order = chosen[np.lexsort((-refs[chosen], -scores[chosen]))[:count]]
+    columns = (refs[order], scores[order], semantic[order], lexical[order])
+    return [Hit(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def with_threads(hits: Sequence[Hit], threads: Mapping[int, tuple[int, str]]) -> list[Hit]:
-    """The hits, ordered anew, with the part of their threads: the best other hit of the same thread.
+    """The hits, ordered anew, with the part of their threads: how well the best other hit of the same thread fits.
 
     `threads` names the thread of each hit that has one. Equal scores are ordered newest stored first.
     """
@@ -97,7 +126,7 @@ def with_threads(hits: Sequence[Hit], threads: Mapping[int, tuple[int, str]]) ->
     ranked: list[Hit] = []
     for hit in hits:
         others = [other for other in by_thread.get(threads.get(hit.ref, (0, "")), [])[:2] if other is not hit]
-        thread = min(1.0, others[0].score * _TOTAL / (SEMANTIC_WEIGHT + LEXICAL_WEIGHT)) if others else 0.0
-        score = hit.score + THREAD_WEIGHT * thread / _TOTAL
+        thread = min(1.0, others[0].score / (SEMANTIC_WEIGHT + LEXICAL_WEIGHT)) if others else 0.0
+        score = hit.score + THREAD_WEIGHT * thread
         ranked.append(Hit(hit.ref, min(1.0, score), hit.semantic, hit.lexical, thread))
     return sorted(ranked, key=lambda hit: (-hit.score, -hit.ref))

@@ -4,10 +4,12 @@ The parent says on standard input what each collection must hold; exit status 0 
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,8 +20,10 @@ from numpy.typing import NDArray
 
 from reflexio_server.index.chroma import ChromaIndex
 
-SAMPLES = 20
+Prints = NDArray[np.float32]
+SAMPLES = 50
 TIMEOUT_SECONDS = 300
+_VECTORS_AT_ONCE = 1000
 _LOOK_SECONDS = 0.5  # how often the parent looks whether it should go on waiting
 _NEAREST = 5  # equal texts have equal vectors: the asked one is among the first few
 
@@ -30,22 +34,40 @@ class CheckStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a collection must hold: these stamps up to `applied`, as a digest, and some vectors by stamp.
+    """What a collection must hold: `stamps` up to `applied`, as a digest, and a fingerprint of each one's vector.
 
-    It may hold more, up to `newest`.
+    It may hold more, up to `newest`. `samples` are some of the vectors, which must be found by themselves.
     """
 
     name: str
     applied: int
     newest: int
     digest: str
+    fingerprints: str
     samples: dict[int, str]
 
     @classmethod
-    def of(cls, name: str, applied: int, newest: int, stamps: list[int], samples: dict[int, bytes]) -> "Expected":
-        """From the stamps in order and sample vectors as float32 bytes."""
-        encoded = {stamp: base64.b64encode(vector).decode() for stamp, vector in samples.items()}
-        return cls(name, applied, newest, _digest(stamps), encoded)
+    def of(
+        cls, name: str, applied: int, newest: int, stamps: list[int], prints: Prints, samples: dict[int, bytes]
+    ) -> "Expected":
+        """From the stamps in order, their vectors' fingerprints, and sample vectors as float32 bytes."""
+        encoded = {stamp: _encode(vector) for stamp, vector in samples.items()}
+        return cls(name, applied, newest, _digest(stamps), _encode(prints.astype("<f4").tobytes()), encoded)
+
+
+def fingerprints(matrix: NDArray[np.float32]) -> Prints:
+    """A number a vector (n × dimensions), of which damage to any of its values changes the third decimal."""
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.float32), matrix.shape[1])
+    prints: Prints = matrix @ signs
+    return prints
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _decode(data: str) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(data), dtype="<f4")
 
 
 def _digest(stamps: list[int]) -> str:
@@ -54,21 +76,21 @@ def _digest(stamps: list[int]) -> str:
 
 def check(folder: Path, expected: list[Expected], stopping: Callable[[], bool]) -> str | None:
     """What is wrong with the folder; None when it holds what it must. Raises CheckStopped if `stopping` says so."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "reflexio_server.index.chroma_check", str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    asked: str | None = json.dumps([asdict(collection) for collection in expected])
+    with tempfile.TemporaryFile("w+") as asked:  # more than a pipe takes at once
+        json.dump([asdict(collection) for collection in expected], asked)
+        asked.seek(0)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "reflexio_server.index.chroma_check", str(folder)],
+            stdin=asked,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
-        try:
-            _, said = child.communicate(asked, timeout=_LOOK_SECONDS)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            _, said = child.communicate(timeout=_LOOK_SECONDS)
             break
-        except subprocess.TimeoutExpired:
-            asked = None  # it was sent; the next call goes on waiting
         if stopping() or time.monotonic() > deadline:
             child.kill()
             child.communicate()
@@ -95,8 +117,13 @@ def _problem(index: ChromaIndex, expected: Expected) -> str | None:
     wanted = [stamp for stamp in present if stamp <= expected.applied]
     if _digest(wanted) != expected.digest or (present and present[-1] > expected.newest):
         return f"{expected.name} does not hold the vectors it must"
+    prints = _decode(expected.fingerprints)
+    for start in range(0, len(wanted), _VECTORS_AT_ONCE):
+        part = slice(start, start + _VECTORS_AT_ONCE)
+        if not np.allclose(fingerprints(index.vectors(expected.name, wanted[part])), prints[part], rtol=0, atol=1e-3):
+            return f"{expected.name} holds damaged vectors"
     for stamp, encoded in expected.samples.items():
-        if not finds_itself(index, expected.name, int(stamp), np.frombuffer(base64.b64decode(encoded), dtype="<f4")):
+        if not finds_itself(index, expected.name, int(stamp), _decode(encoded)):
             return f"{expected.name} does not find vector {stamp} by itself"
     return None
 

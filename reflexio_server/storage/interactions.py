@@ -57,7 +57,7 @@ def by_refs(conn: Connection, account_id: int, refs: Sequence[int]) -> Iterator[
     """The account's interactions with these numbers, in their order; read on demand. Missing ones are left out."""
     for start in range(0, len(refs), _ROWS_AT_ONCE):
         part = refs[start : start + _ROWS_AT_ONCE]
-        query = _rows().where(interactions.c.account_id == account_id, interactions.c.id.in_(part))
+        query = _rows().where(_by_id(account_id), interactions.c.id.in_(part))
         found = {row.id: row for row in conn.execute(query)}
         yield from (_interaction(found[ref]) for ref in part if ref in found)
 
@@ -71,7 +71,7 @@ def identities(conn: Connection, account_id: int, wanted: Sequence[int]) -> dict
             .join(requests, requests.c.id == interactions.c.request_ref)
             .join(users, users.c.id == interactions.c.user_ref)
             .where(
-                interactions.c.account_id == account_id,
+                _by_id(account_id),
                 interactions.c.id.in_(wanted[start : start + _IDS_AT_ONCE]),
             )
         )
@@ -89,6 +89,19 @@ def refs(conn: Connection, scope: Scope, most: int | None = None) -> NDArray[np.
         .limit(most)
     )
     return np.array(conn.execute(query).scalars().all(), dtype=np.int64)
+
+
+def passing(conn: Connection, scope: Scope, wanted: Sequence[int]) -> NDArray[np.int64]:
+    """Which of these rows are in the scope, in rising order."""
+    found: list[int] = []
+    for start in range(0, len(wanted), _IDS_AT_ONCE):
+        query = (
+            select(interactions.c.id)
+            .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
+            .where(_conditions(scope, by_id=True), interactions.c.id.in_(wanted[start : start + _IDS_AT_ONCE]))
+        )
+        found += conn.execute(query).scalars()
+    return np.array(sorted(found), dtype=np.int64)
 
 
 def count_waiting(conn: Connection, scope: Scope) -> int:
@@ -219,18 +232,28 @@ def _beyond(cursor: Cursor, oldest_first: bool) -> ColumnElement[bool]:
     return and_(created_at <= cursor.created_at, or_(created_at < cursor.created_at, earlier))
 
 
-def _conditions(scope: Scope) -> ColumnElement[bool]:
+def _by_id(account_id: int) -> ColumnElement[bool]:
+    """The account's rows, where few are named by their numbers: "+ 0" keeps SQLite from walking all of the account."""
+    return interactions.c.account_id + 0 == account_id
+
+
+def _conditions(scope: Scope, *, by_id: bool = False) -> ColumnElement[bool]:
+    """What the scope's rows fulfil; `by_id`: few are named by their numbers, so nothing else should be walked."""
     wanted = scope.filter
     # A request or a thread is found among the requests; saying the user of the interactions too would make SQLite
     # walk all of the user's.
     owner = requests if wanted.request_id or wanted.request_group else interactions
-    if scope.user_ref is not None:
-        all_of = [owner.c.user_ref == scope.user_ref]
-    elif wanted.request_group and not wanted.request_id:
+    if scope.user_ref is None:
+        column, value = owner.c.account_id, scope.account_id
+    else:
+        column, value = owner.c.user_ref, scope.user_ref
+    if by_id:
+        all_of = [column + 0 == value]
+    elif wanted.request_group and not wanted.request_id and scope.user_ref is None:
         of_account = select(users.c.id).where(users.c.account_id == scope.account_id).correlate(None)
         all_of = [requests.c.user_ref.in_(of_account)]  # a thread is found by its user
     else:
-        all_of = [owner.c.account_id == scope.account_id]
+        all_of = [column == value]
     if scope.max_sequence is not None:
         all_of.append(interactions.c.sequence <= scope.max_sequence)
     if scope.interaction_ids:

@@ -14,6 +14,7 @@ from reflexio_server.storage import sqlite
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users
 
 NOTHING_TO_EMBED = 0
+CANNOT_BE_EMBEDDED = -1  # by the model in use; another one tries again
 
 Submitted = tuple[int, NewRequest]  # account_id, request
 

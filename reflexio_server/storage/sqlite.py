@@ -8,6 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Row, create_engine, event, text
 
 BUSY_TIMEOUT_MS = 10_000
@@ -150,23 +152,13 @@ def _owner(account_id: int, user_ref: int | None) -> str:
     return f"owner : a{account_id}" if user_ref is None else f"owner : u{user_ref}"
 
 
-_MATCH = text(
-    """SELECT rowid, -bm25(interactions_fts, 0.0, 1.0) AS score FROM interactions_fts
-       WHERE interactions_fts MATCH :match ORDER BY score DESC, rowid LIMIT :most"""
-)
-_COUNT = text("SELECT count(*) FROM interactions_fts WHERE interactions_fts MATCH :match")
+_WITH_WORD = "SELECT rowid FROM interactions_fts WHERE interactions_fts MATCH ?"
 
 
-def match_words(
-    conn: Connection, account_id: int, user_ref: int | None, words: Sequence[str], most: int
-) -> list[tuple[int, float]]:
-    """Interactions with any of the words: (ref, BM25 above 0), best first, at most `most`."""
-    either = " OR ".join(quote_term(word) for word in words)
-    match = f"{_owner(account_id, user_ref)} AND text : ({either})"
-    return [(ref, score) for ref, score in conn.execute(_MATCH, {"match": match, "most": most})]
+def refs_with_word(conn: Connection, account_id: int, user_ref: int | None, word: str) -> NDArray[np.int64]:
+    """The owner's interactions that have the word, in rising order.
 
-
-def count_with_word(conn: Connection, account_id: int, user_ref: int | None, word: str) -> int:
-    """How many of the owner's interactions have the word."""
+    One word at a time: bm25() would walk everybody's rows with the word to weigh it, and took three times as long.
+    """
     match = f"{_owner(account_id, user_ref)} AND text : {quote_term(word)}"
-    return int(conn.execute(_COUNT, {"match": match}).scalar_one())
+    return np.array(conn.exec_driver_sql(_WITH_WORD, (match,)).scalars().all(), dtype=np.int64)

@@ -95,8 +95,8 @@ interactions = Table(
     Column("image_sha256", LargeBinary(32)),
     Column("created_at", BigInteger, nullable=False),
     Column("stored_at", BigInteger, nullable=False),
-    # NULL: waits for its vectors; 0: it has none, as it has no text; else the models.id of its first ones. The row is
-    # the index's outbox.
+    # NULL: waits for its vectors; 0: it has none, as it has no text; -1: it could not be embedded; else the models.id
+    # of its first ones. The row is the index's outbox.
     Column("model", SmallInteger),
     Index("interactions_by_user", "user_ref", "created_at", "interaction_id"),
     Index("interactions_by_account", "account_id", "created_at", "interaction_id"),

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
 
-from reflexio_server.storage.rows import NOTHING_TO_EMBED
+from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED, NOTHING_TO_EMBED
 from reflexio_server.storage.tables import interactions, live_model, vectors
 
 Matrix = NDArray[np.float32]
@@ -28,7 +29,7 @@ class Waiting:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vectors:
     """Vectors of interactions: row i of `matrix` (n × dimensions, length 1) belongs to interaction `refs[i]`.
 
@@ -39,6 +40,27 @@ class Vectors:
     refs: NDArray[np.int64]
     users: NDArray[np.int64]
     matrix: Matrix
+
+    @cached_property
+    def interactions(self) -> int:
+        """How many interactions they are of."""
+        return len(np.unique(self.refs))
+
+    def cosines(self, vector: Matrix) -> Matrix:
+        """The cosine of each with a vector of length 1, shape (n,)."""
+        if not len(self.refs):
+            return np.zeros(0, dtype=np.float32)
+        cosines: Matrix = self.matrix @ vector
+        return cosines
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Vectors":
+        """Those that are chosen."""
+        return Vectors(self.stamps[chosen], self.refs[chosen], self.users[chosen], self.matrix[chosen])
+
+    def up_to(self, stamp: int) -> "Vectors":
+        """Those up to this stamp; needs them in the order of their stamps."""
+        count = int(np.searchsorted(self.stamps, stamp, side="right"))
+        return Vectors(self.stamps[:count], self.refs[:count], self.users[:count], self.matrix[:count])
 
 
 def waiting(conn: Connection, after: int, limit: int) -> list[Waiting]:
@@ -81,7 +103,7 @@ def of_every_row(conn: Connection, after: int, limit: int) -> list[Waiting]:
 def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix]]) -> bool:
     """Write the vectors (chunks × dimensions each) of rows that still wait; False when another model is live by now.
 
-    A row with no vector at all could not be embedded, and waits no longer. Needs a write transaction.
+    A row with no vector at all could not be embedded: it is marked so, and waits no longer. Needs a write transaction.
     """
     if conn.execute(select(live_model.c.model)).scalar() != model:
         return False
@@ -96,7 +118,7 @@ def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix
         return True
     store_beside(conn, model, [(row, matrix) for row, matrix in embedded if row.ref in still])
     without = {row.ref for row, matrix in embedded if not len(matrix)}
-    for value, refs in ((model, still - without), (NOTHING_TO_EMBED, still & without)):
+    for value, refs in ((model, still - without), (CANNOT_BE_EMBEDDED, still & without)):
         conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=value))
     return True
 
@@ -125,10 +147,10 @@ def store_beside(conn: Connection, model: int, embedded: Sequence[tuple[Waiting,
         conn.execute(insert(vectors), rows)
 
 
-def count_of_user(conn: Connection, user_ref: int, model: int) -> int:
-    """How many vectors the user has."""
-    query = select(func.count()).where(vectors.c.user_ref == user_ref, vectors.c.model == model)
-    return conn.execute(query).scalar_one()
+def count_of_user(conn: Connection, user_ref: int, model: int, most: int) -> int:
+    """How many vectors the user has, counted up to `most`."""
+    some = select(vectors.c.id).where(vectors.c.user_ref == user_ref, vectors.c.model == model).limit(most)
+    return conn.execute(select(func.count()).select_from(some.subquery())).scalar_one()
 
 
 def lost(conn: Connection, account_id: int, model: int) -> list[int]:
@@ -137,7 +159,7 @@ def lost(conn: Connection, account_id: int, model: int) -> list[int]:
     query = select(interactions.c.id).where(
         interactions.c.account_id == account_id,
         interactions.c.model.is_not(None),
-        interactions.c.model != NOTHING_TO_EMBED,
+        interactions.c.model.not_in((NOTHING_TO_EMBED, CANNOT_BE_EMBEDDED)),
         ~there.exists(),
     )
     return list(conn.execute(query).scalars())
@@ -148,11 +170,19 @@ def let_wait(conn: Connection, refs: Sequence[int]) -> None:
     conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=None))
 
 
-def of_user(conn: Connection, user_ref: int, model: int) -> Vectors:
-    """All vectors of one user."""
+def newest_of_user(conn: Connection, user_ref: int, model: int) -> int:
+    """The stamp of the user's newest vector, 0 when there is none."""
+    query = select(func.max(vectors.c.id)).where(vectors.c.user_ref == user_ref, vectors.c.model == model)
+    return conn.execute(query).scalar() or 0
+
+
+def of_user(conn: Connection, user_ref: int, model: int, after: int = 0) -> Vectors:
+    """All vectors of one user with a stamp after this one, in the order of their stamps."""
     return _vectors(
         conn.execute(
-            select(*_columns).where(vectors.c.user_ref == user_ref, vectors.c.model == model).order_by(vectors.c.id)
+            select(*_columns)
+            .where(vectors.c.user_ref == user_ref, vectors.c.model == model, vectors.c.id > after)
+            .order_by(vectors.c.id)
         ).all()
     )
 

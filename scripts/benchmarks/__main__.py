@@ -51,5 +51,14 @@ def ingest(rows: int, as_json: bool) -> None:
     report("ingest", figures if as_json else figures | more, as_json)
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
+def search(as_json: bool) -> None:
+    """Speed of Search, Get and the index, at 30,000 and 300,000 interactions."""
+    from scripts.benchmarks import search as benchmark
+
+    report("search", benchmark.run(), as_json)
+
+
 if __name__ == "__main__":
     main()

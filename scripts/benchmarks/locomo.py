@@ -57,6 +57,12 @@ class Question:
     evidence: frozenset[Evidence]
 
 
+def evidence_of(request_id: str) -> Evidence:
+    """The turn that a request_id of Turn names."""
+    session, turn = request_id.split("_")[-2:]
+    return int(session), int(turn)
+
+
 def load(path: Path) -> tuple[list[Turn], list[Question]]:
     """All turns in order, and the questions of categories 1 to 4 of whose evidence at least one turn is there."""
     turns: list[Turn] = []

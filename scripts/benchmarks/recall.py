@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,14 @@ import chromadb
 import grpc
 import numpy as np
 from chromadb.config import Settings as ChromaSettings
+from rich.console import Console
 from rich.progress import track
 
 from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc, interaction_service_pb2_grpc
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.config import Settings
 from reflexio_server.index.embedder import load_embedder
-from scripts.benchmarks.locomo import CATEGORIES, Evidence, Question, Turn, load
+from scripts.benchmarks.locomo import CATEGORIES, Evidence, Question, Turn, evidence_of, load
 from scripts.server_process import PASSWORD, ServerProcess, create_account
 
 DEPTH = 20
@@ -25,7 +26,8 @@ DEPTH = 20
 def run(locomo: Path) -> tuple[dict[str, Any], dict[str, float]]:
     """Import the conversations through one client stream, wait until all is indexed, ask every question.
 
-    The figures, and r10 by category.
+    The figures, and r10 by category. The arms `lexical` and `dense` are the server's own parts of the score alone:
+    every turn of the question's user comes as a hit with its parts, and is put in the order of one of them.
     """
     turns, questions = load(locomo)
     with tempfile.TemporaryDirectory() as folder:
@@ -34,31 +36,30 @@ def run(locomo: Path) -> tuple[dict[str, Any], dict[str, float]]:
         server = ServerProcess(data_dir)
         try:
             search = _import(server.address, email, turns)
-            ours = _ask(questions, search, "asking the server")
+            ours = _ask(questions, lambda question: _keys(search(question, DEPTH)), "asking the server")
+            everything = [search(question, 1000) for question in _track(questions, "asking for every turn")]
         finally:
             server.terminate()
+    lexical, dense = (
+        _measure(
+            [(question, _keys(sorted(hits, key=by))) for question, hits in zip(questions, everything, strict=True)]
+        )
+        for by in (lambda hit: -hit.lexical, lambda hit: -hit.semantic)
+    )
     by_category = {
         name: _measure([found for found in ours if found[0].category == number])["r10"]
         for number, name in CATEGORIES.items()
     }
     plain = _measure(_ask(questions, _plain_chroma(turns), "asking plain Chroma"))
-    measured = _measure(ours)
-    figures = {
-        "questions": len(questions),
-        "r5": measured["r5"],
-        "r10": measured["r10"],
-        "r20": measured["r20"],
-        "mrr": measured["mrr"],
-        "plain_chroma_r10": plain["r10"],
-    }
-    return figures, by_category
+    controls = {"plain_chroma_r10": plain["r10"], "lexical_r10": lexical["r10"], "dense_r10": dense["r10"]}
+    return {"questions": len(questions)} | _measure(ours) | controls, by_category
 
 
-Search = Callable[[Question], list[Evidence]]
+Hits = Sequence[pb.SearchHit]
 Found = tuple[Question, list[Evidence]]
 
 
-def _import(address: str, email: str, turns: Sequence[Turn]) -> Search:
+def _import(address: str, email: str, turns: Sequence[Turn]) -> Callable[[Question, int], Hits]:
     channel = grpc.insecure_channel(address)
     login = auth_service_pb2.LoginRequest(email=email, password=PASSWORD)
     key = auth_service_pb2_grpc.AuthServiceStub(channel).Login(login, timeout=30).api_key
@@ -76,17 +77,18 @@ def _import(address: str, email: str, turns: Sequence[Turn]) -> Search:
             raise RuntimeError("indexing did not finish in 10 minutes")
         time.sleep(0.5)
 
-    keys = {turn.request_id: turn.key for turn in turns}
-
-    def search(question: Question) -> list[Evidence]:
-        request = pb.SearchInteractionsRequest(user_id=question.user_id, query=question.text, top_k=DEPTH)
-        hits = stub.SearchInteractions(request, metadata=metadata, timeout=30).hits
-        return [keys[hit.interaction.request_id] for hit in hits]
+    def search(question: Question, count: int) -> Hits:
+        request = pb.SearchInteractionsRequest(user_id=question.user_id, query=question.text, top_k=count)
+        return stub.SearchInteractions(request, metadata=metadata, timeout=30).hits
 
     return search
 
 
-def _plain_chroma(turns: Sequence[Turn]) -> Search:
+def _keys(hits: Hits) -> list[Evidence]:
+    return [evidence_of(hit.interaction.request_id) for hit in hits[:DEPTH]]
+
+
+def _plain_chroma(turns: Sequence[Turn]) -> Callable[[Question], list[Evidence]]:
     """What people build: every turn's vector in one collection, the raw question's nearest within its user."""
     embedder = load_embedder("minilm", Settings().model_dir)
     client = chromadb.EphemeralClient(ChromaSettings(anonymized_telemetry=False))
@@ -109,8 +111,12 @@ def _plain_chroma(turns: Sequence[Turn]) -> Search:
     return search
 
 
-def _ask(questions: Sequence[Question], search: Search, title: str) -> list[Found]:
-    return [(question, search(question)) for question in track(questions, title, transient=True)]
+def _ask(questions: Sequence[Question], search: Callable[[Question], list[Evidence]], title: str) -> list[Found]:
+    return [(question, search(question)) for question in _track(questions, title)]
+
+
+def _track(questions: Sequence[Question], title: str) -> Iterable[Question]:
+    return track(questions, title, transient=True, console=Console(stderr=True))
 
 
 def _measure(found: Sequence[Found]) -> dict[str, float]:

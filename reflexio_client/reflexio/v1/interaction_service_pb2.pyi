@@ -482,7 +482,9 @@ class SearchHit(Message):
     semantic: float
     """How near it is in meaning, 0 to 1: the cosine, not below 0."""
     lexical: float
-    """How well its words fit, 0 to 1."""
+    """The share of the query's words that it has, weighed by how rare they are
+    among the user's texts: 0 to 1.
+    """
     thread: float
     """How well the best other interaction of its thread fits, 0 to 1."""
     abridged: bool

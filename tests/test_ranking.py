@@ -1,0 +1,115 @@
+"""The parts of a score, by themselves: what they mean, and that they mean it on every query."""
+
+import math
+import os
+import random
+
+import numpy as np
+import pytest
+
+from reflexio_server.core import ranking
+from reflexio_server.model import Hit
+
+
+def refs(*numbers: int) -> np.typing.NDArray[np.int64]:
+    return np.array(numbers, dtype=np.int64)
+
+
+def lexical(texts: int, *matches: tuple[int, ...]) -> dict[int, float]:
+    found, parts = ranking.lexical_parts([refs(*match) for match in matches], texts)
+    return dict(zip(found.tolist(), parts.tolist(), strict=True))
+
+
+def test_the_weights_add_up_to_1() -> None:
+    weights = (ranking.SEMANTIC_WEIGHT, ranking.LEXICAL_WEIGHT, ranking.THREAD_WEIGHT)
+    assert sum(weights) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("texts", [1, 2, 3, 10, 1_000, 1_000_000])
+def test_a_text_with_every_word_of_the_query_has_1_however_few_or_many_texts_there_are(texts: int) -> None:
+    everywhere = tuple(range(1, min(texts, 100) + 1))
+    assert lexical(texts, (1,)) == {1: 1}
+    assert lexical(texts, everywhere)[1] == 1, "even when every text has the word"
+    assert lexical(texts, (1,), everywhere)[1] == pytest.approx(1)
+
+
+def test_a_rare_word_tells_more_than_a_common_one() -> None:
+    found = lexical(100, (1,), tuple(range(2, 60)))
+    assert found[1] > 0.5 > found[2] > 0
+    assert found[1] + found[2] == pytest.approx(1)
+
+
+def test_a_word_that_no_text_has_lowers_every_part() -> None:
+    """Or a query of nonsense and one common word would fit as well as the common word alone."""
+    rare = math.log(1 + 100 / 2)
+    absent = math.log(1 + 100 / 1)
+    assert lexical(100, (7,), ()) == {7: pytest.approx(rare / (rare + absent))}
+    assert lexical(100, (), ()) == {}
+    assert lexical(100) == {}
+
+
+def test_a_part_hangs_on_the_users_own_texts_alone() -> None:
+    seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
+    print(f"REFLEXIO_TEST_SEED={seed}")
+    source = random.Random(seed)
+    for _ in range(100):
+        texts = source.randrange(1, 300)
+        matches = [sorted(source.sample(range(texts), source.randrange(texts + 1))) for _ in range(4)]
+        found = lexical(texts, *(tuple(match) for match in matches))
+        weights = [ranking.rarity(texts, len(match)) for match in matches]
+        assert min(weights) > 0
+        for ref in range(texts):
+            has = sum(weight for weight, match in zip(weights, matches, strict=True) if ref in match)
+            assert found.get(ref, 0) == pytest.approx(has / sum(weights))
+
+
+def test_search_words() -> None:
+    assert ranking.search_words("What did Caroline SAY about the caroline_smith painting?") == [
+        "caroline",
+        "say",
+        "smith",
+        "painting",
+    ]
+    assert ranking.search_words("what is it") == ["what", "is", "it"], "unless nothing else is left"
+    assert ranking.search_words("_ - !") == []
+    assert len(ranking.search_words(" ".join(f"w{number}" for number in range(600)))) == ranking.MOST_WORDS
+
+
+def test_everyday_words() -> None:
+    counts = {"caroline": 20, "paint": 19}
+    query = "Did Caroline paint?"
+    assert ranking.without_everyday_words(query, 99, counts) == query
+    assert ranking.without_everyday_words(query, 100, counts) == "Did  paint?"
+    assert ranking.without_everyday_words(query, 101, counts) == query
+    assert ranking.without_everyday_words("the Caroline", 100, {"caroline": 100}) == "the Caroline", "never all"
+    assert ranking.without_everyday_words("the who", 100, {"the": 100, "who": 1}) == "the who"
+
+
+def test_each_interaction_counts_once_with_its_best_chunk() -> None:
+    found, best = ranking.best_per_interaction(
+        refs(9, 3, 9, 5, 3), np.array([0.2, -0.5, 0.7, 1.0000001, -0.1], dtype=np.float32)
+    )
+    assert found.tolist() == [3, 5, 9]
+    assert best.tolist() == [0, 1, pytest.approx(0.7)]
+    empty, none = ranking.best_per_interaction(refs(), np.zeros(0, dtype=np.float32))
+    assert (len(empty), len(none)) == (0, 0)
+
+
+def test_equal_scores_come_newest_stored_first_whatever_is_cut() -> None:
+    all_refs = refs(*range(1, 1001))
+    semantic = np.where(all_refs % 100 == 0, 0.5, 0.25)
+    for count in (1, 5, 10, 50, 1000):
+        hits = ranking.rank(all_refs, semantic, np.zeros(1000), count)
+        expected = sorted(range(1, 1001), key=lambda ref: (-(ref % 100 == 0), -ref))[:count]
+        assert [hit.ref for hit in hits] == expected
+    assert ranking.rank(all_refs, np.zeros(1000), np.zeros(1000), 10) == [], "what does not fit at all is no hit"
+
+
+def test_a_thread_lifts_its_hits_but_no_hit_lifts_itself() -> None:
+    hits = [Hit(1, 0.6), Hit(2, 0.3), Hit(3, 0.3), Hit(4, 0.1)]
+    threads = {1: (1, "a"), 3: (1, "a"), 4: (1, "b")}
+    ranked = ranking.with_threads(hits, threads)
+    assert [hit.ref for hit in ranked] == [1, 3, 2, 4]
+    parts = {hit.ref: hit.thread for hit in ranked}
+    without = 1 - ranking.THREAD_WEIGHT
+    assert parts == {1: pytest.approx(0.3 / without), 3: pytest.approx(0.6 / without), 2: 0, 4: 0}
