@@ -1,9 +1,7 @@
 """Reading requests by thread: order, pages, filters, sizes, pictures; and an older store."""
 
 import random
-import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 import reflexio
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.storage.database import DATABASE_FILE
 from tests.model import Threads, fill, random_requests_scope, selected_requests
 from tests.support import Caller, LocalServer
-from tests.wire import MIB, MICROS, expect, failure, publish, seeded, timestamp
+from tests.wire import MIB, MICROS, expect, failure, publish, seeded, timestamp, to_first_schema
 
 Say = noun.InteractionData
 CLICK = noun.USER_ACTION_CLICK  # an interaction without text makes no work for the index
@@ -221,19 +218,13 @@ def test_page_tokens_belong_to_their_query(caller: Caller) -> None:
 
 
 def test_a_store_of_the_first_schema_lists_its_requests(tmp_path: Path, start: Callable[..., LocalServer]) -> None:
-    """As the first version left it: without the columns that put requests in an order."""
+    """The first one lacks the columns that put requests in an order."""
     server = start(tmp_path)
     caller = server.new_caller()
     for request_id, step, group in (("a", 10, "trip"), ("b", 20, ""), ("c", 5, "trip"), ("d", 10, "")):
         say(caller, request_id, step, group, items=3)
     expected = pages(caller, user_id="u")
     server.stop()
-    with closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as conn:
-        conn.executescript(
-            """DROP INDEX requests_by_user; DROP INDEX requests_by_group;
-               ALTER TABLE requests DROP COLUMN created_at; ALTER TABLE requests DROP COLUMN sequence;
-               CREATE INDEX requests_by_group ON requests (user_ref, request_group);
-               UPDATE alembic_version SET version_num = '0001';"""
-        )
+    to_first_schema(tmp_path)
     server = start(tmp_path)
     assert pages(Caller(server.address, caller.email, caller.api_key), user_id="u") == expected

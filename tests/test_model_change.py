@@ -21,7 +21,7 @@ from reflexio_server.index.embedder import Embedder, load_by_id, load_embedder
 from reflexio_server.storage import collections, models, vectors
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
-from tests.wire import wait_until
+from tests.wire import to_first_schema, wait_until
 from tests.words import Words, use
 
 QUESTION = "yachts at sea"  # in no text: a word of many texts would not be embedded
@@ -276,7 +276,7 @@ def test_only_exactly_the_same_model_is_loaded_by_its_id(model_dir: Path, tmp_pa
 def test_a_store_of_the_first_schema_keeps_its_vectors(
     tmp_path: Path, start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the first version left it: nothing said which model was live, and a collection's generation was its folder."""
+    """In the first one nothing said which model was live, and a collection's generation was its folder."""
     old = Words("old")
     use(monkeypatch, old)
     server = start(tmp_path)
@@ -285,13 +285,7 @@ def test_a_store_of_the_first_schema_keeps_its_vectors(
     wait_until(lambda: caller.search(query="x").unindexed_count == 0, "all vectors")
     wait_until(lambda: status(tmp_path)["accounts"][0]["in_chroma"] == len(CONTENTS), "the index")
     server.stop()
-    with closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as conn:
-        conn.executescript(
-            """DROP TABLE live_model; DROP TABLE jobs;
-               ALTER TABLE collections DROP COLUMN folder; ALTER TABLE collections DROP COLUMN rebuilt_at;
-               ALTER TABLE collections DROP COLUMN verified_at;
-               UPDATE alembic_version SET version_num = '0002';"""
-        )
+    to_first_schema(tmp_path)
     old.embedded.clear()
     server = start(tmp_path)
     answers_by(old, back(server, caller))

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -154,6 +155,20 @@ def blocked_writer(server: LocalServer) -> Iterator[None]:
     with closing(sqlite3.connect(server.data_dir / DATABASE_FILE, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
+
+
+def to_first_schema(data_dir: Path) -> None:
+    """Make the database of a stopped server what the first version would have left."""
+    with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
+        conn.executescript(
+            """DROP TABLE live_model; DROP TABLE jobs;
+               ALTER TABLE collections DROP COLUMN folder; ALTER TABLE collections DROP COLUMN rebuilt_at;
+               ALTER TABLE collections DROP COLUMN verified_at;
+               DROP INDEX requests_by_user; DROP INDEX requests_by_group;
+               ALTER TABLE requests DROP COLUMN created_at; ALTER TABLE requests DROP COLUMN sequence;
+               CREATE INDEX requests_by_group ON requests (user_ref, request_group);
+               UPDATE alembic_version SET version_num = '0001';"""
+        )
 
 
 _NUMBERS = (0, 1, 2, 5, 1000, 1001, 2**31 - 1)
