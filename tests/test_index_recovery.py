@@ -170,9 +170,10 @@ def folders(data_dir: Path) -> list[str]:
 
 def has_followed(server: LocalServer) -> bool:
     """Whether the index is open, no row waits for its vector, and no vector for the index."""
+    if server.app.follower._index is None:  # looked at first: what it holds may be forgotten before it is opened
+        return False
     with server.app.database.read() as conn:
-        behind = vectors.first_waiting(conn) or collections.lagging_accounts(conn, server.live_model())
-    return server.app.follower._index is not None and not behind
+        return not vectors.first_waiting(conn) and not collections.lagging_accounts(conn, server.live_model())
 
 
 def wait_for_index(server: LocalServer) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio_server.core import candidates as finding
 from reflexio_server.core import ranking
-from reflexio_server.core import searching as finding
 from reflexio_server.storage import collections, vectors
 from tests.model import fill, random_scope, selected
 from tests.support import Caller, LocalServer
