@@ -1,0 +1,96 @@
+"""The programs in other languages under gen/ and tests/polyglot: what they need, how they are built and started."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BUILT = ROOT / ".venv" / "polyglot"  # what Go and Cargo make; the others build beside their sources
+PROGRAMS = ("conformance", "quickstart", "bulk")
+Command = tuple[str, ...]
+
+
+class ToolchainMissing(RuntimeError):
+    """A language cannot be used on this machine; the text says what it lacks."""
+
+
+@dataclass(frozen=True)
+class Language:
+    """One language.
+
+    Attributes:
+        needs: programs that must be on PATH.
+        builds: folders below the project's root, and what to run there, in this order.
+        tests: the same for the package's own tests.
+        starts: how each program that it has is started, by its name in PROGRAMS.
+    """
+
+    needs: tuple[str, ...]
+    builds: tuple[tuple[str, Command], ...]
+    tests: tuple[tuple[str, Command], ...]
+    starts: dict[str, Command]
+
+    def build(self) -> None:
+        """Build the package and its programs; quick when nothing changed. Raises ToolchainMissing."""
+        for program in self.needs:
+            if shutil.which(program) is None:
+                raise ToolchainMissing(f"there is no {program} on this machine")
+        for folder, command in self.builds:
+            run(folder, command)
+
+    def test(self) -> str:
+        """Run the package's own tests after `build`, and return what they print."""
+        return "".join(run(folder, command) for folder, command in self.tests)
+
+    def command(self, program: str, *arguments: str) -> list[str]:
+        """The command line of a program."""
+        return [*self.starts[program], *arguments]
+
+
+def run(folder: str, command: Command) -> str:
+    """Run a command in a folder of the project; raises RuntimeError with what it printed if it fails."""
+    environment = os.environ | {"CARGO_TARGET_DIR": str(BUILT / "rust")}
+    done = subprocess.run(
+        command,
+        cwd=ROOT / folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"in {folder}: {' '.join(command)}\n{done.stdout}")
+    return done.stdout
+
+
+_GO = str(BUILT / "go")
+_RUST = BUILT / "rust" / "release"
+_NODE = ("node", "--enable-source-maps")
+_MAVEN = ("mvn", "--quiet", "--batch-mode", "--no-transfer-progress", "-Dstyle.color=never")
+_JAVA = ("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-cp")
+
+
+def _jars(*folders: str) -> str:
+    return os.pathsep.join(str(ROOT / folder) for folder in folders)
+
+
+LANGUAGES = {
+    "python": Language(
+        (), (), (), {"conformance": (sys.executable, str(ROOT / "tests" / "polyglot" / "python" / "conformance.py"))}
+    ),
+    "go": Language(
+        ("go",),
+        (
+            ("gen/go", ("go", "build", "-o", _GO + "/", "./...")),
+            ("tests/polyglot/go", ("go", "build", "-o", f"{_GO}/conformance", ".")),
+        ),
+        (("gen/go", ("go", "vet", "./...")), ("gen/go", ("go", "test", "./..."))),
+        {program: (f"{_GO}/{program}",) for program in PROGRAMS},
+    ),
+}
