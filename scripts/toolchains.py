@@ -23,6 +23,7 @@ class Language:
 
     Attributes:
         needs: programs that must be on PATH.
+        node_packages: folders below the project's root into which npm installs what package-lock.json pins.
         builds: folders below the project's root, and what to run there, in this order.
         tests: the same for the package's own tests.
         starts: how each program that it has is started, by its name in PROGRAMS.
@@ -32,12 +33,17 @@ class Language:
     builds: tuple[tuple[str, Command], ...]
     tests: tuple[tuple[str, Command], ...]
     starts: dict[str, Command]
+    node_packages: tuple[str, ...] = ()
 
     def build(self) -> None:
         """Build the package and its programs; quick when nothing changed. Raises ToolchainMissing."""
         for program in self.needs:
             if shutil.which(program) is None:
                 raise ToolchainMissing(f"there is no {program} on this machine")
+        for folder in self.node_packages:
+            lock, done = (ROOT / folder / name for name in ("package-lock.json", "node_modules/.package-lock.json"))
+            if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
+                run(folder, ("npm", "ci", "--ignore-scripts", "--silent"))
         for folder, command in self.builds:
             run(folder, command)
 
@@ -72,6 +78,7 @@ def run(folder: str, command: Command) -> str:
 _GO = str(BUILT / "go")
 _RUST = BUILT / "rust" / "release"
 _NODE = ("node", "--enable-source-maps")
+_TSC = "node_modules/.bin/tsc"
 _MAVEN = ("mvn", "--quiet", "--batch-mode", "--no-transfer-progress", "-Dstyle.color=never")
 _JAVA = ("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-cp")
 
@@ -92,5 +99,20 @@ LANGUAGES = {
         ),
         (("gen/go", ("go", "vet", "./...")), ("gen/go", ("go", "test", "./..."))),
         {program: (f"{_GO}/{program}",) for program in PROGRAMS},
+    ),
+    "typescript": Language(
+        ("node", "npm"),
+        (
+            ("gen/typescript", (_TSC,)),
+            ("gen/typescript", (_TSC, "--project", "tsconfig.examples.json")),
+            ("tests/polyglot/typescript", (_TSC,)),
+        ),
+        (("gen/typescript", ("node", "--test", "build/test/")),),
+        {
+            "conformance": (*_NODE, str(ROOT / "tests/polyglot/typescript/dist/main.js")),
+            "quickstart": (*_NODE, str(ROOT / "gen/typescript/build/examples/quickstart.js")),
+            "bulk": (*_NODE, str(ROOT / "gen/typescript/build/examples/bulk.js")),
+        },
+        node_packages=("gen/typescript", "tests/polyglot/typescript"),
     ),
 }

@@ -5,3 +5,4 @@ export * from "./reflexio/v1/auth_service_pb.js";
 export * from "./reflexio/v1/error_reason_pb.js";
 export * from "./reflexio/v1/interaction_pb.js";
 export * from "./reflexio/v1/interaction_service_pb.js";
+export * from "./bulk.js";
