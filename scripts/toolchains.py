@@ -80,12 +80,15 @@ _RUST = BUILT / "rust" / "release"
 _NODE = ("node", "--enable-source-maps")
 _TSC = "node_modules/.bin/tsc"
 _MAVEN = ("mvn", "--quiet", "--batch-mode", "--no-transfer-progress", "-Dstyle.color=never")
-_JAVA = ("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-cp")
+_JAVA = ("java", "-cp")
 
 
 def _jars(*folders: str) -> str:
     return os.pathsep.join(str(ROOT / folder) for folder in folders)
 
+
+_CONFORMANCE = "tests/polyglot/java/conformance/target/"
+_EXAMPLES = _jars(*(f"gen/java/target/{part}" for part in ("classes", "test-classes", "lib/*")))
 
 LANGUAGES = {
     "python": Language(
@@ -114,5 +117,32 @@ LANGUAGES = {
             "bulk": (*_NODE, str(ROOT / "gen/typescript/build/examples/bulk.js")),
         },
         node_packages=("gen/typescript", "tests/polyglot/typescript"),
+    ),
+    "java": Language(
+        ("java", "mvn"),
+        (("tests/polyglot/java", (*_MAVEN, "package")),),
+        (),
+        {
+            "conformance": (
+                *_JAVA,
+                _jars(_CONFORMANCE + "classes", _CONFORMANCE + "lib/*"),
+                "com.reflexio.conformance.Main",
+            ),
+            "quickstart": (*_JAVA, _EXAMPLES, "com.reflexio.examples.Quickstart"),
+            "bulk": (*_JAVA, _EXAMPLES, "com.reflexio.examples.Bulk"),
+        },
+    ),
+    "rust": Language(
+        ("cargo",),
+        (
+            ("tests/polyglot/rust", ("cargo", "build", "--release", "--locked", "--quiet")),
+            ("gen/rust", ("cargo", "build", "--release", "--locked", "--quiet", "--examples")),
+        ),
+        (),
+        {
+            "conformance": (str(_RUST / "conformance"),),
+            "quickstart": (str(_RUST / "examples" / "quickstart"),),
+            "bulk": (str(_RUST / "examples" / "bulk"),),
+        },
     ),
 }
