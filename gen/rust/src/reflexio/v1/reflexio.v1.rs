@@ -13,6 +13,10 @@ pub struct Account {
     #[prost(message, optional, tag="3")]
     pub created_at: ::core::option::Option<::prost_types::Timestamp>,
 }
+impl ::prost::Name for Account {
+const NAME: &'static str = "Account";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.Account".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.Account".into() }}
 /// An API key, without its secret.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ApiKey {
@@ -29,6 +33,10 @@ pub struct ApiKey {
     #[prost(message, optional, tag="4")]
     pub revoked_at: ::core::option::Option<::prost_types::Timestamp>,
 }
+impl ::prost::Name for ApiKey {
+const NAME: &'static str = "ApiKey";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.ApiKey".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.ApiKey".into() }}
 /// Asks for a new API key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LoginRequest {
@@ -39,6 +47,10 @@ pub struct LoginRequest {
     #[prost(string, tag="2")]
     pub password: ::prost::alloc::string::String,
 }
+impl ::prost::Name for LoginRequest {
+const NAME: &'static str = "LoginRequest";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.LoginRequest".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.LoginRequest".into() }}
 /// A new API key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LoginResponse {
@@ -49,10 +61,18 @@ pub struct LoginResponse {
     #[prost(string, tag="2")]
     pub key_id: ::prost::alloc::string::String,
 }
+impl ::prost::Name for LoginResponse {
+const NAME: &'static str = "LoginResponse";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.LoginResponse".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.LoginResponse".into() }}
 /// Asks who is calling.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WhoAmIRequest {
 }
+impl ::prost::Name for WhoAmIRequest {
+const NAME: &'static str = "WhoAmIRequest";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.WhoAmIRequest".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.WhoAmIRequest".into() }}
 /// Who is calling.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WhoAmIResponse {
@@ -63,6 +83,10 @@ pub struct WhoAmIResponse {
     #[prost(message, optional, tag="2")]
     pub api_key: ::core::option::Option<ApiKey>,
 }
+impl ::prost::Name for WhoAmIResponse {
+const NAME: &'static str = "WhoAmIResponse";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.WhoAmIResponse".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.WhoAmIResponse".into() }}
 /// Asks for a page of keys.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListApiKeysRequest {
@@ -73,6 +97,10 @@ pub struct ListApiKeysRequest {
     #[prost(string, tag="2")]
     pub page_token: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ListApiKeysRequest {
+const NAME: &'static str = "ListApiKeysRequest";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.ListApiKeysRequest".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.ListApiKeysRequest".into() }}
 /// A page of keys.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListApiKeysResponse {
@@ -83,6 +111,10 @@ pub struct ListApiKeysResponse {
     #[prost(string, tag="2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ListApiKeysResponse {
+const NAME: &'static str = "ListApiKeysResponse";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.ListApiKeysResponse".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.ListApiKeysResponse".into() }}
 /// Names the key to revoke.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeApiKeyRequest {
@@ -90,6 +122,10 @@ pub struct RevokeApiKeyRequest {
     #[prost(string, tag="1")]
     pub key_id: ::prost::alloc::string::String,
 }
+impl ::prost::Name for RevokeApiKeyRequest {
+const NAME: &'static str = "RevokeApiKeyRequest";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.RevokeApiKeyRequest".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.RevokeApiKeyRequest".into() }}
 /// The revoked key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeApiKeyResponse {
@@ -97,6 +133,10 @@ pub struct RevokeApiKeyResponse {
     #[prost(message, optional, tag="1")]
     pub api_key: ::core::option::Option<ApiKey>,
 }
+impl ::prost::Name for RevokeApiKeyResponse {
+const NAME: &'static str = "RevokeApiKeyResponse";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.RevokeApiKeyResponse".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.RevokeApiKeyResponse".into() }}
 /// Why a call failed. The name without its prefix is the `reason` of the
 /// google.rpc.ErrorInfo in the status details, with the domain "reflexio"; each
 /// value lists the metadata keys that come with it.
@@ -212,6 +252,10 @@ pub struct InteractionData {
     #[prost(message, optional, tag="7")]
     pub created_at: ::core::option::Option<::prost_types::Timestamp>,
 }
+impl ::prost::Name for InteractionData {
+const NAME: &'static str = "InteractionData";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.InteractionData".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.InteractionData".into() }}
 /// An interaction as it is stored.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Interaction {
@@ -261,6 +305,10 @@ pub struct Interaction {
     #[prost(message, optional, tag="15")]
     pub stored_at: ::core::option::Option<::prost_types::Timestamp>,
 }
+impl ::prost::Name for Interaction {
+const NAME: &'static str = "Interaction";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.Interaction".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.Interaction".into() }}
 /// A picture that belongs to an interaction. It is never decoded: what is known
 /// of it is read from its first bytes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -289,6 +337,10 @@ pub struct Image {
     #[prost(bool, tag="7")]
     pub data_omitted: bool,
 }
+impl ::prost::Name for Image {
+const NAME: &'static str = "Image";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.Image".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.Image".into() }}
 /// A published request, without its interactions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Request {
@@ -314,6 +366,10 @@ pub struct Request {
     #[prost(message, optional, tag="7")]
     pub stored_at: ::core::option::Option<::prost_types::Timestamp>,
 }
+impl ::prost::Name for Request {
+const NAME: &'static str = "Request";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.Request".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.Request".into() }}
 /// What a person did in a user interface, beside or instead of saying something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -383,6 +439,10 @@ pub struct PublishInteractionsRequest {
     #[prost(enumeration="WaitUntil", tag="7")]
     pub wait_until: i32,
 }
+impl ::prost::Name for PublishInteractionsRequest {
+const NAME: &'static str = "PublishInteractionsRequest";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.PublishInteractionsRequest".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.PublishInteractionsRequest".into() }}
 /// What was stored.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PublishInteractionsResponse {
@@ -400,6 +460,10 @@ pub struct PublishInteractionsResponse {
     #[prost(bool, tag="4")]
     pub searchable: bool,
 }
+impl ::prost::Name for PublishInteractionsResponse {
+const NAME: &'static str = "PublishInteractionsResponse";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.PublishInteractionsResponse".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.PublishInteractionsResponse".into() }}
 /// One message of a stream.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PublishInteractionStreamRequest {
@@ -407,6 +471,10 @@ pub struct PublishInteractionStreamRequest {
     #[prost(message, optional, tag="1")]
     pub request: ::core::option::Option<PublishInteractionsRequest>,
 }
+impl ::prost::Name for PublishInteractionStreamRequest {
+const NAME: &'static str = "PublishInteractionStreamRequest";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.PublishInteractionStreamRequest".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.PublishInteractionStreamRequest".into() }}
 /// The verdict on a stream. In each count, stored + duplicate + rejected is what
 /// was handled, and what was handled is a prefix of what was sent.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -425,6 +493,10 @@ pub struct PublishInteractionStreamResponse {
     #[prost(enumeration="EndReason", tag="4")]
     pub end_reason: i32,
 }
+impl ::prost::Name for PublishInteractionStreamResponse {
+const NAME: &'static str = "PublishInteractionStreamResponse";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.PublishInteractionStreamResponse".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.PublishInteractionStreamResponse".into() }}
 /// What became of a number of things.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PublishCounts {
@@ -438,6 +510,10 @@ pub struct PublishCounts {
     #[prost(uint32, tag="3")]
     pub rejected: u32,
 }
+impl ::prost::Name for PublishCounts {
+const NAME: &'static str = "PublishCounts";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.PublishCounts".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.PublishCounts".into() }}
 /// A request that was refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PublishRejection {
@@ -457,6 +533,10 @@ pub struct PublishRejection {
     #[prost(string, tag="5")]
     pub message: ::prost::alloc::string::String,
 }
+impl ::prost::Name for PublishRejection {
+const NAME: &'static str = "PublishRejection";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.PublishRejection".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.PublishRejection".into() }}
 /// Which interactions are meant: those that pass everything that is set.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InteractionFilter {
@@ -488,6 +568,10 @@ pub struct InteractionFilter {
     #[prost(uint32, tag="9")]
     pub most_recent_k: u32,
 }
+impl ::prost::Name for InteractionFilter {
+const NAME: &'static str = "InteractionFilter";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.InteractionFilter".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.InteractionFilter".into() }}
 /// Asks for the interactions that fit a query best.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SearchInteractionsRequest {
@@ -511,6 +595,10 @@ pub struct SearchInteractionsRequest {
     #[prost(bool, tag="6")]
     pub include_images: bool,
 }
+impl ::prost::Name for SearchInteractionsRequest {
+const NAME: &'static str = "SearchInteractionsRequest";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.SearchInteractionsRequest".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.SearchInteractionsRequest".into() }}
 /// The hits.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SearchInteractionsResponse {
@@ -522,6 +610,10 @@ pub struct SearchInteractionsResponse {
     #[prost(uint32, tag="2")]
     pub unindexed_count: u32,
 }
+impl ::prost::Name for SearchInteractionsResponse {
+const NAME: &'static str = "SearchInteractionsResponse";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.SearchInteractionsResponse".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.SearchInteractionsResponse".into() }}
 /// An interaction that fits the query.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SearchHit {
@@ -546,6 +638,10 @@ pub struct SearchHit {
     #[prost(bool, tag="6")]
     pub abridged: bool,
 }
+impl ::prost::Name for SearchHit {
+const NAME: &'static str = "SearchHit";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.SearchHit".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.SearchHit".into() }}
 /// Asks for a page of interactions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetInteractionsRequest {
@@ -574,6 +670,10 @@ pub struct GetInteractionsRequest {
     #[prost(bool, tag="7")]
     pub include_images: bool,
 }
+impl ::prost::Name for GetInteractionsRequest {
+const NAME: &'static str = "GetInteractionsRequest";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.GetInteractionsRequest".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.GetInteractionsRequest".into() }}
 /// A page of interactions.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetInteractionsResponse {
@@ -588,6 +688,10 @@ pub struct GetInteractionsResponse {
     #[prost(string, repeated, tag="3")]
     pub missing_interaction_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+impl ::prost::Name for GetInteractionsResponse {
+const NAME: &'static str = "GetInteractionsResponse";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.GetInteractionsResponse".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.GetInteractionsResponse".into() }}
 /// Asks for a page of a user's requests.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetRequestsRequest {
@@ -618,6 +722,10 @@ pub struct GetRequestsRequest {
     #[prost(bool, tag="8")]
     pub include_images: bool,
 }
+impl ::prost::Name for GetRequestsRequest {
+const NAME: &'static str = "GetRequestsRequest";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.GetRequestsRequest".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.GetRequestsRequest".into() }}
 /// A page of a user's requests.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetRequestsResponse {
@@ -629,6 +737,10 @@ pub struct GetRequestsResponse {
     #[prost(string, tag="2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
+impl ::prost::Name for GetRequestsResponse {
+const NAME: &'static str = "GetRequestsResponse";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.GetRequestsResponse".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.GetRequestsResponse".into() }}
 /// A thread of a user: requests with the same request_group. A request without
 /// one is a group of its own.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -640,6 +752,10 @@ pub struct RequestGroup {
     #[prost(message, repeated, tag="2")]
     pub requests: ::prost::alloc::vec::Vec<RequestWithInteractions>,
 }
+impl ::prost::Name for RequestGroup {
+const NAME: &'static str = "RequestGroup";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.RequestGroup".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.RequestGroup".into() }}
 /// A request and what it published.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RequestWithInteractions {
@@ -650,6 +766,10 @@ pub struct RequestWithInteractions {
     #[prost(message, repeated, tag="2")]
     pub interactions: ::prost::alloc::vec::Vec<Interaction>,
 }
+impl ::prost::Name for RequestWithInteractions {
+const NAME: &'static str = "RequestWithInteractions";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.RequestWithInteractions".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.RequestWithInteractions".into() }}
 /// Asks for one picture.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetImageRequest {
@@ -657,6 +777,10 @@ pub struct GetImageRequest {
     #[prost(string, tag="1")]
     pub interaction_id: ::prost::alloc::string::String,
 }
+impl ::prost::Name for GetImageRequest {
+const NAME: &'static str = "GetImageRequest";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.GetImageRequest".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.GetImageRequest".into() }}
 /// A part of one picture.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetImageResponse {
@@ -667,6 +791,10 @@ pub struct GetImageResponse {
     #[prost(bytes="vec", tag="2")]
     pub data: ::prost::alloc::vec::Vec<u8>,
 }
+impl ::prost::Name for GetImageResponse {
+const NAME: &'static str = "GetImageResponse";
+const PACKAGE: &'static str = "reflexio.v1";
+fn full_name() -> ::prost::alloc::string::String { "reflexio.v1.GetImageResponse".into() }fn type_url() -> ::prost::alloc::string::String { "/reflexio.v1.GetImageResponse".into() }}
 /// When a publish is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
