@@ -19,12 +19,12 @@ const transport = createGrpcTransport({
 async function* turns() {
   let number = 0;
   for await (const line of createInterface({ input: process.stdin })) {
-    const [userId, role, content] = line.split("\t");
+    const [userId, role, ...content] = line.split("\t");
     yield create(PublishInteractionsRequestSchema, {
       userId,
       requestId: `chat-log_${++number}`,
       source: "chat_log",
-      interactions: [{ role, content }],
+      interactions: [{ role, content: content.join("\t") }],
     });
   }
 }
