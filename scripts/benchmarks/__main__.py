@@ -38,5 +38,14 @@ def recall(locomo: Path, as_json: bool) -> None:
     report("recall", figures if as_json else figures | {"r10 of": by_category}, as_json)
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
+def languages(as_json: bool) -> None:
+    """Requests a second through a client stream, from each language's stubs to one server."""
+    from scripts.benchmarks import languages as benchmark
+
+    report("languages", benchmark.run(), as_json)
+
+
 if __name__ == "__main__":
     main()

@@ -7,6 +7,7 @@ import { InteractionService, publishMany, PublishInteractionsRequestSchema } fro
 
 const transport = createGrpcTransport({
   baseUrl: `http://${process.env["REFLEXIO_ADDRESS"]}`,
+  nodeOptions: { maxSessionMemory: 64 }, // MB; the default of 10 is too little for large pictures
   interceptors: [
     (next) => (request) => {
       request.header.set("authorization", `Bearer ${process.env["REFLEXIO_API_KEY"]}`);

@@ -23,7 +23,12 @@ const withKey: Interceptor = (next) => (request) => {
   request.header.set("authorization", `Bearer ${apiKey}`);
   return next(request);
 };
-const transport = createGrpcTransport({ baseUrl, interceptors: [withKey], defaultTimeoutMs: 30_000 });
+const transport = createGrpcTransport({
+  baseUrl,
+  interceptors: [withKey],
+  defaultTimeoutMs: 30_000,
+  nodeOptions: { maxSessionMemory: 64 }, // MB; the default of 10 is too little for large pictures
+});
 const me = await createClient(AuthService, transport).whoAmI({});
 console.log("logged in as", me.account?.email);
 

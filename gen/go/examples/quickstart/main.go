@@ -81,7 +81,8 @@ func run(address, email, password string) error {
 		return err
 	}
 	counts := verdict.GetRequests()
-	fmt.Printf("streamed: %d stored, %d duplicate, %d rejected\n", counts.GetStored(), counts.GetDuplicate(), counts.GetRejected())
+	fmt.Printf("streamed: %d stored, %d duplicate, %d rejected\n",
+		counts.GetStored(), counts.GetDuplicate(), counts.GetRejected())
 
 	user := "ada"
 	found, err := client.SearchInteractions(ctx, &reflexio.SearchInteractionsRequest{
