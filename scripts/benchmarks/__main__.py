@@ -60,5 +60,14 @@ def search(as_json: bool) -> None:
     report("search", benchmark.run(), as_json)
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
+def languages(as_json: bool) -> None:
+    """Requests a second through a client stream, from each language's stubs to one server."""
+    from scripts.benchmarks import languages as benchmark
+
+    report("languages", benchmark.run(), as_json)
+
+
 if __name__ == "__main__":
     main()

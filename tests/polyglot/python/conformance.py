@@ -1,0 +1,398 @@
+"""The conformance scenario in Python, on the generated stubs: prints a report that must equal every other language's.
+
+conformance.py scenario ADDRESS TROUBLED_ADDRESS SCENARIO    with REFLEXIO_EMAIL and REFLEXIO_PASSWORD set
+conformance.py stream ADDRESS COUNT PREFIX                   how long a stream of COUNT requests takes
+"""
+
+import hashlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from reflexio.v1 import auth_service_pb2 as auth
+from reflexio.v1 import interaction_pb2 as noun
+from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio.v1.auth_service_pb2_grpc import AuthServiceStub
+from reflexio.v1.interaction_service_pb2_grpc import InteractionServiceStub
+
+Report = dict[str, Any]
+SECONDS = 60  # no call may take longer
+
+
+class Client:
+    """A channel, and the key that goes with each call."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.channel = grpc.insecure_channel(address)
+        self.auth = AuthServiceStub(self.channel)
+        self.interactions = InteractionServiceStub(self.channel)
+        self.key = ""
+
+    def log_in(self, email: str, password: str) -> auth.LoginResponse:
+        answer = self.auth.Login(auth.LoginRequest(email=email, password=password), timeout=SECONDS)
+        self.key = answer.api_key
+        return answer
+
+    def options(self, key: str | None = None) -> dict[str, Any]:
+        key = self.key if key is None else key
+        return {"timeout": SECONDS, "metadata": (("authorization", f"Bearer {key}"),) if key else ()}
+
+    def publish(self, request: pb.PublishInteractionsRequest) -> pb.PublishInteractionsResponse:
+        return self.interactions.PublishInteractions(request, **self.options())
+
+    def stream(self, requests: Iterable[pb.PublishInteractionsRequest]) -> Report:
+        messages = (pb.PublishInteractionStreamRequest(request=request) for request in requests)
+        return as_json(self.interactions.PublishInteractionStream(messages, **self.options()))
+
+    def pages(self, **fields: Any) -> Iterator[list[noun.Interaction]]:
+        request = pb.GetInteractionsRequest(**fields)
+        while True:
+            page = self.interactions.GetInteractions(request, **self.options())
+            yield list(page.interactions)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def listed(self, **fields: Any) -> list[noun.Interaction]:
+        return [item for page in self.pages(order=pb.ORDER_OLDEST_FIRST, **fields) for item in page]
+
+    def wait_for(self, user_id: str, count: int) -> int:
+        """How many interactions of the user are stored, once there are so many, or after 10 seconds."""
+        for _ in range(200):
+            if (found := len(self.listed(user_id=user_id))) >= count:
+                break
+            time.sleep(0.05)
+        return found
+
+
+def as_json(message: Message) -> Report:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def publish_request(given: Any) -> pb.PublishInteractionsRequest:
+    return ParseDict(given, pb.PublishInteractionsRequest())
+
+
+def say(user_id: str, request_id: str) -> pb.PublishInteractionsRequest:
+    """A request with one interaction, which says its request's id."""
+    items = [noun.InteractionData(content=request_id)]
+    return pb.PublishInteractionsRequest(user_id=user_id, request_id=request_id, interactions=items)
+
+
+def failure(call: Callable[[], Any]) -> Report:
+    """How a call failed, its details in their own types."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return failure_of(error)
+    raise AssertionError("the call succeeded")
+
+
+def failure_of(error: Any) -> Report:
+    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), None
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else ():
+        if detail.Unpack(info) or detail.Unpack(bad):
+            continue
+        if detail.Unpack(delay := error_details_pb2.RetryInfo()):
+            retry = delay.retry_delay.ToTimedelta().total_seconds()
+    return {
+        "code": error.code().name,
+        "message": error.details(),
+        "reason": info.reason,
+        "domain": info.domain,
+        "metadata": dict(info.metadata),
+        "violations": [{"field": one.field, "description": one.description} for one in bad.field_violations],
+        "retry_after_seconds": retry,
+    }
+
+
+class OpenStream:
+    """A publish stream that stays open until it is closed or cancelled."""
+
+    def __init__(self, client: Client, requests: Iterable[pb.PublishInteractionsRequest], seconds: float) -> None:
+        self._closed = threading.Event()
+        options = client.options() | {"timeout": seconds}
+        self.call: Any = client.interactions.PublishInteractionStream.future(self._messages(requests), **options)
+
+    def _messages(
+        self, requests: Iterable[pb.PublishInteractionsRequest]
+    ) -> Iterator[pb.PublishInteractionStreamRequest]:
+        for request in requests:
+            yield pb.PublishInteractionStreamRequest(request=request)
+        self._closed.wait(SECONDS)
+
+    def end(self) -> None:
+        self._closed.set()
+
+
+class Scenario:
+    def __init__(self, address: str, troubled_address: str, scenario: dict[str, Any]) -> None:
+        self.client = Client(address)
+        self.troubled_address = troubled_address
+        self.given = {name: section.get("given") for name, section in scenario.items()}
+        self.email, self.password = os.environ["REFLEXIO_EMAIL"], os.environ["REFLEXIO_PASSWORD"]
+
+    def run(self) -> Report:
+        return {name: getattr(self, name)(given) for name, given in self.given.items()}
+
+    def login(self, _: None) -> Report:
+        answer = self.client.log_in(self.email, self.password)
+        self.key_id = answer.key_id
+        return {"key_prefix": answer.api_key[:5], "key_length": len(answer.api_key)}
+
+    def who_am_i(self, _: None) -> Report:
+        me = self.client.auth.WhoAmI(auth.WhoAmIRequest(), **self.client.options())
+        return {
+            "same_email": me.account.email == self.email,
+            "same_key": me.api_key.key_id == self.key_id,
+            "revoked": me.api_key.HasField("revoked_at"),
+        }
+
+    def images(self, given: Any) -> Report:
+        request = publish_request(given["request"])
+        answer = self.client.publish(request)
+        stored = self.client.listed(user_id=request.user_id, include_images=True)
+        return {
+            "published": len(answer.interaction_ids),
+            "replayed": answer.replayed,
+            "searchable": answer.searchable,
+            "images": [
+                self._image(sent.image, found) for sent, found in zip(request.interactions, stored, strict=True)
+            ],
+        }
+
+    def _image(self, sent: bytes, found: noun.Interaction) -> Report:
+        request = pb.GetImageRequest(interaction_id=found.interaction_id)
+        chunks = [part.data for part in self.client.interactions.GetImage(request, **self.client.options())]
+        image = found.image
+        return {
+            "content": found.content,
+            "media_type": image.media_type,
+            "width": image.width,
+            "height": image.height,
+            "size_bytes": image.size_bytes,
+            "data_omitted": image.data_omitted,
+            "bytes_in_page": len(image.data),
+            "same_sha256": image.sha256 == hashlib.sha256(sent).digest(),
+            "chunks": [len(chunk) for chunk in chunks],
+            "same_bytes": b"".join(chunks) == sent and image.data in (b"", sent),
+        }
+
+    def unicode(self, given: Any) -> Report:
+        items = [noun.InteractionData(content=text) for text in given["texts"]]
+        self.client.publish(
+            pb.PublishInteractionsRequest(user_id=given["user_id"], request_id=given["request_id"], interactions=items)
+        )
+        stored = self.client.listed(user_id=given["user_id"])
+        return {
+            "user_id": stored[0].user_id,
+            "request_id": stored[0].request_id,
+            "contents": [item.content for item in stored],
+        }
+
+    def replay(self, given: Any) -> Report:
+        request = publish_request(given["request"])
+        first, again = self.client.publish(request), self.client.publish(request)
+        before = self.client.publish(publish_request(given["published_before"]))
+        return {
+            "first_replayed": first.replayed,
+            "again_replayed": again.replayed,
+            "same_ids": first.interaction_ids == again.interaction_ids,
+            "published_before_replayed": before.replayed,
+        }
+
+    def stream(self, given: Any) -> Report:
+        instead = {one["index"]: publish_request(one["request"]) for one in given["bad"]}
+        original = dict(given["duplicates"])
+
+        def requests() -> Iterator[pb.PublishInteractionsRequest]:
+            for index in range(given["count"]):
+                yield instead.get(index) or click(given["user_id"], f"stream_{original.get(index, index)}")
+
+        return {"first": self.client.stream(requests()), "again": self.client.stream(requests())}
+
+    def malformed_in_stream(self, given: Any) -> Report:
+        # An Image's first field is bytes where the RPC's message has the request.
+        broken = ParseDict({"sha256": given["malformed"]}, noun.Image())
+        good = noun.Image(sha256=publish_request(given["request"]).SerializeToString())
+        call = self.client.channel.stream_unary(
+            "/reflexio.v1.InteractionService/PublishInteractionStream",
+            request_serializer=noun.Image.SerializeToString,
+            response_deserializer=pb.PublishInteractionStreamResponse.FromString,
+        )
+        return as_json(call(iter([broken, good]), **self.client.options()))
+
+    def search(self, given: Any) -> Report:
+        for request in given["requests"]:
+            self.client.publish(publish_request(request))
+        return {one["name"]: self._search(one["request"]) for one in given["searches"]}
+
+    def _search(self, given: Any) -> Report:
+        request = ParseDict(given, pb.SearchInteractionsRequest())
+        found = self.client.interactions.SearchInteractions(request, **self.client.options())
+        scores = [hit.score for hit in found.hits]
+        return {
+            "contents": [hit.interaction.content for hit in found.hits],
+            "unindexed_count": found.unindexed_count,
+            "scores_fall": scores == sorted(scores, reverse=True),
+        }
+
+    def paging(self, given: Any) -> Report:
+        user_id, size, late = given["user_id"], given["interactions"], "after the first page"
+        for number in range(given["requests"]):
+            items = [noun.InteractionData(content=f"line {number * size + line}") for line in range(size)]
+            self.client.publish(pb.PublishInteractionsRequest(user_id=user_id, interactions=items))
+        pages = self.client.pages(user_id=user_id, page_size=given["page_size"], order=pb.ORDER_OLDEST_FIRST)
+        oldest_first = [next(pages)]
+        newest_first = self.client.pages(user_id=user_id, page_size=given["page_size"])
+        back = next(newest_first)
+        self.client.publish(say(user_id, late))
+        oldest_first += pages
+        back += [item for page in newest_first for item in page]
+        contents = [item.content for page in oldest_first for item in page]
+        everything = [item.interaction_id for item in self.client.listed(page_size=1000)]
+        return {
+            "page_sizes": [len(page) for page in oldest_first],
+            "contents": contents,
+            "newest_first": [item.content for item in back],
+            "late_in_pages": late in contents,
+            "everything": len(everything),
+            "distinct": len(set(everything)),
+        }
+
+    def errors(self, given: Any) -> Report:
+        return {row["name"]: failure(partial(self._refused, row)) for row in given}
+
+    def _refused(self, row: Any) -> None:
+        options = self.client.options(row.get("key"))
+        auth_stub, stub = self.client.auth, self.client.interactions
+        calls: dict[str, tuple[Callable[..., Any], Message]] = {
+            "Login": (auth_stub.Login, auth.LoginRequest()),
+            "WhoAmI": (auth_stub.WhoAmI, auth.WhoAmIRequest()),
+            "ListApiKeys": (auth_stub.ListApiKeys, auth.ListApiKeysRequest()),
+            "RevokeApiKey": (auth_stub.RevokeApiKey, auth.RevokeApiKeyRequest()),
+            "PublishInteractions": (stub.PublishInteractions, pb.PublishInteractionsRequest()),
+            "SearchInteractions": (stub.SearchInteractions, pb.SearchInteractionsRequest()),
+            "GetInteractions": (stub.GetInteractions, pb.GetInteractionsRequest()),
+            "GetImage": (lambda *a, **o: list(stub.GetImage(*a, **o)), pb.GetImageRequest()),
+        }
+        call, message = calls[row["rpc"]]
+        if row.get("sent_as") == "Image":  # bytes where the RPC has text, to send what is not UTF-8
+            message = noun.Image()
+            path = f"/reflexio.v1.AuthService/{row['rpc']}"
+            call = self.client.channel.unary_unary(path, request_serializer=noun.Image.SerializeToString)
+        call(ParseDict(row["request"], message), **options)
+
+    def deadline(self, given: Any) -> Report:
+        requests = [say(given["user_id"], request_id) for request_id in given["request_ids"]]
+        stream = OpenStream(self.client, requests, given["seconds"])
+        found = failure(stream.call.result)
+        stream.end()
+        return {"code": found["code"], "stored": self.client.wait_for(given["user_id"], len(requests))}
+
+    def cancellation(self, given: Any) -> Report:
+        requests = [say(given["user_id"], request_id) for request_id in given["request_ids"]]
+        stream = OpenStream(self.client, requests, SECONDS)
+        self.client.wait_for(given["user_id"], len(requests))
+        stream.call.cancel()
+        stream.end()
+        rest = [say(given["user_id"], request_id) for request_id in given["rest"]]
+        return {"cancelled": stream.call.cancelled(), "again": self.client.stream(requests + rest)}
+
+    def revoked_key(self, _: None) -> Report:
+        other = Client(self.client.address)
+        key_id = other.log_in(self.email, self.password).key_id
+
+        def who_am_i() -> auth.WhoAmIResponse:
+            return other.auth.WhoAmI(auth.WhoAmIRequest(), **other.options())
+
+        def revoke() -> bool:
+            request = auth.RevokeApiKeyRequest(key_id=key_id)
+            return self.client.auth.RevokeApiKey(request, **self.client.options()).api_key.HasField("revoked_at")
+
+        before, revoked = who_am_i().api_key.key_id == key_id, revoke()
+        after = failure(who_am_i)
+        keys = self.client.auth.ListApiKeys(auth.ListApiKeysRequest(), **self.client.options()).api_keys
+        return {
+            "before": before,
+            "revoked": revoked,
+            "after": after,
+            "revoked_again": revoke(),
+            "listed_as_revoked": sum(key.HasField("revoked_at") for key in keys),
+        }
+
+    def trouble(self, given: Any) -> Report:
+        client = Client(self.troubled_address)
+        client.log_in(self.email, self.password)
+        held = OpenStream(client, [say("holder", "held")], SECONDS)
+        client.wait_for("holder", 1)
+        report: Report = {"no_free_stream": failure(lambda: client.stream([]))}
+
+        cause("block_writes")
+        with ThreadPoolExecutor(given["publishes"]) as pool:
+            calls = [pool.submit(client.publish, say("busy", f"busy_{n}")) for n in range(given["publishes"])]
+            refused = [error for call in calls if isinstance(error := call.exception(), grpc.RpcError)]
+        report["queue_full"] = failure_of(refused[0])
+        report["all_answered"] = client.wait_for("busy", len(calls) - len(refused)) == len(calls) - len(refused)
+
+        cause("fill_disk")
+        picture = publish_request({"user_id": "u", "interactions": [{"image": given["image"]}]})
+        report["disk_full"] = failure(lambda: client.publish(picture))
+        cause("free_disk")
+        query = pb.SearchInteractionsRequest(query="x")
+        report["unforeseen"] = failure(lambda: client.interactions.SearchInteractions(query, **client.options()))
+        cause("close_writer")
+        report["draining"] = failure(lambda: client.publish(say("late", "late")))
+        cause("stop")
+        report["verdict"] = as_json(held.call.result())
+        held.end()
+        report["stopped"] = failure(lambda: client.publish(say("late", "late")))["code"]
+        return report
+
+
+def cause(trouble: str) -> None:
+    """Ask the test for some trouble, and wait until it is there."""
+    print(trouble, flush=True)
+    sys.stdin.readline()
+
+
+def click(user_id: str, request_id: str) -> pb.PublishInteractionsRequest:
+    items = [noun.InteractionData(user_action=noun.USER_ACTION_CLICK)]
+    return pb.PublishInteractionsRequest(user_id=user_id, request_id=request_id, interactions=items)
+
+
+def time_stream(address: str, count: int, prefix: str) -> Report:
+    client = Client(address)
+    client.log_in(os.environ["REFLEXIO_EMAIL"], os.environ["REFLEXIO_PASSWORD"])
+    started = time.perf_counter()
+    verdict = client.stream(say("streamer", f"{prefix}_{number}") for number in range(count))
+    return {"stored": verdict["requests"]["stored"], "seconds": time.perf_counter() - started}
+
+
+def main(command: str, *arguments: str) -> None:
+    if command == "stream":
+        address, count, prefix = arguments
+        print(json.dumps(time_stream(address, int(count), prefix)))
+    else:
+        address, troubled_address, path = arguments
+        scenario = json.loads(Path(path).read_text(encoding="utf-8"))
+        print(json.dumps(Scenario(address, troubled_address, scenario).run()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

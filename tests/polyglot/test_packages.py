@@ -1,0 +1,109 @@
+"""The packages of the other languages: their own tests, what their READMEs show, and the import of a chat log."""
+
+import os
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from scripts.toolchains import LANGUAGES, ROOT
+from tests.polyglot.conftest import Built
+from tests.support import PASSWORD, LocalServer, ServerProcess, create_account, log_in
+from tests.wire import everything
+
+pytestmark = pytest.mark.timeout(1200)  # the first test of a language builds it
+OTHERS = [name for name in LANGUAGES if name != "python"]
+QUICKSTARTS = {
+    "go": "gen/go/examples/quickstart/main.go",
+    "typescript": "gen/typescript/examples/quickstart.ts",
+    "java": "gen/java/src/test/java/com/reflexio/examples/Quickstart.java",
+    "rust": "gen/rust/examples/quickstart.rs",
+}
+STEPS = ["Install", "Log in", "Publish", "Stream", "Search", "Errors"]
+
+
+def run(command: list[str], **environment: str) -> str:
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, encoding="utf-8", timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("language", ["go", "typescript"])
+def test_the_packages_own_tests(language: str, built: Built) -> None:
+    print(built(language).test())
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_what_the_readme_shows_runs(language: str, built: Built, server: LocalServer) -> None:
+    email = create_account(server.data_dir)
+    command = built(language).command("quickstart")
+    output = run(command, REFLEXIO_ADDRESS=server.address, REFLEXIO_EMAIL=email, REFLEXIO_PASSWORD=PASSWORD)
+    *first, found, refused, reason, required, empty = output.splitlines()
+    assert first == [f"logged in as {email}", "published 2 interactions", "streamed: 3 stored, 0 duplicate, 0 rejected"]
+    assert re.fullmatch(r"0\.[1-9]\d User: My parcel never arrived\.", found)
+    assert re.fullmatch(r"refused: \w+ user_id: is required and must not be empty \(and 1 more\)", refused)
+    assert reason == "reason: INVALID_FIELD"
+    assert required == "field: user_id: is required and must not be empty"
+    assert empty.startswith("field: interactions: is required")
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_the_readme_shows_what_runs(language: str) -> None:
+    """Each of its code blocks stands in the program that the test before runs, but for the indentation."""
+    readme = (ROOT / "gen" / language / "README.md").read_text(encoding="utf-8")
+    program = unindented((ROOT / QUICKSTARTS[language]).read_text(encoding="utf-8"))
+    blocks = re.findall(r"^```(?:go|ts|java|rust)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 5, "log in, publish, stream, search, errors"
+    for block in blocks:
+        assert unindented(block) in program, block
+    headings = re.findall(r"^## (.+)$", readme, re.MULTILINE)
+    assert headings[: len(STEPS)] == STEPS
+
+
+def unindented(text: str) -> str:
+    return "".join(line.strip() + "\n" for line in text.splitlines())
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_an_import_goes_on_after_the_server_was_killed(
+    language: str, built: Built, tmp_path: Path, model_dir: Path
+) -> None:
+    command = built(language).command("bulk")
+    lines = [f"user {number % 5}\tUser\twhat was said {number}" for number in range(2500)]
+    lines[1200] = "\tUser\tnobody said this"
+    log = tmp_path / "chat.log"
+    log.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    email = create_account(tmp_path / "data")
+    first = ServerProcess(tmp_path / "data", model_dir)
+    servers = [first]
+    key = log_in(first.address, email).api_key
+    environment = os.environ | {"REFLEXIO_ADDRESS": first.address, "REFLEXIO_API_KEY": key}
+    try:
+        with (
+            log.open() as given,
+            subprocess.Popen(
+                command, stdin=given, stdout=subprocess.PIPE, env=environment, encoding="utf-8"
+            ) as program,
+        ):
+            assert program.stdout
+            printed = [program.stdout.readline()]
+            first.kill()
+            port = first.address.rpartition(":")[2]
+            servers.append(ServerProcess(tmp_path / "data", model_dir, "--port", port))
+            printed += program.stdout
+        assert program.returncode == 0, printed
+        caller = log_in(servers[-1].address, email)
+        stored = Counter(item.request_id for item in everything(caller))
+    finally:
+        for server in servers:
+            server.kill()
+    assert printed[0] == "settled 1000\n"
+    assert sum(line.startswith("rejected") for line in printed) == 1
+    counts = re.fullmatch(r"(\d+) stored, (\d+) duplicate, 1 rejected\n", printed[-1])
+    assert counts, printed
+    assert int(counts[1]) + int(counts[2]) == 2499
+    assert stored == {f"chat-log_{number + 1}": 1 for number in range(2500) if number != 1200}
