@@ -77,7 +77,8 @@ class App:
         _raise_open_files_limit()
         sys.setswitchinterval(0.0005)  # a loop over rows in one thread must not hold up the others for long
         self.follower.start()
-        self.indexer.start()
+        if self._settings.indexing:
+            self.indexer.start()
         self._server.start()
         self._set_health(health_pb2.HealthCheckResponse.SERVING)
 

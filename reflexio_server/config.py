@@ -59,6 +59,13 @@ class Settings(BaseSettings):
         float,
         Field(description="How long a search may wait for vectors of what its user just published.", ge=0),
     ] = 1.0
+    indexing: Annotated[
+        bool,
+        Field(
+            description="Make vectors behind publishing. Off, for a large import: what is published is found by its "
+            "words only, until a start with it on catches up."
+        ),
+    ] = True
     reflection: Annotated[
         bool | None, Field(description="Server reflection. Default: on when listening on loopback only.")
     ] = None

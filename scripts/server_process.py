@@ -22,8 +22,10 @@ def create_account(data_dir: Path, email: str | None = None, password: str = PAS
 class ServerProcess:
     """`reflexio-server serve` in a process of its own; its log is in `lines`."""
 
-    def __init__(self, data_dir: Path, model_dir: Path | None = None, *arguments: str) -> None:
-        command = [sys.executable, "-m", "reflexio_server.cli", "serve", "--port", "0"]
+    def __init__(
+        self, data_dir: Path, model_dir: Path | None = None, *arguments: str, module: str = "reflexio_server.cli"
+    ) -> None:
+        command = [sys.executable, "-m", module, "serve", "--port", "0"]
         command += ["--data-dir", str(data_dir), *(["--model-dir", str(model_dir)] if model_dir else []), *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.lines: list[str] = []

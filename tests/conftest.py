@@ -12,6 +12,14 @@ from reflexio_server.index.model_install import install_model
 from tests.support import Caller, LocalServer
 
 
+@pytest.fixture(autouse=True)
+def spool_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Spool files of a test's clients, in this process and in others, stay in its own folder."""
+    folder = tmp_path / "spool"
+    monkeypatch.setenv("REFLEXIO_SPOOL_DIR", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def model_dir() -> Path:
     chosen = os.environ.get("REFLEXIO_MODEL_DIR")

@@ -400,6 +400,7 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "write_queue": ("77", 77),
     "freshness_seconds": ("0.25", 0.25),
     "reflection": ("true", True),
+    "indexing": ("false", False),
     "log_level": ("warning", "warning"),
     "max_interactions": ("5", 5),
     "max_content_bytes": ("1000", 1000),
@@ -441,9 +442,12 @@ def test_several_wrong_values_are_said_together(served: list[Settings]) -> None:
     assert "max_image_bytes must be smaller than max_message_bytes" in text
 
 
+SWITCHES = {"reflection": "--reflection", "indexing": "--no-indexing"}  # as RIGHT has them
+
+
 def test_the_lists_above_have_every_setting() -> None:
     assert set(RIGHT) == set(Settings.model_fields)
-    free = {"host", "data_dir", "model_dir", "reflection"}
+    free = {"host", "data_dir", "model_dir", *SWITCHES}
     assert set(WRONG) == set(Settings.model_fields) - free
 
 
@@ -451,7 +455,7 @@ def test_every_setting_is_a_flag_and_a_variable(served: list[Settings]) -> None:
     by_variable = {variable(name): value for name, (value, _) in RIGHT.items()}
     flags: list[str] = []
     for name, (value, _) in RIGHT.items():
-        flags += [flag(name)] if name == "reflection" else [flag(name), value]
+        flags += [SWITCHES[name]] if name in SWITCHES else [flag(name), value]
     assert run("serve", env=by_variable).exit_code == 0
     assert run("serve", *flags).exit_code == 0
     assert run("serve").exit_code == 0

@@ -360,7 +360,7 @@ def test_connections_are_durable_and_only_the_owners_writer_checkpoints(tmp_path
     full = 2
     other = Database(tmp_path, owner=False)
     with database.write() as conn:
-        assert settings_of(conn) == ("wal", full, 1, 1000)
+        assert settings_of(conn) == ("wal", full, 1, sqlite.CHECKPOINT_PAGES)
     with database.read() as conn, database.read() as second, other.read() as third:
         assert settings_of(conn) == settings_of(second) == settings_of(third) == ("wal", full, 1, 0)
     with other.write() as conn:
@@ -372,17 +372,17 @@ def test_others_leave_the_log_to_the_owner(tmp_path: Path, database: Database) -
     file, log = tmp_path / DATABASE_FILE, tmp_path / f"{DATABASE_FILE}-wal"
     before = file.read_bytes()
     other = Database(tmp_path, owner=False)
-    for _ in range(3):  # three times the pages after which SQLite checkpoints by itself
+    for _ in range(3):  # more pages than SQLite and the owner's writer checkpoint after
         with other.write() as conn:
-            conn.execute(text("INSERT INTO notes (note) VALUES (zeroblob(4096 * 1000))"))
+            conn.execute(text(f"INSERT INTO notes (note) VALUES (zeroblob(4096 * {sqlite.CHECKPOINT_PAGES // 2}))"))
         with database.read() as conn:
             conn.execute(text("SELECT count(*) FROM notes")).scalar_one()
     other.close()
     assert file.read_bytes() == before
-    assert log.stat().st_size > 3000 * 4096
+    assert log.stat().st_size > sqlite.CHECKPOINT_PAGES * 4096
     with database.write() as conn:
         note("the owner's")(conn)
-    assert file.stat().st_size > 3000 * 4096, "the owner's commit moved the log into the database"
+    assert file.stat().st_size > sqlite.CHECKPOINT_PAGES * 4096, "the owner's commit moved the log into the database"
 
 
 def test_a_snapshot_does_not_move(database: Database, writer: Writer) -> None:

@@ -1,8 +1,10 @@
 """The awaitable client. What its methods mean, take and raise is said once, in client.py."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
@@ -159,11 +161,12 @@ class AsyncReflexioClient(AwaitedCalls):
         progress: bool = False,
         *,
         timeout: float | None = None,
+        rejections_file: str | os.PathLike[str] | None = None,
     ) -> BulkResult:
         """As `ReflexioClient.publish_many`, also from an async iterable."""
         self._metadata()  # without a key nothing is read from the iterable
-        bulk = Bulk(self._seconds(timeout))
-        with progress_bar(requests, shown=progress) as show:
+        bulk = Bulk(self._seconds(timeout), rejections_file)
+        with closing(bulk), progress_bar(requests, shown=progress) as show:
             async for _ in bulk.segments_async(requests):
                 while payloads := bulk.payloads():
                     try:
@@ -179,8 +182,13 @@ class AsyncReflexioClient(AwaitedCalls):
     async def flush(self, timeout: float = 30.0) -> FlushResult:
         """As `ReflexioClient.flush`."""
         end = time.monotonic() + checks.seconds("timeout", timeout)
-        senders = self._all_senders()
-        return self._flush_result([await self._await_sender(s, None, end - time.monotonic()) for s in senders])
+        left: list[int] = []
+        for sender in self._all_senders():
+            sender.adopt()
+            left.append(await self._await_sender(sender, None, end - time.monotonic()))
+            while not left[-1] and (sender.adopt() or sender.spool.adopting):  # they come some files at a time
+                left[-1] = await self._await_sender(sender, None, end - time.monotonic())
+        return self._flush_result(left)
 
     async def stats(self) -> ClientStats:
         """As `ReflexioClient.stats`."""

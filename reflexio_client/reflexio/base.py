@@ -1,10 +1,12 @@
-"""What both clients share: address, API key, outbox and the making of publish messages. No calls."""
+"""What both clients share: address, API key, spool and the making of publish messages. No calls."""
 
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,10 +17,11 @@ from reflexio.channel import DEFAULT_URL, parse_url
 from reflexio.errors import AuthenticationError, ClosedError, ConfigurationError, InvalidArgumentError
 from reflexio.ids import account_tag
 from reflexio.models import InteractionData, Token
-from reflexio.outcomes import ClientStats, FlushResult, PublishRequest
+from reflexio.outcomes import ClientStats, Delivery, FlushResult, PublishRequest
 from reflexio.receipt import Receipt
 from reflexio.sender import Sender
-from reflexio.spool import MAX_BYTES, MAX_ITEMS
+from reflexio.spool import MAX_BYTES, MAX_ITEMS, SpoolSettings
+from reflexio.spool.folder import Durability, default_folder, has_orphans
 from reflexio.status import error_from_rpc
 from reflexio.v1 import auth_service_pb2
 from reflexio.v1 import interaction_service_pb2 as pb
@@ -40,25 +43,35 @@ class ClientBase:
         root_certificates: bytes | None = None,
         max_pending: int = MAX_ITEMS,
         max_pending_bytes: int = MAX_BYTES,
+        spool_dir: str | os.PathLike[str] | None = None,
+        durability: Durability = "process",
+        on_delivery: Callable[[Delivery], None] | None = None,
     ) -> None:
         try:
             self._timeout = checks.seconds("timeout", timeout)
-            self._outbox_bounds = (
-                checks.count("max_pending", max_pending),
-                checks.count("max_pending_bytes", max_pending_bytes),
-            )
+            bounds = checks.count("max_pending", max_pending), checks.count("max_pending_bytes", max_pending_bytes)
+            if durability not in ("process", "power"):
+                checks.refuse("durability", f"must be 'process' or 'power', not {durability!r}")
+            if on_delivery is not None and not callable(on_delivery):
+                checks.refuse("on_delivery", "must be a function")
             key = checks.text("api_key", api_key or os.environ.get("REFLEXIO_API_KEY"))
             url = checks.text("url_endpoint", url_endpoint or os.environ.get("REFLEXIO_API_URL"))
         except InvalidArgumentError as error:
             raise ConfigurationError(str(error)) from None
         self._api_key = key.strip()
+        self._tag = account_tag(self._api_key)
         self._endpoint = parse_url(url or DEFAULT_URL, root_certificates)
+        self._spool_settings = SpoolSettings(
+            Path(spool_dir) if spool_dir else default_folder(), self._endpoint.url, "", durability, *bounds
+        )
+        self._on_delivery = on_delivery
         self._lock = threading.RLock()
         self._closed = False
-        # One outbox an account: what was published under one account's key must never go out under another's.
+        # One spool an account: what was published under one account's key must never go out under another's.
         self._senders: dict[str, Sender] = {}
         weakref.finalize(self, _retire, self._senders).atexit = False
         fork.restart_after_fork(self)
+        self._deliver_orphans()
 
     def __repr__(self) -> str:
         key = "set" if self._api_key else "not set"
@@ -73,9 +86,12 @@ class ClientBase:
     def api_key(self, api_key: str) -> None:
         with self._lock:
             self._api_key = api_key.strip()
-            sender = self._senders.get(account_tag(self._api_key) or "")
+            self._tag = account_tag(self._api_key)
+            sender = self._own_sender()
         if sender is not None:
             sender.set_key(self._api_key)
+        else:
+            self._deliver_orphans()
 
     def after_fork(self) -> None:
         """Start anew in a forked child."""
@@ -87,7 +103,7 @@ class ClientBase:
             raise AuthenticationError(
                 "there is no API key: call login(), give api_key or set REFLEXIO_API_KEY", reason="UNAUTHENTICATED"
             )
-        tag = account_tag(self._api_key)
+        tag = self._tag
         if tag is None:
             raise AuthenticationError("the API key is malformed: cut off or mistyped?", reason="UNAUTHENTICATED")
         return tag
@@ -135,17 +151,28 @@ class ClientBase:
         return convert.publish_message(request)
 
     def _enqueue(self, message: pb.PublishInteractionsRequest, receipt: Receipt) -> None:
-        tag = self._account()
         payload = pb.PublishInteractionStreamRequest(request=message).SerializeToString()
+        self._sender_of(self._account()).publish(receipt, message.user_id, payload)
+
+    def _sender_of(self, tag: str) -> Sender:
         with self._lock:
             self._check_open()
             sender = self._senders.get(tag)
             if sender is None:
-                sender = self._senders[tag] = Sender(self._endpoint, self._api_key, *self._outbox_bounds)
-        sender.publish(receipt, message.user_id, payload)
+                settings = replace(self._spool_settings, tag=tag)
+                # Should a signal handler publish in between, its sender is the one.
+                new = Sender(self._endpoint, self._api_key, settings, self._on_delivery)
+                sender = self._senders.setdefault(tag, new)
+            return sender
+
+    def _deliver_orphans(self) -> None:
+        """Begin with what processes that ended have left for this account at this server."""
+        tag = self._tag
+        if tag is not None and fork.usable() and has_orphans(replace(self._spool_settings, tag=tag)):
+            self._sender_of(tag).adopt()
 
     def _own_sender(self) -> Sender | None:
-        return self._senders.get(account_tag(self._api_key) or "")
+        return self._senders.get(self._tag or "")
 
     def _all_senders(self) -> list[Sender]:
         with self._lock:
@@ -164,6 +191,10 @@ class ClientBase:
             total.rejected += stats.rejected
             total.rejections += stats.rejections
             total.last_error = total.last_error or stats.last_error
+            total.adopted += stats.adopted
+            total.dead += stats.dead
+            total.spool_path = total.spool_path or stats.spool_path
+            total.durable = total.durable and stats.durable
         return total
 
 

@@ -1,9 +1,11 @@
 """An iterable of any size -> bounded client streams, without their I/O; both clients carry the streams."""
 
+import json
+import os
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TextIO
 
 from reflexio import convert
 from reflexio.errors import BulkInterruptedError, InvalidArgumentError, ReflexioError, UnavailableError
@@ -15,6 +17,7 @@ from reflexio.verdict import read_verdict
 SEGMENT_REQUESTS = 1000  # as many as a verdict lists, so that no rejection goes unlisted
 SEGMENT_BYTES = 8 * 1024 * 1024
 _ATTEMPTS = 8
+_KEPT_REJECTIONS = 10_000
 _HOPELESS = ("", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED")  # "": found here, such as a closed client
 
 Item = PublishRequest | Mapping[str, Any]
@@ -32,8 +35,10 @@ class _Row:
 class Bulk:
     """One `publish_many`: the segment at hand, and the counts of all before it."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, rejections_file: str | os.PathLike[str] | None = None) -> None:
         self._seconds = seconds
+        self._file_path = rejections_file
+        self._file: TextIO | None = None
         self._result = BulkResult()
         self._began = time.monotonic()
         self._rows: list[_Row] = []
@@ -127,8 +132,16 @@ class Bulk:
             replace(self._result.requests), replace(self._result.interactions), time.monotonic() - self._began
         )
 
+    def close(self) -> None:
+        """Finish the file of rejections."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def result(self) -> BulkResult:
         """What became of everything so far."""
+        if self._file is not None:
+            self._file.flush()
         self._result.rejections.sort(key=lambda rejection: rejection.index or 0)
         return self._result
 
@@ -156,7 +169,16 @@ class Bulk:
     def _reject(self, row: _Row, rejection: Rejection) -> None:
         self._result.requests.rejected += 1
         self._result.interactions.rejected += row.interactions
-        self._result.rejections.append(replace(rejection, index=row.index, request_id=row.request_id))
+        refused = replace(rejection, index=row.index, request_id=row.request_id)
+        if self._file_path is not None:
+            if self._file is None:
+                self._file = open(self._file_path, "w", encoding="utf-8")  # noqa: SIM115 - closed by close()
+                self._result.rejections_file = os.fspath(self._file_path)
+            self._file.write(json.dumps(asdict(refused), ensure_ascii=False) + "\n")
+        elif len(self._result.rejections) < _KEPT_REJECTIONS:
+            self._result.rejections.append(refused)
+        else:
+            self._result.unlisted += 1
 
     def _interrupted(self, error: ReflexioError) -> BulkInterruptedError:
         done = self.result().requests.total

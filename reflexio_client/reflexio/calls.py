@@ -36,13 +36,13 @@ class BlockingCalls(ClientBase):
         seconds = self._seconds(timeout)
         metadata = self._metadata() if rpc.authorized else ()
         call: grpc.UnaryUnaryMultiCallable[Q, A]
-        with self._errors(seconds):
+        with self._errors(seconds), fork.call_in_progress():
             call = self._open().unary_unary(rpc.path, rpc.request.SerializeToString, rpc.answer.FromString)
             return call(request, timeout=seconds, metadata=metadata)
 
     def _stream(self, payloads: list[bytes], seconds: float) -> pb.PublishInteractionStreamResponse:
         stream: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
-        with self._errors(seconds):
+        with self._errors(seconds), fork.call_in_progress():
             stream = self._open().stream_unary(rpcs.PUBLISH_STREAM.path, None, rpcs.PUBLISH_STREAM.answer.FromString)
             return stream(iter(payloads), timeout=seconds, metadata=self._metadata())
 
@@ -50,7 +50,7 @@ class BlockingCalls(ClientBase):
         request = pb.GetImageRequest(interaction_id=checks.text("interaction_id", interaction_id, required=True))
         seconds, metadata = self._seconds(timeout), self._metadata()
         stream: grpc.UnaryStreamMultiCallable[pb.GetImageRequest, pb.GetImageResponse]
-        with self._errors(seconds):
+        with self._errors(seconds), fork.call_in_progress():
             stream = self._open().unary_stream(
                 rpcs.GET_IMAGE.path, rpcs.GET_IMAGE.request.SerializeToString, rpcs.GET_IMAGE.answer.FromString
             )
@@ -76,4 +76,5 @@ class BlockingCalls(ClientBase):
         with self._lock:
             channel, self._channel = self._channel, None
         if channel is not None:
-            channel.close()
+            with fork.call_in_progress():
+                channel.close()

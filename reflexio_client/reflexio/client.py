@@ -1,7 +1,9 @@
 """The blocking client."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
@@ -48,8 +50,14 @@ class ReflexioClient(BlockingCalls):
             REFLEXIO_API_URL, else http://127.0.0.1:8081/.
         timeout: seconds each call to the server may take, unless a method is given another.
         root_certificates: PEM of the authorities to trust with https; default: the usual ones.
-        max_pending: how many publish requests may wait in the outbox.
+        max_pending: how many publish requests may wait in the spool, those taken over from ended processes included.
         max_pending_bytes: how large they may be together.
+        spool_dir: folder of the spool files; default: the environment's REFLEXIO_SPOOL_DIR, else the platform's
+            folder for the state of programs, on Linux ~/.local/state/reflexio/spool.
+        durability: "process": a publish that has returned survives the end of this process, however it comes.
+            "power": the end of the power too, at the price of waiting for the disk at each publish.
+        on_delivery: called with a `Delivery` when the server has stored or refused what was published without
+            waiting, from the thread that delivers: it should be quick. What it raises is logged.
 
     Raises:
         ConfigurationError: an argument cannot work.
@@ -157,8 +165,9 @@ class ReflexioClient(BlockingCalls):
             source: where they come from, such as "support_chat".
             agent_version: the version of the agent that took part.
             request_group: the thread they belong to, within the user.
-            wait_for_response: False: return at once; a thread of this client delivers it, through outages too,
-                for as long as the process lives. True: return when it is stored and found by search.
+            wait_for_response: False: return as soon as it is on disk; a thread of this client delivers it, through
+                outages too, and when this process ends before that, the next start does. True: return when it is
+                stored and found by search.
             request_id: your own id, unique within the account: with it the same call can be repeated safely,
                 after a restart too. Then interactions without created_at get the server's time.
             timeout: seconds, when waiting; within them the call is repeated while the server is not available.
@@ -167,7 +176,8 @@ class ReflexioClient(BlockingCalls):
             A `PublishReceipt`, or when waiting a `PublishUserInteractionResponse`.
 
         Raises:
-            QueueFullError: not waiting, and the outbox is full.
+            QueueFullError: not waiting, and the spool is full.
+            SpoolError: not waiting, and the spool cannot be written, for instance because the disk is full.
             AlreadyExistsError: waiting, and the request_id was used before for something else.
         """
         message = self._publish_message(user_id, interactions, source, agent_version, request_group, request_id)
@@ -190,6 +200,7 @@ class ReflexioClient(BlockingCalls):
         progress: bool = False,
         *,
         timeout: float | None = None,
+        rejections_file: str | os.PathLike[str] | None = None,
     ) -> BulkResult:
         """Publish any number of requests over streams, each request on its own: a bad one costs no other.
 
@@ -201,16 +212,19 @@ class ReflexioClient(BlockingCalls):
             on_progress: called after each acknowledged segment.
             progress: show a bar on a terminal, when the extra `progress` is installed.
             timeout: seconds a segment may take, repetitions included.
+            rejections_file: a file to be written with every rejection, a JSON object with the fields of `Rejection`
+                a line, instead of listing them in the result. It comes into being with the first.
 
         Returns:
-            Counts of what was stored, stored before, and rejected, and all rejections with their index.
+            Counts of what was stored, stored before, and rejected, and the rejections with their index: without a
+            file the first 10,000 of them, and how many more there were.
 
         Raises:
             BulkInterruptedError: it cannot go on; the error has the result so far.
         """
         self._metadata()  # without a key nothing is read from the iterable
-        bulk = Bulk(self._seconds(timeout))
-        with progress_bar(requests, shown=progress) as show:
+        bulk = Bulk(self._seconds(timeout), rejections_file)
+        with closing(bulk), progress_bar(requests, shown=progress) as show:
             for _ in bulk.segments(requests):
                 while payloads := bulk.payloads():
                     try:
@@ -226,13 +240,20 @@ class ReflexioClient(BlockingCalls):
     def flush(self, timeout: float = 30.0) -> FlushResult:
         """Wait at most `timeout` seconds until everything published so far is delivered, and say what is left.
 
+        That includes what processes that have ended left behind for this account at this server.
         It ends early when nothing can be delivered because the server refuses the API key.
         """
         end = time.monotonic() + checks.seconds("timeout", timeout)
-        return self._flush_result([s.spool.wait_for_user(None, end - time.monotonic()) for s in self._all_senders()])
+        left: list[int] = []
+        for sender in self._all_senders():
+            sender.adopt()
+            left.append(sender.spool.wait_for_user(None, end - time.monotonic()))
+            while not left[-1] and (sender.adopt() or sender.spool.adopting):  # they come some files at a time
+                left[-1] = sender.spool.wait_for_user(None, end - time.monotonic())
+        return self._flush_result(left)
 
     def stats(self) -> ClientStats:
-        """The outbox in numbers."""
+        """The spool in numbers."""
         return self._all_stats()
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:

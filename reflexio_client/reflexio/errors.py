@@ -86,7 +86,11 @@ class InternalError(ReflexioError):
 
 
 class QueueFullError(ReflexioError):
-    """The outbox is full: nothing was taken and nothing was dropped."""
+    """The spool is full: nothing was taken and nothing was dropped."""
+
+
+class SpoolError(ReflexioError):
+    """The spool on disk cannot be written, for instance because the disk is full: nothing was taken."""
 
 
 class ClosedError(ReflexioError):

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reflexio.models import InteractionData
+
+if TYPE_CHECKING:
+    from reflexio.errors import ReflexioError
 
 
 @dataclass(slots=True)
@@ -69,6 +72,28 @@ class Rejection:
 
 
 @dataclass(slots=True)
+class Delivery:
+    """The end of a publish that was not waited for, as `on_delivery` gets it.
+
+    Attributes:
+        request_id: the id of the request.
+        user_id: whose interactions these are.
+        error: why it was refused; None: it is stored.
+        adopted: it was published by a process that ended before it could deliver it.
+    """
+
+    request_id: str
+    user_id: str
+    error: "ReflexioError | None" = None
+    adopted: bool = False
+
+    @property
+    def stored(self) -> bool:
+        """It is stored; else it was refused for good and is kept with the dead of the spool."""
+        return self.error is None
+
+
+@dataclass(slots=True)
 class Counts:
     """What became of a number of things.
 
@@ -99,11 +124,21 @@ class BulkProgress:
 
 @dataclass(slots=True)
 class BulkResult:
-    """What became of everything given to `publish_many`."""
+    """What became of everything given to `publish_many`.
+
+    Attributes:
+        requests: counts of the requests.
+        interactions: counts of their interactions.
+        rejections: the refused requests by their index, at most 10,000; none when they went to a file.
+        unlisted: how many more were refused than `rejections` lists; 0 when they went to a file.
+        rejections_file: the file that has every rejection; empty when none was given or nothing was refused.
+    """
 
     requests: Counts = field(default_factory=Counts)
     interactions: Counts = field(default_factory=Counts)
     rejections: list[Rejection] = field(default_factory=list)
+    unlisted: int = 0
+    rejections_file: str = ""
 
 
 @dataclass(slots=True)
@@ -135,6 +170,10 @@ class ClientStats:
         rejected: requests that were refused.
         rejections: the last 1,000 of the refused.
         last_error: why the last attempt to deliver failed; empty when it succeeded.
+        adopted: requests taken over from processes that ended before they could deliver them.
+        dead: refused requests kept in the spool; `python -m reflexio.spool dead` shows them.
+        spool_path: the spool file; empty when there is none, because nothing was published or no disk can be written.
+        durable: what is pending outlives this process; False: it is in memory only, because no disk can be written.
     """
 
     pending: int = 0
@@ -143,3 +182,7 @@ class ClientStats:
     rejected: int = 0
     rejections: list[Rejection] = field(default_factory=list)
     last_error: str = ""
+    adopted: int = 0
+    dead: int = 0
+    spool_path: str = ""
+    durable: bool = True

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from reflexio.errors import DeadlineExceededError, ReflexioError
@@ -17,6 +18,7 @@ class Receipt:
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
+        self.hurry: Callable[[], None] = lambda: None
         self._pid = os.getpid()
         self._outcome: Future[PublishUserInteractionResponse] = Future()
         self._outcome.set_running_or_notify_cancel()  # who stops waiting must not cancel the delivery
@@ -30,21 +32,23 @@ class Receipt:
         return self._outcome.done()
 
     def resolve(self) -> None:
-        """For the outbox: it is stored."""
+        """For the sender: it is stored."""
         self._outcome.set_result(PublishUserInteractionResponse(True, "stored", self.request_id))
 
     def fail(self, error: ReflexioError) -> None:
-        """For the outbox: it will not be stored."""
+        """For the sender: it will not be stored."""
         self._outcome.set_exception(error)
 
     def _outcome_here(self) -> Future[PublishUserInteractionResponse]:
         if self._pid != os.getpid() and not self._outcome.done():
             raise ReflexioError(f"{self.request_id} is delivered by the process that published it, before the fork")
+        if not self._outcome.done():
+            self.hurry()
         return self._outcome
 
     def _late(self, timeout: float | None) -> DeadlineExceededError:
         return DeadlineExceededError(
-            f"{self.request_id} was not acknowledged within {timeout} s; it stays in the outbox"
+            f"{self.request_id} was not acknowledged within {timeout} s; it stays in the spool"
         )
 
 

@@ -54,12 +54,14 @@ class ReadAhead:
             for message in self._messages:
                 size = 0 if isinstance(message, MalformedMessage) else message.ByteSize()
                 with self._changed:
-                    self._changed.wait_for(self._has_room)
+                    while not self._has_room():
+                        self._changed.wait()
                     if self._abandoned:
                         return
                     self._waiting.append((message, size))
                     self._bytes += size
-                    self._changed.notify_all()
+                    if len(self._waiting) == 1:  # `take` waits for nothing else
+                        self._changed.notify()
         except BaseException as error:  # the stream broke, or the call was cancelled
             failure = error
         with self._changed:

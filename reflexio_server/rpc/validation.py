@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,6 +17,11 @@ MOST_IDS = 1000
 MOST_VALUES = 100
 MOST_PAGE = 1000
 _MIN_SECONDS, _MAX_SECONDS = -62135596800, 253402300799  # the years 1 to 9999 of protobuf's Timestamp
+
+
+@cache
+def _numbers(enum: Any) -> frozenset[int]:
+    return frozenset(enum.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +48,17 @@ class Walk:
     """Collects violations; `finish` raises them together."""
 
     def __init__(self) -> None:
+        self.inside = ""
+        """What the fields that follow are in, such as "interactions[3]"."""
         self._violations: list[Violation] = []
         self._total = 0
 
     def wrong(self, field: str, description: str, count: int | None = None, maximum: int | None = None) -> None:
-        """Note a violation."""
+        """Note a violation; an empty `field` means all that the walk is inside of."""
         self._total += 1
         if len(self._violations) < MOST_KEPT:
-            self._violations.append(Violation(field, description, count, maximum))
+            path = f"{self.inside}.{field}" if self.inside and field else self.inside or field
+            self._violations.append(Violation(path, description, count, maximum))
 
     def over(self, field: str, count: int, maximum: int, unit: str, instead: str) -> None:
         """Note that a limit is exceeded, and what to do instead."""
@@ -81,7 +90,7 @@ class Walk:
 
     def known(self, field: str, value: int, enum: Any) -> None:
         """A value that the enum has."""
-        if value not in enum.values():
+        if value not in _numbers(enum):
             self.wrong(field, f"{value} is none of {', '.join(enum.keys())}")
 
     def page_size(self, field: str, value: int) -> None:
@@ -114,20 +123,21 @@ def check_publish(request: pb.PublishInteractionsRequest, limits: Limits, *, in_
         walk.over("interactions", count, limits.interactions, "interactions", instead)
     else:
         for number, item in enumerate(request.interactions):
-            _check_interaction(walk, f"interactions[{number}]", item, limits)
+            walk.inside = f"interactions[{number}]"
+            _check_interaction(walk, item, limits)
     walk.finish()
 
 
-def _check_interaction(walk: Walk, path: str, item: InteractionData, limits: Limits) -> None:
-    walk.text(f"{path}.role", item.role, limits.role)
-    walk.text(f"{path}.content", item.content, limits.content, instead="split it over several interactions")
-    walk.known(f"{path}.user_action", item.user_action, UserAction)
-    walk.text(f"{path}.user_action_description", item.user_action_description, limits.description)
-    walk.text(f"{path}.interacted_image_url", item.interacted_image_url, limits.url)
+def _check_interaction(walk: Walk, item: InteractionData, limits: Limits) -> None:
+    walk.text("role", item.role, limits.role)
+    walk.text("content", item.content, limits.content, instead="split it over several interactions")
+    walk.known("user_action", item.user_action, UserAction)
+    walk.text("user_action_description", item.user_action_description, limits.description)
+    walk.text("interacted_image_url", item.interacted_image_url, limits.url)
     if len(item.image) > limits.image:
-        walk.over(f"{path}.image", len(item.image), limits.image, "bytes", "scale it down or compress it")
+        walk.over("image", len(item.image), limits.image, "bytes", "scale it down or compress it")
     if item.HasField("created_at"):
-        walk.time(f"{path}.created_at", item.created_at)
+        walk.time("created_at", item.created_at)
     carries = (
         item.content
         or item.image
@@ -136,7 +146,7 @@ def _check_interaction(walk: Walk, path: str, item: InteractionData, limits: Lim
         or item.user_action not in (UserAction.USER_ACTION_UNSPECIFIED, UserAction.USER_ACTION_NONE)
     )
     if not carries:
-        walk.wrong(path, "carries nothing: give it content, an image, a user_action, a description or a URL")
+        walk.wrong("", "carries nothing: give it content, an image, a user_action, a description or a URL")
 
 
 def check_search(request: pb.SearchInteractionsRequest, limits: Limits) -> None:

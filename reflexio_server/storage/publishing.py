@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection
 
 from reflexio_server.model import NewRequest, Outcome, ReusedRequestId, StoredRequest
-from reflexio_server.storage.rows import VALUES_AT_ONCE, Submitted, insert_rows, make_rows
-from reflexio_server.storage.tables import interactions, requests
+from reflexio_server.storage import sqlite
+from reflexio_server.storage.rows import Submitted, insert_rows, make_rows
 
 
 def store_requests(conn: Connection, submitted: Sequence[Submitted], now: int) -> list[Outcome]:
@@ -48,21 +48,13 @@ def _stored_before(
     conn: Connection, submitted: Sequence[Submitted]
 ) -> dict[tuple[int, str], tuple[bytes, StoredRequest]]:
     known: dict[tuple[int, str], tuple[bytes, StoredRequest]] = {}
-    keys = list({(account_id, request.request_id) for account_id, request in submitted})
-    for start in range(0, len(keys), VALUES_AT_ONCE):
-        found = conn.execute(
-            select(requests.c.id, requests.c.account_id, requests.c.request_id, requests.c.body_hash).where(
-                tuple_(requests.c.account_id, requests.c.request_id).in_(keys[start : start + VALUES_AT_ONCE])
-            )
-        ).all()
-        published: dict[int, list[tuple[str, int]]] = {row.id: [] for row in found}
-        if published:
-            items = select(interactions.c.request_ref, interactions.c.interaction_id, interactions.c.id)
-            items = items.where(interactions.c.request_ref.in_(list(published))).order_by(interactions.c.id)
-            for request_ref, interaction_id, ref in conn.execute(items):
-                published[request_ref].append((interaction_id, ref))
-        for row in found:
-            ids = tuple(interaction_id for interaction_id, _ in published[row.id])
-            refs = tuple(ref for _, ref in published[row.id])
-            known[row.account_id, row.request_id] = (row.body_hash, StoredRequest(row.request_id, ids, refs, False))
+    found = sqlite.stored_requests(conn, {(account_id, request.request_id) for account_id, request in submitted})
+    published: dict[int, list[tuple[str, int]]] = {row.id: [] for row in found}
+    if published:
+        for row in sqlite.published_with(conn, published):
+            published[row.request_ref].append((row.interaction_id, row.id))
+    for row in found:
+        ids = tuple(interaction_id for interaction_id, _ in published[row.id])
+        refs = tuple(ref for _, ref in published[row.id])
+        known[row.account_id, row.request_id] = (row.body_hash, StoredRequest(row.request_id, ids, refs, False))
     return known

@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table, insert, select, tuple_, update
+from sqlalchemy import Connection, insert, update
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
-from reflexio.ids import uuid7
+from reflexio.ids import uuid7s
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, search_text
 from reflexio_server.storage import sqlite
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users
 
 NOTHING_TO_EMBED = 0
-VALUES_AT_ONCE = 400  # in one IN (…); SQLite takes 32,766 parameters
 
 Submitted = tuple[int, NewRequest]  # account_id, request
 
@@ -26,8 +25,8 @@ class Rows:
     requests: list[tuple[Any, ...]] = field(default_factory=list)
     images: dict[tuple[int, bytes], dict[str, Any]] = field(default_factory=dict)
     interactions: list[tuple[Any, ...]] = field(default_factory=list)
-    texts: list[tuple[int, int, int, str]] = field(default_factory=list)
-    """(ref, account_id, user_ref, text) for the full-text index."""
+    texts: list[tuple[int, str, str]] = field(default_factory=list)
+    """(ref, owner, text) for the full-text index."""
 
 
 def make_rows(
@@ -37,7 +36,8 @@ def make_rows(
     user_refs = _user_refs(conn, {(account_id, request.user_id) for account_id, request in fresh})
     sequences = _advance_sequences(conn, fresh)
     request_refs = sqlite.next_ids(conn, "requests", len(fresh))
-    next_ref = sqlite.next_ids(conn, "interactions", sum(len(request.interactions) for _, request in fresh)).start
+    refs_of_all = sqlite.next_ids(conn, "interactions", sum(len(request.interactions) for _, request in fresh))
+    next_ref, new_ids = refs_of_all.start, iter(uuid7s(len(refs_of_all)))
 
     rows = Rows()
     stored: dict[tuple[int, str], StoredRequest] = {}
@@ -58,13 +58,15 @@ def make_rows(
         )
         refs = range(next_ref, next_ref + len(request.interactions))
         next_ref = refs.stop
-        ids: list[str] = []
-        for ref, item in zip(refs, request.interactions, strict=True):
-            sequences[account_id] += 1
-            ids.append(uuid7())
+        sequence = sequences[account_id]
+        sequences[account_id] += len(refs)
+        owner = sqlite.full_text_owner(account_id, user_ref)
+        ids = tuple(islice(new_ids, len(refs)))
+        for ref, interaction_id, item in zip(refs, ids, request.interactions, strict=True):
+            sequence += 1
             text = search_text(item.content, item.user_action_description, item.interacted_image_url)
             if text:
-                rows.texts.append((ref, account_id, user_ref, text))
+                rows.texts.append((ref, owner, text))
             if item.image:
                 rows.images[account_id, item.image.sha256] = _image(account_id, item)
             rows.interactions.append(
@@ -73,8 +75,8 @@ def make_rows(
                     account_id,
                     user_ref,
                     request_ref,
-                    ids[-1],
-                    sequences[account_id],
+                    interaction_id,
+                    sequence,
                     item.role,
                     item.content,
                     int(item.user_action),
@@ -87,24 +89,18 @@ def make_rows(
                     None if text else NOTHING_TO_EMBED,
                 )
             )
-        stored[account_id, request.request_id] = StoredRequest(request.request_id, tuple(ids), tuple(refs), False)
+        stored[account_id, request.request_id] = StoredRequest(request.request_id, ids, tuple(refs), False)
     return rows, stored
 
 
 def insert_rows(conn: Connection, rows: Rows) -> None:
     """Write new requests: everything a publish writes but users and sequences."""
-    # Straight to the driver: Core would turn each row into a dict and back, a sixth of the time of the insert.
-    conn.exec_driver_sql(_insert_sql(requests, conn.dialect), rows.requests)
+    sqlite.insert_rows(conn, requests.name, tuple(requests.columns.keys()), rows.requests)
     for image in rows.images.values():
         conn.execute(sqlite_dialect.insert(images).on_conflict_do_nothing(), image)
-    conn.exec_driver_sql(_insert_sql(interactions, conn.dialect), rows.interactions)
+    sqlite.insert_rows(conn, interactions.name, tuple(interactions.columns.keys()), rows.interactions)
     if rows.texts:
         sqlite.add_full_text(conn, rows.texts)
-
-
-@cache
-def _insert_sql(table: Table, dialect: Dialect) -> str:
-    return str(insert(table).compile(dialect=dialect))
 
 
 def _image(account_id: int, item: NewInteraction) -> dict[str, Any]:
@@ -121,19 +117,10 @@ def _image(account_id: int, item: NewInteraction) -> dict[str, Any]:
 
 
 def _user_refs(conn: Connection, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    refs: dict[tuple[int, str], int] = {}
-    ordered = sorted(wanted)
-    for start in range(0, len(ordered), VALUES_AT_ONCE):
-        found = conn.execute(
-            select(users.c.account_id, users.c.user_id, users.c.id).where(
-                tuple_(users.c.account_id, users.c.user_id).in_(ordered[start : start + VALUES_AT_ONCE])
-            )
-        )
-        refs.update({(account_id, user_id): ref for account_id, user_id, ref in found})
-    for account_id, user_id in ordered:
-        if (account_id, user_id) not in refs:
-            added = conn.execute(insert(users).values(account_id=account_id, user_id=user_id).returning(users.c.id))
-            refs[account_id, user_id] = added.scalar_one()
+    refs = {(row.account_id, row.user_id): row.id for row in sqlite.known_users(conn, wanted)}
+    for account_id, user_id in sorted(wanted - refs.keys()):
+        added = conn.execute(insert(users).values(account_id=account_id, user_id=user_id).returning(users.c.id))
+        refs[account_id, user_id] = added.scalar_one()
     return refs
 
 

@@ -1,13 +1,17 @@
 """What only SQLite does: connections, numbers for rows, full text. The other dialects get a module like this."""
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, Row, create_engine, event, text
 
 BUSY_TIMEOUT_MS = 10_000
+CHECKPOINT_PAGES = 4000  # 16 MB of log: a page that many transactions change is copied into the file once
 
 
 def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool = False) -> Engine:
@@ -31,7 +35,8 @@ def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool =
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {1000 if checkpoints else 0}")
+        connection.execute("PRAGMA temp_store = MEMORY")  # what a savepoint remembers was half of all that was written
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if checkpoints else 0}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -71,13 +76,69 @@ def next_ids(conn: Connection, table: str, count: int) -> range:
     return range(last + 1, last + 1 + count)
 
 
-_INSERT_TEXT = "INSERT INTO interactions_fts (rowid, owner, text) VALUES (?, ?, ?)"
+# The keys come as one JSON text: an IN list of them would be another statement for each number of keys.
+_STORED_REQUESTS = text(
+    """SELECT r.id, r.account_id, r.request_id, r.body_hash FROM json_each(:keys) k CROSS JOIN requests r
+       ON r.account_id = json_extract(k.value, '$[0]') AND r.request_id = json_extract(k.value, '$[1]')"""
+)
+_KNOWN_USERS = text(
+    """SELECT u.id, u.account_id, u.user_id FROM json_each(:keys) k CROSS JOIN users u
+       ON u.account_id = json_extract(k.value, '$[0]') AND u.user_id = json_extract(k.value, '$[1]')"""
+)
+_PUBLISHED_WITH = text(
+    """SELECT i.request_ref, i.interaction_id, i.id FROM json_each(:refs) k CROSS JOIN interactions i
+       ON i.request_ref = k.value ORDER BY i.id"""
+)
 
 
-def add_full_text(conn: Connection, rows: Sequence[tuple[int, int, int, str]]) -> None:
-    """Index texts: rows of (ref, account_id, user_ref, text)."""
-    entries = [(ref, f"a{account_id} u{user_ref}", text) for ref, account_id, user_ref, text in rows]
-    conn.exec_driver_sql(_INSERT_TEXT, entries)
+def stored_requests(conn: Connection, keys: Iterable[tuple[int, str]]) -> Sequence[Row[Any]]:
+    """Of these (account_id, request_id) those that are stored: (id, account_id, request_id, body_hash)."""
+    return conn.execute(_STORED_REQUESTS, {"keys": json.dumps(list(keys))}).all()
+
+
+def known_users(conn: Connection, keys: Iterable[tuple[int, str]]) -> Sequence[Row[Any]]:
+    """Of these (account_id, user_id) those that are known: (id, account_id, user_id)."""
+    return conn.execute(_KNOWN_USERS, {"keys": json.dumps(list(keys))}).all()
+
+
+def published_with(conn: Connection, refs: Iterable[int]) -> Sequence[Row[Any]]:
+    """The interactions of stored requests in the order they came: (request_ref, interaction_id, id)."""
+    return conn.execute(_PUBLISHED_WITH, {"refs": json.dumps(list(refs))}).all()
+
+
+_FULL_TEXT = ("interactions_fts", ("rowid", "owner", "text"))
+_ROWS_AT_ONCE = (100, 20, 4, 1)
+
+
+def insert_rows(conn: Connection, table: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, many by one statement.
+
+    The driver gives up the interpreter's lock for each execution of a statement; when other threads are busy, getting
+    it back for every row took five times as long as the insert itself. The statements have few sizes, so that they
+    stay prepared. Straight to the driver, as Core would turn each row into a dict and back.
+    """
+    start = 0
+    for size in _ROWS_AT_ONCE:
+        while len(rows) - start >= size:
+            values = tuple(chain.from_iterable(rows[start : start + size]))
+            conn.exec_driver_sql(_insert_sql(table, columns, size), values)
+            start += size
+
+
+@cache
+def _insert_sql(table: str, columns: tuple[str, ...], rows: int) -> str:
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"
+
+
+def add_full_text(conn: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
+    """Index texts: rows of (ref, owner, text)."""
+    insert_rows(conn, *_FULL_TEXT, rows)
+
+
+def full_text_owner(account_id: int, user_ref: int) -> str:
+    """Whose a text is, as tokens of the full-text index."""
+    return f"a{account_id} u{user_ref}"
 
 
 def quote_term(word: str) -> str:

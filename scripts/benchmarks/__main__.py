@@ -47,5 +47,18 @@ def languages(as_json: bool) -> None:
     report("languages", benchmark.run(), as_json)
 
 
+@main.command()
+@click.option(
+    "--rows", default=1_000_000, show_default=True, help="Interactions of the stream whose memory is measured."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
+def ingest(rows: int, as_json: bool) -> None:
+    """Publishing: streams against the bare writer, unary against an empty handler, the client's own cost."""
+    from scripts.benchmarks import ingest as benchmark
+
+    figures, more = benchmark.run(rows)
+    report("ingest", figures if as_json else figures | more, as_json)
+
+
 if __name__ == "__main__":
     main()

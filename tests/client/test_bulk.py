@@ -1,5 +1,7 @@
+import json
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -199,3 +201,31 @@ def test_closing_meanwhile_rejects_nothing(server: ScriptedServer, client: refle
         client.publish_many(until_closed())
     assert isinstance(caught.value.__cause__, reflexio.ClosedError)
     assert caught.value.result.requests == reflexio.Counts(stored=1000)
+
+
+def test_more_rejections_than_a_result_lists_are_counted(
+    server: ScriptedServer, client: reflexio.ReflexioClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_KEPT_REJECTIONS", 10)
+    result = client.publish_many([{"user_id": ""}] * 25)
+    assert (result.requests.rejected, len(result.rejections), result.unlisted) == (25, 10, 15)
+    assert result.rejections_file == ""
+
+
+def test_rejections_go_to_a_file(server: ScriptedServer, client: reflexio.ReflexioClient, tmp_path: Path) -> None:
+    path = tmp_path / "rejections.jsonl"
+    server.script(STREAM, verdict(998, 0, (3, "LIMIT_EXCEEDED"), (5, "INVALID_FIELD")))
+    wrong = ({"user_id": "", "interactions": [{"content": "ä"}], "request_id": f"w{i}"} for i in range(3))
+    result = client.publish_many([*items(1_000), *wrong], rejections_file=path)
+    assert (result.requests.rejected, result.rejections, result.unlisted) == (5, [], 0)
+    assert result.rejections_file == str(path)
+    listed = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(one["index"], one["reason"]) for one in listed] == [
+        (3, "LIMIT_EXCEEDED"),
+        (5, "INVALID_FIELD"),
+        *[(1000 + i, "INVALID_FIELD") for i in range(3)],
+    ]
+    assert listed[-1]["request_id"] == "w2"
+    fine = tmp_path / "none.jsonl"
+    assert client.publish_many(items(3), rejections_file=fine).rejections_file == ""
+    assert not fine.exists()

@@ -273,7 +273,7 @@ def test_closing_ends_a_call_that_hangs(server: ScriptedServer, capsys: pytest.C
     free.set()
     assert time.monotonic() - begin < 10
     assert "1 publish requests" in capsys.readouterr().err
-    with pytest.raises(reflexio.ClosedError, match=r"delivered\.$"):
+    with pytest.raises(reflexio.ClosedError, match=r"delivered\. It is kept in \S+ and delivered by the next start\.$"):
         receipt.wait(5)
 
 

@@ -1,0 +1,8 @@
+"""`python -m reflexio.spool`: what waits on this machine, for people."""
+
+import sys
+
+from reflexio.spool.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""The command `python -m reflexio.spool status|flush|dead|export`."""
+
+import argparse
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from reflexio.errors import ReflexioError
+from reflexio.ids import account_tag
+from reflexio.spool import reader
+from reflexio.spool.database import NewerVersionError
+from reflexio.spool.folder import default_folder, spool_paths
+from reflexio.v1 import interaction_service_pb2 as pb
+
+_UNREADABLE = (OSError, sqlite3.Error, NewerVersionError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 all well, 1 something is left or unreadable, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    folder = Path(options.dir) if options.dir else default_folder()
+    return int(options.run(folder, options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m reflexio.spool",
+        description="Publishes that do not wait lie in spool files on this machine until the server has acknowledged "
+        "them. This shows what lies there, delivers what ended processes have left, and shows what was refused.",
+    )
+    parser.add_argument("--dir", help="folder of the spool files; default: REFLEXIO_SPOOL_DIR, else the platform's")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="status|flush|dead|export")
+    status = commands.add_parser("status", help="list the spool files: how much waits, since when, and who owns it")
+    status.set_defaults(run=_status)
+    flush = commands.add_parser(
+        "flush",
+        help="deliver what ended processes have left",
+        description="Delivers the spool files without a living owner that belong to the account of REFLEXIO_API_KEY, "
+        "each to the server it was meant for. What a living process owns, that process delivers.",
+    )
+    flush.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="give up after; default 60")
+    flush.add_argument("--root-certificates", metavar="FILE", help="PEM of the authorities to trust with https")
+    flush.set_defaults(run=_flush)
+    dead = commands.add_parser("dead", help="list the requests that the server refused for good, and why")
+    dead.set_defaults(run=_dead)
+    export = commands.add_parser(
+        "export",
+        help="write what waits as JSON lines",
+        description="Writes each request that waits, a PublishInteractionsRequest in the JSON mapping of protobuf, as "
+        "a line to standard output. Nothing is removed.",
+    )
+    export.add_argument("--dead", action="store_true", help="write what was refused instead of what waits")
+    export.set_defaults(run=_export)
+    return parser
+
+
+def _status(folder: Path, _options: argparse.Namespace) -> int:
+    code = 0
+    found = _overviews(folder)
+    for one in found:
+        if isinstance(one, str):
+            code = 1
+            _say(one)
+            continue
+        owner = f"process {one.pid} delivers it" if one.owned else "orphan: the next start or `flush` delivers it"
+        age = f", the oldest {_age(one.oldest)} old" if one.rows else ""
+        _say(one.path.name)
+        _say(f"  {one.rows:,} waiting ({one.size:,} bytes{age}), {one.dead:,} refused")
+        _say(f"  account {one.tag} at {one.address}; {owner if one.rows or one.owned else 'nobody needs it any more'}")
+    if not found:
+        _say(f"nothing waits in {folder}")
+    return code
+
+
+def _flush(folder: Path, options: argparse.Namespace) -> int:
+    from reflexio.client import ReflexioClient  # it imports this package
+
+    key = os.environ.get("REFLEXIO_API_KEY", "").strip()
+    tag = account_tag(key)
+    if tag is None:
+        _complain("set REFLEXIO_API_KEY to a key of the account whose requests are to be delivered")
+        return 2
+    pem = Path(options.root_certificates).read_bytes() if options.root_certificates else None
+    orphans = [one for one in _overviews(folder) if not isinstance(one, str) and not one.owned and one.rows]
+    end, left = time.monotonic() + options.timeout, 0
+    for address in sorted({one.address for one in orphans if one.tag == tag}):
+        roots = pem if address.startswith("https:") else None
+        try:
+            with ReflexioClient(key, address, spool_dir=folder, root_certificates=roots) as client:
+                result = client.flush(max(0.1, end - time.monotonic()))
+                stats = client.stats()
+                client.close(0.1)
+        except ReflexioError as error:
+            _complain(f"{address}: {error}")
+            left += 1
+            continue
+        left += result.pending
+        said = f", {stats.rejected:,} refused" if stats.rejected else ""
+        more = f", {result.pending:,} left: {result.error or 'the time was up'}" if result.pending else ""
+        _say(f"{address}: {stats.delivered:,} delivered{said}{more}")
+    for other in sorted({one.tag for one in orphans if one.tag != tag}):
+        _complain(f"account {other} has requests here too: they need a key of that account")
+    if not orphans:
+        _say(f"nothing to deliver in {folder}")
+    return 1 if left else 0
+
+
+def _dead(folder: Path, _options: argparse.Namespace) -> int:
+    number = 0
+    for path in spool_paths(folder):
+        try:
+            for one in reader.refused(path):
+                number += 1
+                when = datetime.fromtimestamp(one.refused_at / 1e6).isoformat(" ", "seconds")
+                place = f" {one.field}:" if one.field else ""
+                _say(f"{when}  {one.request_id}  user {one.user_id}  {one.reason}:{place} {one.message}")
+        except _UNREADABLE as error:
+            _complain(str(error))
+    if not number:
+        _say(f"nothing was refused in {folder}")
+    return 0
+
+
+def _export(folder: Path, options: argparse.Namespace) -> int:
+    code = 0
+    for path in spool_paths(folder):
+        try:
+            for payload in _payloads(path, refused=options.dead):
+                message = pb.PublishInteractionStreamRequest.FromString(payload).request
+                _say(json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None))
+        except _UNREADABLE as error:
+            code = 1
+            _complain(str(error))
+    return code
+
+
+def _payloads(path: Path, *, refused: bool) -> Iterator[bytes]:
+    return (one.payload for one in reader.refused(path)) if refused else reader.payloads(path)
+
+
+def _overviews(folder: Path) -> list[reader.Overview | str]:
+    """Each file, or why it cannot be read."""
+    found: list[reader.Overview | str] = []
+    for path in spool_paths(folder):
+        try:
+            found.append(reader.overview(path))
+        except _UNREADABLE as error:
+            found.append(f"{path.name}\n  cannot be read: {error}")
+    return found
+
+
+def _age(microseconds: int) -> str:
+    seconds = max(0, int(time.time() - microseconds / 1e6))
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} seconds"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"reflexio: {text}\n")

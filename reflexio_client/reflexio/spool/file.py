@@ -1,0 +1,249 @@
+"""One spool file: a SQLite database with the requests that wait and those that were refused."""
+
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reflexio.errors import SpoolError
+from reflexio.outcomes import Rejection
+from reflexio.spool.database import Transaction, create, open_file, remove
+from reflexio.spool.folder import FileLock, SpoolSettings, make_folder
+
+KEPT_DEAD = 10_000
+KEPT_DEAD_BYTES = 64 * 1024 * 1024
+_CHECKPOINT_BYTES = 16 * 1024 * 1024
+_SHRINK_BYTES = 16 * 1024 * 1024
+_IDLE_CHECKPOINT_BYTES = 256 * 1024
+_INSERT = "INSERT INTO rows (id, request_id, user_id, payload, accepted_at) VALUES (?, ?, ?, ?, ?)"
+_READ = "SELECT id, request_id, user_id, payload, attempts, accepted_at FROM rows ORDER BY id"
+_BURY = (
+    "INSERT OR REPLACE INTO dead (request_id, user_id, payload, accepted_at, attempts, reason, field, message,"
+    " refused_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_READ_DEAD = (
+    "SELECT request_id, user_id, payload, accepted_at, attempts, reason, field, message, refused_at FROM dead"
+    " ORDER BY id"
+)
+
+
+@dataclass(slots=True)
+class Row:
+    """A request that waits: `payload` is its serialized PublishInteractionStreamRequest.
+
+    Attributes:
+        row_id: its place in its file.
+        request_id: the id under which it is stored.
+        user_id: whose interactions these are.
+        payload: the message.
+        attempts: how often it failed on its own.
+        accepted_at: when it was published, in Unix microseconds.
+        home: the file it is in.
+    """
+
+    row_id: int
+    request_id: str
+    user_id: str
+    payload: bytes = field(repr=False)
+    attempts: int
+    accepted_at: int
+    home: "SpoolFile" = field(repr=False)
+
+
+class SpoolFile:
+    """A file and the right to it. Not for several threads at once: callers hold a lock.
+
+    Attributes:
+        path: of the database; None: it is in memory only.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, lock: FileLock | None) -> None:
+        self.path = path
+        self.closed = False
+        self._connection = connection
+        self._lock = lock
+        self._insert = connection.execute
+        self._undeleted: set[int] = set()  # acknowledged, but the disk would not let them go
+
+    @classmethod
+    def create(cls, settings: SpoolSettings) -> "SpoolFile":
+        """A new file of this process; raises OSError or sqlite3.Error when it cannot be."""
+        make_folder(settings.folder)
+        path = settings.new_path()
+        lock = FileLock.take(path)  # before there is a file, so that nobody can take it for an orphan
+        if lock is None:
+            raise OSError(f"{path} is owned by another process")
+        try:
+            meta = {"address": settings.address, "tag": settings.tag, "pid": str(os.getpid())}
+            connection = create(path, settings.durability, meta)
+        except BaseException:
+            remove(path)
+            lock.release(remove=True)
+            raise
+        return cls(connection, path, lock)
+
+    @classmethod
+    def in_memory(cls) -> "SpoolFile":
+        """The same without a disk."""
+        return cls(create(None), None, None)
+
+    @classmethod
+    def adopt(cls, path: Path) -> "SpoolFile | None":
+        """The file of a process that is gone; None when it is not to be had now.
+
+        Raises:
+            NewerVersionError: it is not ours to read.
+            OSError, sqlite3.Error: it cannot be read.
+        """
+        lock = FileLock.take(path)
+        if lock is None:
+            return None
+        if not path.exists():  # its last owner finished it in between
+            lock.release(remove=True)
+            return None
+        try:
+            connection = open_file(path, exclusive=True)
+        except sqlite3.OperationalError as error:
+            lock.release(remove=False)
+            if "locked" in str(error):  # somebody is looking at it
+                return None
+            raise
+        except BaseException:
+            lock.release(remove=False)
+            raise
+        return cls(connection, path, lock)
+
+    def insert(self, row_id: int, request_id: str, user_id: str, payload: bytes) -> None:
+        """Add a request; when this returns, it is as durable as the file. Raises SpoolError."""
+        try:
+            self._insert(_INSERT, (row_id, request_id, user_id, payload, time.time_ns() // 1000))
+        except sqlite3.Error as error:
+            raise SpoolError(
+                f"{request_id} was not accepted: the spool {self.path or 'in memory'} cannot be written: {error}"
+            ) from error
+
+    def rows(self, skip: Collection[int] = ()) -> Iterator[Row]:
+        """The requests in their order, but for those to skip."""
+        if self.closed:
+            return
+        with closing(self._connection.execute(_READ)) as cursor:
+            for row_id, request_id, user_id, payload, attempts, accepted_at in cursor:
+                if row_id not in skip and row_id not in self._undeleted:
+                    yield Row(row_id, request_id, user_id, payload, attempts, accepted_at, self)
+
+    def row(self, row_id: int) -> Row | None:
+        """One request."""
+        if self.closed:
+            return None
+        found = self._connection.execute(_READ.replace("ORDER BY id", "WHERE id = ?"), (row_id,)).fetchone()
+        if found is None:
+            return None
+        row_id, request_id, user_id, payload, attempts, accepted_at = found
+        return Row(row_id, request_id, user_id, payload, attempts, accepted_at, self)
+
+    def delete(self, row_ids: Sequence[int]) -> None:
+        """Forget acknowledged requests. What the disk does not let go is kept in mind and tried again later."""
+        self._undeleted.update(row_ids)
+        if not self._undeleted or self.closed:
+            return
+        with suppress(sqlite3.Error):
+            with self._transaction():
+                self._connection.executemany("DELETE FROM rows WHERE id = ?", [(i,) for i in self._undeleted])
+            self._undeleted.clear()
+
+    def add_attempt(self, row: Row) -> None:
+        """Remember that a request failed on its own."""
+        row.attempts += 1
+        if not self.closed:
+            with suppress(sqlite3.Error):  # it only counts once more, then
+                self._connection.execute("UPDATE rows SET attempts = ? WHERE id = ?", (row.attempts, row.row_id))
+
+    def bury(self, row: Row, rejection: Rejection) -> None:
+        """Move a request to the dead, with the reason."""
+        if self.closed:
+            return
+        said = (rejection.reason, rejection.field, rejection.message, time.time_ns() // 1000)
+        try:
+            with self._transaction():
+                self._add_dead([(row.request_id, row.user_id, row.payload, row.accepted_at, row.attempts, *said)])
+                self._connection.execute("DELETE FROM rows WHERE id = ?", (row.row_id,))
+        except sqlite3.Error:
+            self.delete([row.row_id])  # without room for the dead there is still the log
+
+    def inherit_dead(self, other: "SpoolFile") -> None:
+        """Take over the dead of a file that is about to go."""
+        with self._transaction():
+            self._add_dead(list(other._connection.execute(_READ_DEAD)))
+
+    def drop_dead(self) -> None:
+        """Forget the dead, after another file has inherited them."""
+        self._connection.execute("DELETE FROM dead")
+
+    def _add_dead(self, dead: list[tuple[object, ...]]) -> None:
+        self._connection.executemany(_BURY, dead)
+        self._connection.execute(
+            "DELETE FROM dead WHERE id <= (SELECT max(id) FROM dead) - ?"
+            " OR id IN (SELECT id FROM (SELECT id, sum(length(payload)) OVER (ORDER BY id DESC) AS size FROM dead)"
+            " WHERE size > ?)",
+            (KEPT_DEAD, KEPT_DEAD_BYTES),
+        )
+
+    def users(self) -> Counter[str]:
+        """How many requests of whom there are."""
+        if self.closed:
+            return Counter()
+        return Counter(dict(self._connection.execute("SELECT user_id, count(*) FROM rows GROUP BY user_id")))
+
+    def size(self) -> int:
+        """Bytes of the requests that wait."""
+        return 0 if self.closed else self._number("SELECT coalesce(sum(length(payload)), 0) FROM rows")
+
+    def dead_count(self) -> int:
+        """How many refused requests are kept."""
+        return 0 if self.closed else self._number("SELECT count(*) FROM dead")
+
+    def tidy(self, *, idle: bool) -> None:
+        """Fold the write-ahead log back into the database when it has grown."""
+        if self.path is None or self.closed:
+            return
+        try:
+            size = os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return
+        with suppress(sqlite3.Error):
+            if size >= (_IDLE_CHECKPOINT_BYTES if idle else _CHECKPOINT_BYTES):
+                self._connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if idle else 'PASSIVE'})")
+            if idle and os.stat(self.path).st_size > _SHRINK_BYTES and not self.users() and not self.dead_count():
+                self._connection.execute("VACUUM")  # after an outage: it is all free pages
+
+    def forget(self) -> None:
+        """In a forked child: never touch it again; the parent goes on."""
+        self.closed = True
+
+    def close(self) -> int:
+        """Give the file up, and remove it when it is empty; returns how many requests it still holds."""
+        if self.closed:
+            return 0
+        left, keep = -1, True
+        with suppress(sqlite3.Error):
+            self.delete([])
+            left = self._number("SELECT count(*) FROM rows")
+            keep = left > 0 or self.dead_count() > 0
+        self.closed = True
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        if self.path is not None and not keep:
+            remove(self.path)
+        if self._lock is not None:
+            self._lock.release(remove=not keep)
+        return left
+
+    def _number(self, query: str) -> int:
+        return int(self._connection.execute(query).fetchone()[0])
+
+    def _transaction(self) -> Transaction:
+        return Transaction(self._connection)

@@ -1,0 +1,147 @@
+"""Where spool files lie, what they are called, and the locks that say who owns them."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from reflexio import fork
+from reflexio.ids import uuid7
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+SUFFIX = ".spool"
+LOCK_SUFFIX = ".lock"
+Durability = Literal["process", "power"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    """Where and how durably one account's requests to one server are kept.
+
+    Attributes:
+        folder: of the spool files; made when it is needed.
+        address: the server's URL.
+        tag: the public tag of the account.
+        durability: what a request survives once publishing it has returned: the end of the process, or of the power.
+        max_items: requests that may wait, those taken over from ended processes included.
+        max_bytes: size of all that may wait.
+    """
+
+    folder: Path
+    address: str
+    tag: str
+    durability: Durability = "process"
+    max_items: int = 1_000_000
+    max_bytes: int = 1024 * 1024 * 1024
+
+    @property
+    def prefix(self) -> str:
+        """How the names of all spool files of this server address and account begin."""
+        # A tag comes out of a key that somebody typed: only what is harmless in a file name goes in as it is.
+        tag = self.tag if self.tag.isalnum() else f"x{_hash(self.tag)}"
+        return f"{_hash(self.address)}-{tag}-"
+
+    def new_path(self) -> Path:
+        """A name that no other process uses; names sort by the time they were made."""
+        return self.folder / f"{self.prefix}{uuid7().replace('-', '')}-{os.getpid()}{SUFFIX}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def default_folder() -> Path:
+    """REFLEXIO_SPOOL_DIR, else the platform's folder for the state of programs."""
+    if chosen := os.environ.get("REFLEXIO_SPOOL_DIR"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "reflexio" / "spool"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "reflexio" / "spool"
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "reflexio" / "spool"
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder for this user's eyes only; an existing one keeps its mode."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def spool_paths(folder: Path, prefix: str = "") -> list[Path]:
+    """The spool files in a folder, the oldest of each account first."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if e.name.startswith(prefix) and e.name.endswith(SUFFIX)]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names)]
+
+
+class FileLock:
+    """The right to a spool file: a lock on the file beside it, which the system lifts when its holder is gone.
+
+    The lock belongs to the open file, which a forked child shares: the child closes its copy, and never unlocks.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, spool_path: Path) -> "FileLock | None":
+        """The lock of a spool file; None while somebody else has it. Raises OSError where locks do not work."""
+        path = spool_path.with_suffix(LOCK_SUFFIX)
+        descriptor = fork.open_private(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if _try_lock(descriptor):
+                return cls(path, descriptor)
+        except BaseException:
+            fork.close_private(descriptor)
+            raise
+        fork.close_private(descriptor)
+        return None
+
+    def release(self, *, remove: bool) -> None:
+        """Let others have it; `remove` when there is nothing left to own."""
+        if remove and sys.platform != "win32":
+            self._path.unlink(missing_ok=True)
+        fork.close_private(self._descriptor)
+        if remove and sys.platform == "win32":  # no open file can be removed there
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def has_orphans(settings: SpoolSettings) -> bool:
+    """There is a spool file of this address and account that no living process owns."""
+    return any(True for _ in _free(settings))
+
+
+def _free(settings: SpoolSettings) -> Iterator[Path]:
+    for path in spool_paths(settings.folder, settings.prefix):
+        try:
+            lock = FileLock.take(path)
+        except OSError:
+            continue
+        if lock is not None:
+            lock.release(remove=not path.exists())
+            yield path

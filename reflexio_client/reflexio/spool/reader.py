@@ -1,0 +1,95 @@
+"""Looking into spool files without owning them, for the command."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reflexio.spool.database import SCHEMA_VERSION, NewerVersionError
+from reflexio.spool.folder import FileLock
+
+
+@dataclass(slots=True)
+class Overview:
+    """A spool file in short.
+
+    Attributes:
+        path: of the file.
+        owned: a living process delivers it.
+        pid: of the process that made it.
+        address: the server's URL.
+        tag: the public tag of the account.
+        rows: requests that wait.
+        size: their bytes.
+        oldest: when the first of them was published, in Unix microseconds; 0 when there is none.
+        dead: refused requests.
+    """
+
+    path: Path
+    owned: bool
+    pid: str = ""
+    address: str = ""
+    tag: str = ""
+    rows: int = 0
+    size: int = 0
+    oldest: int = 0
+    dead: int = 0
+
+
+@dataclass(slots=True)
+class Dead:
+    """A refused request: its id, whose it is, why and when (Unix microseconds) it was refused, and the message."""
+
+    request_id: str
+    user_id: str
+    reason: str
+    field: str
+    message: str
+    refused_at: int
+    payload: bytes
+
+
+def overview(path: Path) -> Overview:
+    """The file in short; raises sqlite3.Error, OSError or NewerVersionError when it cannot be read."""
+    with _opened(path) as (connection, owned):
+        meta: dict[str, str] = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+        rows, size, oldest = connection.execute(
+            "SELECT count(*), coalesce(sum(length(payload)), 0), coalesce(min(accepted_at), 0) FROM rows"
+        ).fetchone()
+        (dead,) = connection.execute("SELECT count(*) FROM dead").fetchone()
+        names = (meta.get("pid", ""), meta.get("address", ""), meta.get("tag", ""))
+        return Overview(path, owned, *names, rows, size, oldest, dead)
+
+
+def refused(path: Path) -> Iterator[Dead]:
+    """The refused requests of a file, the oldest first."""
+    with _opened(path) as (connection, _):
+        query = "SELECT request_id, user_id, reason, field, message, refused_at, payload FROM dead ORDER BY id"
+        for row in connection.execute(query):
+            yield Dead(*row)
+
+
+def payloads(path: Path) -> Iterator[bytes]:
+    """The messages that wait, in their order."""
+    with _opened(path) as (connection, _):
+        for (payload,) in connection.execute("SELECT payload FROM rows ORDER BY id"):
+            yield payload
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
+    lock = FileLock.take(path)
+    try:
+        # Nobody else may adopt it while it is looked at; a living owner goes on beside a reader that never writes.
+        mode = "ro" if lock is None else "rw"
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=5.0)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > SCHEMA_VERSION:
+                raise NewerVersionError(f"{path} was written by a newer version of reflexio")
+            if not version:
+                raise sqlite3.DatabaseError(f"{path} holds nothing: its process died while making it")
+            yield connection, lock is None
+    finally:
+        if lock is not None:
+            lock.release(remove=not path.exists())

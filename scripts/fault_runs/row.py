@@ -1,0 +1,50 @@
+"""What a row of the fault runs is given, and what it gives back."""
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SECONDS = 60.0
+SHORT_SECONDS = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The circumstances of a row: an empty folder of its own, its seeded choices, and how long it may be."""
+
+    folder: Path
+    chosen: random.Random
+    seconds: float
+    short: bool
+
+    @property
+    def scale(self) -> float:
+        """1 for the long form; quotas of kills and publishes are multiplied by it."""
+        return self.seconds / SECONDS
+
+
+@dataclass(slots=True)
+class Row:
+    """Figures, and every promise that was not kept."""
+
+    name: str
+    figures: dict[str, Any]
+    failures: list[str] = field(default_factory=list)
+    skipped: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.failures
+
+    def line(self) -> str:
+        figures = " ".join(f"{key}={value}" for key, value in self.figures.items() if not isinstance(value, dict))
+        state = "skipped: " + self.skipped if self.skipped else "ok" if self.ok else "FAILED"
+        return f"{self.name}: {state} {figures}".rstrip()
+
+    def json(self) -> dict[str, Any]:
+        return {"row": self.name, "ok": self.ok, **self.figures, "failures": self.failures, "skipped": self.skipped}
+
+    def expect(self, kept: bool, otherwise: str) -> None:
+        if not kept:
+            self.failures.append(otherwise)

@@ -1,0 +1,99 @@
+"""Publishes at awkward moments: in signal handlers, at the end of the interpreter, of an event loop."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import reflexio
+from tests.client.scripted_server import KEY, ScriptedServer
+from tests.client.test_spool_processes import expected, run
+
+
+def test_publishing_in_a_signal_handler_neither_hangs_nor_loses(server: ScriptedServer, tmp_path: Path) -> None:
+    done = run(
+        server,
+        """
+        client = connect()
+        handled = 0
+        def handle(*_):
+            global handled
+            handled += 1  # a handler may come in the middle of another
+            client.publish_interaction("handler", [{"content": f"handler {handled - 1}"}])
+        signal.signal(signal.SIGALRM, handle)
+        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+        publish(client, "main", 3000)
+        while handled < 100:
+            publish(client, "more", 10)
+        signal.setitimer(signal.ITIMER_REAL, 0, 0)
+        result = client.flush(90)
+        assert result.delivered, result
+        print(handled)
+        """,
+        tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert server.stored_contents("main") == expected("main", 3000)
+    assert sorted(server.stored_contents("handler")) == sorted(expected("handler", int(done.stdout)))
+
+
+def test_the_end_of_an_event_loop_costs_nothing(server: ScriptedServer, tmp_path: Path) -> None:
+    done = run(
+        server,
+        f"""
+        import asyncio
+        async def main():
+            client = reflexio.AsyncReflexioClient({KEY!r}, {server.url!r})
+            for i in range(100):
+                await client.publish_interaction("ada", [{{"content": f"ada {{i}}"}}])
+        asyncio.run(main())
+        """,
+        tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert server.stored_contents() == expected("ada", 100)
+
+
+def test_an_exception_that_ends_the_program_costs_nothing(server: ScriptedServer, tmp_path: Path) -> None:
+    done = run(server, "publish(connect(), 'ada', 100)\nraise SystemError('oh')", tmp_path)
+    assert done.returncode == 1
+    assert server.stored_contents() == expected("ada", 100)
+
+
+def test_who_publishes_after_our_own_end_publishes_for_the_next_start(
+    server: ScriptedServer, spool_dir: Path, tmp_path: Path
+) -> None:
+    done = run(
+        server,
+        """
+        import atexit
+        class Late:
+            def __del__(self):
+                publish(client, "del", 2)
+        del sys.modules["reflexio"]
+        for name in [n for n in sys.modules if n.startswith("reflexio")]:
+            del sys.modules[name]
+        atexit.register(lambda: publish(client, "atexit", 3))  # runs after the hook of the copy imported next
+        import reflexio
+        client = connect()
+        client.late = Late()
+        publish(client, "ada", 5)
+        """,
+        tmp_path,
+    )
+    assert done.returncode == 0
+    assert "were not delivered" in done.stderr
+    assert str(spool_dir) in done.stderr
+    assert server.stored_contents("ada") == expected("ada", 5)
+    with reflexio.ReflexioClient(KEY, server.url) as client:
+        assert client.flush(60).delivered
+    assert server.stored_contents("atexit") == expected("atexit", 3)
+
+
+def test_a_closed_client_takes_nothing(server: ScriptedServer, spool_dir: Path) -> None:
+    client = reflexio.ReflexioClient(KEY, server.url)
+    client.publish_interaction("ada", [{"content": "x"}]).wait(30)
+    client.close()
+    with pytest.raises(reflexio.ClosedError):
+        client.publish_interaction("ada", [{"content": "x"}])
+    assert os.listdir(spool_dir) == []

@@ -1,0 +1,41 @@
+"""The short form of scripts/faults, each row as a test; the long form is `scripts/faults`."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from scripts.fault_runs.__main__ import ROWS
+from scripts.fault_runs.row import SHORT_SECONDS, Row, Run
+
+SEED = random.SystemRandom().randrange(1_000_000)
+ZERO = {
+    "exit-matrix": ("lost", "duplicated"),
+    "kill-sweep": ("lost", "duplicated"),
+    "planted": (),
+    "power-cut": ("lost",),
+    "outage": ("lost", "duplicated", "out_of_order"),
+}
+ABOVE_ZERO = {
+    "exit-matrix": ("accepted", "flaps"),
+    "kill-sweep": ("accepted", "client_kills", "server_kills"),
+    "planted": (),
+    "power-cut": ("cuts", "acknowledged", "control_lost"),
+    "outage": ("accepted",),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_row(name: str, tmp_path: Path) -> None:
+    print(f"seed {SEED}")
+    row: Row = ROWS[name](Run(tmp_path, random.Random(f"{SEED} {name}"), SHORT_SECONDS, short=True))
+    print(row.line())
+    if row.skipped:
+        pytest.skip(row.skipped)
+    assert row.failures == []
+    assert [row.figures[figure] for figure in ZERO[name]] == [0] * len(ZERO[name])
+    assert all(row.figures[figure] > 0 for figure in ABOVE_ZERO[name])
+    if name == "planted":
+        assert row.figures["caught"] == row.figures["planted"] == 3
+    if name == "exit-matrix":
+        assert row.figures["cells"] == 30
