@@ -10,7 +10,7 @@ from reflexio_server.core.candidates import Finder
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import PAGE_BYTES, size_of
 from reflexio_server.core.models import Models
-from reflexio_server.model import Hit, Identity, PageItem, SearchQuery
+from reflexio_server.model import Filter, Hit, Identity, PageItem, SearchQuery
 from reflexio_server.storage import interactions, sqlite
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import Scope
@@ -82,7 +82,7 @@ class Searcher:
         unindexed = interactions.count_waiting(conn, scope)
         model = self._models.live(conn)
         held = None if scope.user_ref is None else self._finder.vectors_of(conn, scope.user_ref, model.number)
-        texts = _count_of_texts(conn, scope, held)
+        texts = _count_of_texts(conn, scope, held, unindexed)
         words = ranking.search_words(query.query)
         matches = [sqlite.refs_with_word(conn, scope.account_id, scope.user_ref, word) for word in words]
         text = query.query
@@ -100,7 +100,7 @@ class Searcher:
         return hits[: query.top_k], unindexed + found.behind
 
 
-def _count_of_texts(conn: Connection, scope: Scope, held: Vectors | None) -> int:
+def _count_of_texts(conn: Connection, scope: Scope, held: Vectors | None, unindexed: int) -> int:
     """How many texts the user or account has: what the rarity of a word is measured by.
 
     Where there are too many to be counted each time, interactions without text count too.
@@ -109,28 +109,28 @@ def _count_of_texts(conn: Connection, scope: Scope, held: Vectors | None) -> int
         return interactions.last_sequence(conn, scope.account_id)
     if held is None:
         return interactions.count_of_user(conn, scope.user_ref)
-    return held.interactions + interactions.count_waiting(conn, Scope(scope.account_id, scope.user_ref))
+    if scope.filter != Filter():
+        unindexed = interactions.count_waiting(conn, Scope(scope.account_id, scope.user_ref))
+    return held.interactions + unindexed
 
 
 def _read(conn: Connection, account_id: int, hits: list[Hit], include_images: bool) -> list[FoundHit]:
     """The hits with their interactions, the first of them in full as far as a response has room."""
-    refs = [hit.ref for hit in hits]
-    identities = interactions.identities(conn, account_id, refs)
-    hits = [hit for hit in hits if hit.ref in identities]
-    rows = interactions.by_refs(conn, account_id, [hit.ref for hit in hits])
+    by_ref = {hit.ref: hit for hit in hits}
     room = PAGE_BYTES - _ABRIDGED_BYTES * len(hits)
     found: list[FoundHit] = []
-    for hit in hits:
-        item: PageItem | None = None
-        if room > 0:
-            row = next(rows)
-            room -= size_of(row)
-            data = None
-            if include_images and row.image and row.image.size_bytes <= room:
-                data = interactions.image_data(conn, account_id, row.image.sha256)
-                room -= len(data)
-            if room > 0:
-                omitted = include_images and row.image is not None and data is None
-                item = PageItem(row, data, image_omitted=omitted)
-        found.append(FoundHit(hit, identities[hit.ref], item))
+    for row in interactions.by_refs(conn, account_id, list(by_ref)):
+        room -= size_of(row)
+        data = None
+        if include_images and row.image and row.image.size_bytes <= room:
+            data = interactions.image_data(conn, account_id, row.image.sha256)
+            room -= len(data)
+        if room <= 0:
+            break
+        omitted = include_images and row.image is not None and data is None
+        identity = Identity(row.interaction_id, row.user_id, row.request_id)
+        found.append(FoundHit(by_ref.pop(row.ref), identity, PageItem(row, data, image_omitted=omitted)))
+    if room <= 0:
+        short = interactions.identities(conn, account_id, list(by_ref))
+        found += [FoundHit(hit, short[ref], None) for ref, hit in by_ref.items() if ref in short]
     return found
