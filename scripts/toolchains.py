@@ -52,7 +52,7 @@ class Language:
         return "".join(run(folder, command) for folder, command in self.tests)
 
     def command(self, program: str, *arguments: str) -> list[str]:
-        """The command line of a program."""
+        """The command line of a program, to be run in the project's root."""
         return [*self.starts[program], *arguments]
 
 
@@ -91,9 +91,7 @@ _CONFORMANCE = "tests/polyglot/java/conformance/target/"
 _EXAMPLES = _jars(*(f"gen/java/target/{part}" for part in ("classes", "test-classes", "lib/*")))
 
 LANGUAGES = {
-    "python": Language(
-        (), (), (), {"conformance": (sys.executable, str(ROOT / "tests" / "polyglot" / "python" / "conformance.py"))}
-    ),
+    "python": Language((), (), (), {"conformance": (sys.executable, "-m", "tests.polyglot.python.conformance")}),
     "go": Language(
         ("go",),
         (

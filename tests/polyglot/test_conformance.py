@@ -16,7 +16,7 @@ from google.protobuf.json_format import ParseDict
 from reflexio.ids import KEY_PREFIX, SECRET_LENGTH, TAG_LENGTH, checksum
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_service_pb2 as pb
-from scripts.toolchains import LANGUAGES
+from scripts.toolchains import LANGUAGES, ROOT
 from tests.polyglot.conftest import Built
 from tests.polyglot.scenario import read_expected, read_scenario
 from tests.polyglot.troubled import TroubledServer
@@ -74,7 +74,7 @@ def carry_out(command: list[str], troubled: TroubledServer, email: str) -> dict[
     """Run a program, cause the trouble it asks for line by line, and return its report, which is its last line."""
     environment = os.environ | {"REFLEXIO_EMAIL": email, "REFLEXIO_PASSWORD": PASSWORD}
     with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
     ) as program:
         assert program.stdin
         assert program.stdout
