@@ -109,7 +109,7 @@ def published_with(conn: Connection, refs: Iterable[int]) -> Sequence[Row[Any]]:
 
 
 _FULL_TEXT = ("interactions_fts", ("rowid", "owner", "text"))
-_ROWS_AT_ONCE = (100, 20, 4, 1)
+_ROWS_AT_ONCE = (1000, 250, 50, 10, 3, 1)
 
 
 def insert_rows(conn: Connection, table: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
