@@ -77,6 +77,7 @@ def asyncio_sync(to: Publisher) -> None:
 
 
 def signalled(number: signal.Signals, to: Publisher) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     client = ReflexioClient()
     to.publish(client)
     os.kill(os.getpid(), number)
