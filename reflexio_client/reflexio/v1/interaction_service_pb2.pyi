@@ -779,3 +779,206 @@ class GetImageResponse(Message):
     def HasField(self, field_name: _HasFieldArgType) -> bool: ...
     _ClearFieldArgType: typing_extensions.TypeAlias = Literal["data", b"data", "image", b"image"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+@final
+class ErasedCounts(Message):
+    """What was erased."""
+
+    DESCRIPTOR: Descriptor
+
+    REQUESTS_FIELD_NUMBER: int
+    INTERACTIONS_FIELD_NUMBER: int
+    IMAGES_FIELD_NUMBER: int
+    requests: int
+    """Requests of which nothing is left."""
+    interactions: int
+    """Interactions."""
+    images: int
+    """Pictures that no interaction of the account has any more."""
+    def __init__(
+        self,
+        *,
+        requests: int = ...,
+        interactions: int = ...,
+        images: int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["images", b"images", "interactions", b"interactions", "requests", b"requests"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+@final
+class DeleteInteractionRequest(Message):
+    """Names the interaction to erase."""
+
+    DESCRIPTOR: Descriptor
+
+    INTERACTION_ID_FIELD_NUMBER: int
+    USER_ID_FIELD_NUMBER: int
+    interaction_id: str
+    """The interaction."""
+    user_id: str
+    """Whose it must be, or it is NOT_FOUND. Absent: anybody's in the account.
+    Present and empty is an error.
+    """
+    def __init__(
+        self,
+        *,
+        interaction_id: str = ...,
+        user_id: str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = Literal["_user_id", b"_user_id", "user_id", b"user_id"]
+    def HasField(self, field_name: _HasFieldArgType) -> bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["_user_id", b"_user_id", "interaction_id", b"interaction_id", "user_id", b"user_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__user_id: typing_extensions.TypeAlias = Literal["user_id"]
+    _WhichOneofArgType__user_id: typing_extensions.TypeAlias = Literal["_user_id", b"_user_id"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
+
+@final
+class DeleteInteractionResponse(Message):
+    """What was erased."""
+
+    DESCRIPTOR: Descriptor
+
+    ERASED_FIELD_NUMBER: int
+    @property
+    def erased(self) -> ErasedCounts:
+        """How much."""
+
+    def __init__(
+        self,
+        *,
+        erased: ErasedCounts | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = Literal["erased", b"erased"]
+    def HasField(self, field_name: _HasFieldArgType) -> bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["erased", b"erased"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+@final
+class DeleteRequestRequest(Message):
+    """Names the request to erase."""
+
+    DESCRIPTOR: Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: int
+    USER_ID_FIELD_NUMBER: int
+    request_id: str
+    """The request."""
+    user_id: str
+    """Whose it must be, or it is NOT_FOUND. Absent: anybody's in the account.
+    Present and empty is an error.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: str = ...,
+        user_id: str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = Literal["_user_id", b"_user_id", "user_id", b"user_id"]
+    def HasField(self, field_name: _HasFieldArgType) -> bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["_user_id", b"_user_id", "request_id", b"request_id", "user_id", b"user_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__user_id: typing_extensions.TypeAlias = Literal["user_id"]
+    _WhichOneofArgType__user_id: typing_extensions.TypeAlias = Literal["_user_id", b"_user_id"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
+
+@final
+class DeleteRequestResponse(Message):
+    """What was erased."""
+
+    DESCRIPTOR: Descriptor
+
+    ERASED_FIELD_NUMBER: int
+    @property
+    def erased(self) -> ErasedCounts:
+        """How much."""
+
+    def __init__(
+        self,
+        *,
+        erased: ErasedCounts | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = Literal["erased", b"erased"]
+    def HasField(self, field_name: _HasFieldArgType) -> bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["erased", b"erased"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+@final
+class DeleteRequestGroupRequest(Message):
+    """Names the thread to erase."""
+
+    DESCRIPTOR: Descriptor
+
+    USER_ID_FIELD_NUMBER: int
+    REQUEST_GROUP_FIELD_NUMBER: int
+    user_id: str
+    """Whose thread. Required."""
+    request_group: str
+    """The thread. Required."""
+    def __init__(
+        self,
+        *,
+        user_id: str = ...,
+        request_group: str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["request_group", b"request_group", "user_id", b"user_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+@final
+class DeleteRequestGroupResponse(Message):
+    """What was erased."""
+
+    DESCRIPTOR: Descriptor
+
+    ERASED_FIELD_NUMBER: int
+    @property
+    def erased(self) -> ErasedCounts:
+        """How much."""
+
+    def __init__(
+        self,
+        *,
+        erased: ErasedCounts | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = Literal["erased", b"erased"]
+    def HasField(self, field_name: _HasFieldArgType) -> bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["erased", b"erased"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+@final
+class DeleteUserRequest(Message):
+    """Names the user to erase."""
+
+    DESCRIPTOR: Descriptor
+
+    USER_ID_FIELD_NUMBER: int
+    user_id: str
+    """The user. Required."""
+    def __init__(
+        self,
+        *,
+        user_id: str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["user_id", b"user_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+@final
+class DeleteUserResponse(Message):
+    """What was erased."""
+
+    DESCRIPTOR: Descriptor
+
+    ERASED_FIELD_NUMBER: int
+    @property
+    def erased(self) -> ErasedCounts:
+        """How much."""
+
+    def __init__(
+        self,
+        *,
+        erased: ErasedCounts | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = Literal["erased", b"erased"]
+    def HasField(self, field_name: _HasFieldArgType) -> bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["erased", b"erased"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

@@ -70,6 +70,26 @@ class InteractionServiceStub(object):
                 request_serializer=reflexio_dot_v1_dot_interaction__service__pb2.GetImageRequest.SerializeToString,
                 response_deserializer=reflexio_dot_v1_dot_interaction__service__pb2.GetImageResponse.FromString,
                 _registered_method=True)
+        self.DeleteInteraction = channel.unary_unary(
+                '/reflexio.v1.InteractionService/DeleteInteraction',
+                request_serializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteInteractionRequest.SerializeToString,
+                response_deserializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteInteractionResponse.FromString,
+                _registered_method=True)
+        self.DeleteRequest = channel.unary_unary(
+                '/reflexio.v1.InteractionService/DeleteRequest',
+                request_serializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestRequest.SerializeToString,
+                response_deserializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestResponse.FromString,
+                _registered_method=True)
+        self.DeleteRequestGroup = channel.unary_unary(
+                '/reflexio.v1.InteractionService/DeleteRequestGroup',
+                request_serializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestGroupRequest.SerializeToString,
+                response_deserializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestGroupResponse.FromString,
+                _registered_method=True)
+        self.DeleteUser = channel.unary_unary(
+                '/reflexio.v1.InteractionService/DeleteUser',
+                request_serializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteUserRequest.SerializeToString,
+                response_deserializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteUserResponse.FromString,
+                _registered_method=True)
 
 
 class InteractionServiceServicer(object):
@@ -140,6 +160,45 @@ class InteractionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteInteraction(self, request, context):
+        """Erases one interaction: its row, its words, its vectors, and its picture
+        when no other interaction of the account has it. What is not there, erased
+        before, or another account's is NOT_FOUND; so a repeat after a lost answer
+        may be NOT_FOUND too.
+
+        Its request stays, and publishing that again gives the first answer again:
+        the interaction does not come back. The last interaction of a request
+        erases the request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRequest(self, request, context):
+        """Erases one request with all its interactions. Its request_id stays taken:
+        publishing it again is ALREADY_EXISTS, whatever the body.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRequestGroup(self, request, context):
+        """Erases every request of a user's thread that was stored before the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteUser(self, request, context):
+        """Erases everything of a user that was stored before the call, and the user.
+
+        Much is erased step by step: a call that ends early, as at its deadline,
+        has erased a part, and another goes on from there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InteractionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -172,6 +231,26 @@ def add_InteractionServiceServicer_to_server(servicer, server):
                     servicer.GetImage,
                     request_deserializer=reflexio_dot_v1_dot_interaction__service__pb2.GetImageRequest.FromString,
                     response_serializer=reflexio_dot_v1_dot_interaction__service__pb2.GetImageResponse.SerializeToString,
+            ),
+            'DeleteInteraction': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteInteraction,
+                    request_deserializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteInteractionRequest.FromString,
+                    response_serializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteInteractionResponse.SerializeToString,
+            ),
+            'DeleteRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRequest,
+                    request_deserializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestRequest.FromString,
+                    response_serializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestResponse.SerializeToString,
+            ),
+            'DeleteRequestGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRequestGroup,
+                    request_deserializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestGroupRequest.FromString,
+                    response_serializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestGroupResponse.SerializeToString,
+            ),
+            'DeleteUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteUser,
+                    request_deserializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteUserRequest.FromString,
+                    response_serializer=reflexio_dot_v1_dot_interaction__service__pb2.DeleteUserResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -342,6 +421,114 @@ class InteractionService(object):
             '/reflexio.v1.InteractionService/GetImage',
             reflexio_dot_v1_dot_interaction__service__pb2.GetImageRequest.SerializeToString,
             reflexio_dot_v1_dot_interaction__service__pb2.GetImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteInteraction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflexio.v1.InteractionService/DeleteInteraction',
+            reflexio_dot_v1_dot_interaction__service__pb2.DeleteInteractionRequest.SerializeToString,
+            reflexio_dot_v1_dot_interaction__service__pb2.DeleteInteractionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflexio.v1.InteractionService/DeleteRequest',
+            reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestRequest.SerializeToString,
+            reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRequestGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflexio.v1.InteractionService/DeleteRequestGroup',
+            reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestGroupRequest.SerializeToString,
+            reflexio_dot_v1_dot_interaction__service__pb2.DeleteRequestGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflexio.v1.InteractionService/DeleteUser',
+            reflexio_dot_v1_dot_interaction__service__pb2.DeleteUserRequest.SerializeToString,
+            reflexio_dot_v1_dot_interaction__service__pb2.DeleteUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,6 +29,14 @@ from grpc.aio import (
     UnaryUnaryMultiCallable,
 )
 from reflexio.v1.interaction_service_pb2 import (
+    DeleteInteractionRequest,
+    DeleteInteractionResponse,
+    DeleteRequestGroupRequest,
+    DeleteRequestGroupResponse,
+    DeleteRequestRequest,
+    DeleteRequestResponse,
+    DeleteUserRequest,
+    DeleteUserResponse,
     GetImageRequest,
     GetImageResponse,
     GetInteractionsRequest,
@@ -107,6 +115,28 @@ class InteractionServiceStub:
     """Streams one picture. The first message has `image`, the others only `data`,
     in chunks of 1 MiB.
     """
+    DeleteInteraction: UnaryUnaryMultiCallable[DeleteInteractionRequest, DeleteInteractionResponse]
+    """Erases one interaction: its row, its words, its vectors, and its picture
+    when no other interaction of the account has it. What is not there, erased
+    before, or another account's is NOT_FOUND; so a repeat after a lost answer
+    may be NOT_FOUND too.
+
+    Its request stays, and publishing that again gives the first answer again:
+    the interaction does not come back. The last interaction of a request
+    erases the request.
+    """
+    DeleteRequest: UnaryUnaryMultiCallable[DeleteRequestRequest, DeleteRequestResponse]
+    """Erases one request with all its interactions. Its request_id stays taken:
+    publishing it again is ALREADY_EXISTS, whatever the body.
+    """
+    DeleteRequestGroup: UnaryUnaryMultiCallable[DeleteRequestGroupRequest, DeleteRequestGroupResponse]
+    """Erases every request of a user's thread that was stored before the call."""
+    DeleteUser: UnaryUnaryMultiCallable[DeleteUserRequest, DeleteUserResponse]
+    """Erases everything of a user that was stored before the call, and the user.
+
+    Much is erased step by step: a call that ends early, as at its deadline,
+    has erased a part, and another goes on from there.
+    """
 
 @type_check_only
 class InteractionServiceAsyncStub(InteractionServiceStub):
@@ -153,6 +183,28 @@ class InteractionServiceAsyncStub(InteractionServiceStub):
     GetImage: UnaryStreamMultiCallable[GetImageRequest, GetImageResponse]  # type: ignore[assignment]
     """Streams one picture. The first message has `image`, the others only `data`,
     in chunks of 1 MiB.
+    """
+    DeleteInteraction: UnaryUnaryMultiCallable[DeleteInteractionRequest, DeleteInteractionResponse]  # type: ignore[assignment]
+    """Erases one interaction: its row, its words, its vectors, and its picture
+    when no other interaction of the account has it. What is not there, erased
+    before, or another account's is NOT_FOUND; so a repeat after a lost answer
+    may be NOT_FOUND too.
+
+    Its request stays, and publishing that again gives the first answer again:
+    the interaction does not come back. The last interaction of a request
+    erases the request.
+    """
+    DeleteRequest: UnaryUnaryMultiCallable[DeleteRequestRequest, DeleteRequestResponse]  # type: ignore[assignment]
+    """Erases one request with all its interactions. Its request_id stays taken:
+    publishing it again is ALREADY_EXISTS, whatever the body.
+    """
+    DeleteRequestGroup: UnaryUnaryMultiCallable[DeleteRequestGroupRequest, DeleteRequestGroupResponse]  # type: ignore[assignment]
+    """Erases every request of a user's thread that was stored before the call."""
+    DeleteUser: UnaryUnaryMultiCallable[DeleteUserRequest, DeleteUserResponse]  # type: ignore[assignment]
+    """Erases everything of a user that was stored before the call, and the user.
+
+    Much is erased step by step: a call that ends early, as at its deadline,
+    has erased a part, and another goes on from there.
     """
 
 class InteractionServiceServicer(metaclass=ABCMeta):
@@ -233,6 +285,52 @@ class InteractionServiceServicer(metaclass=ABCMeta):
     ) -> Union[Iterator[GetImageResponse], AsyncIterator[GetImageResponse]]:
         """Streams one picture. The first message has `image`, the others only `data`,
         in chunks of 1 MiB.
+        """
+
+    @abstractmethod
+    def DeleteInteraction(
+        self,
+        request: DeleteInteractionRequest,
+        context: _ServicerContext,
+    ) -> Union[DeleteInteractionResponse, Awaitable[DeleteInteractionResponse]]:
+        """Erases one interaction: its row, its words, its vectors, and its picture
+        when no other interaction of the account has it. What is not there, erased
+        before, or another account's is NOT_FOUND; so a repeat after a lost answer
+        may be NOT_FOUND too.
+
+        Its request stays, and publishing that again gives the first answer again:
+        the interaction does not come back. The last interaction of a request
+        erases the request.
+        """
+
+    @abstractmethod
+    def DeleteRequest(
+        self,
+        request: DeleteRequestRequest,
+        context: _ServicerContext,
+    ) -> Union[DeleteRequestResponse, Awaitable[DeleteRequestResponse]]:
+        """Erases one request with all its interactions. Its request_id stays taken:
+        publishing it again is ALREADY_EXISTS, whatever the body.
+        """
+
+    @abstractmethod
+    def DeleteRequestGroup(
+        self,
+        request: DeleteRequestGroupRequest,
+        context: _ServicerContext,
+    ) -> Union[DeleteRequestGroupResponse, Awaitable[DeleteRequestGroupResponse]]:
+        """Erases every request of a user's thread that was stored before the call."""
+
+    @abstractmethod
+    def DeleteUser(
+        self,
+        request: DeleteUserRequest,
+        context: _ServicerContext,
+    ) -> Union[DeleteUserResponse, Awaitable[DeleteUserResponse]]:
+        """Erases everything of a user that was stored before the call, and the user.
+
+        Much is erased step by step: a call that ends early, as at its deadline,
+        has erased a part, and another goes on from there.
         """
 
 def add_InteractionServiceServicer_to_server(servicer: InteractionServiceServicer, server: Union[Server, Server]) -> None: ...

@@ -1549,6 +1549,467 @@ func (x *GetImageResponse) GetData() []byte {
 	return nil
 }
 
+// What was erased.
+type ErasedCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Requests of which nothing is left.
+	Requests uint32 `protobuf:"varint,1,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Interactions.
+	Interactions uint32 `protobuf:"varint,2,opt,name=interactions,proto3" json:"interactions,omitempty"`
+	// Pictures that no interaction of the account has any more.
+	Images        uint32 `protobuf:"varint,3,opt,name=images,proto3" json:"images,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErasedCounts) Reset() {
+	*x = ErasedCounts{}
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErasedCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErasedCounts) ProtoMessage() {}
+
+func (x *ErasedCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErasedCounts.ProtoReflect.Descriptor instead.
+func (*ErasedCounts) Descriptor() ([]byte, []int) {
+	return file_reflexio_v1_interaction_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ErasedCounts) GetRequests() uint32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *ErasedCounts) GetInteractions() uint32 {
+	if x != nil {
+		return x.Interactions
+	}
+	return 0
+}
+
+func (x *ErasedCounts) GetImages() uint32 {
+	if x != nil {
+		return x.Images
+	}
+	return 0
+}
+
+// Names the interaction to erase.
+type DeleteInteractionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The interaction.
+	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// Whose it must be, or it is NOT_FOUND. Absent: anybody's in the account.
+	// Present and empty is an error.
+	UserId        *string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3,oneof" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteInteractionRequest) Reset() {
+	*x = DeleteInteractionRequest{}
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteInteractionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteInteractionRequest) ProtoMessage() {}
+
+func (x *DeleteInteractionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteInteractionRequest.ProtoReflect.Descriptor instead.
+func (*DeleteInteractionRequest) Descriptor() ([]byte, []int) {
+	return file_reflexio_v1_interaction_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DeleteInteractionRequest) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *DeleteInteractionRequest) GetUserId() string {
+	if x != nil && x.UserId != nil {
+		return *x.UserId
+	}
+	return ""
+}
+
+// What was erased.
+type DeleteInteractionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How much.
+	Erased        *ErasedCounts `protobuf:"bytes,1,opt,name=erased,proto3" json:"erased,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteInteractionResponse) Reset() {
+	*x = DeleteInteractionResponse{}
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteInteractionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteInteractionResponse) ProtoMessage() {}
+
+func (x *DeleteInteractionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteInteractionResponse.ProtoReflect.Descriptor instead.
+func (*DeleteInteractionResponse) Descriptor() ([]byte, []int) {
+	return file_reflexio_v1_interaction_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DeleteInteractionResponse) GetErased() *ErasedCounts {
+	if x != nil {
+		return x.Erased
+	}
+	return nil
+}
+
+// Names the request to erase.
+type DeleteRequestRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Whose it must be, or it is NOT_FOUND. Absent: anybody's in the account.
+	// Present and empty is an error.
+	UserId        *string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3,oneof" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRequestRequest) Reset() {
+	*x = DeleteRequestRequest{}
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRequestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRequestRequest) ProtoMessage() {}
+
+func (x *DeleteRequestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRequestRequest.ProtoReflect.Descriptor instead.
+func (*DeleteRequestRequest) Descriptor() ([]byte, []int) {
+	return file_reflexio_v1_interaction_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DeleteRequestRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *DeleteRequestRequest) GetUserId() string {
+	if x != nil && x.UserId != nil {
+		return *x.UserId
+	}
+	return ""
+}
+
+// What was erased.
+type DeleteRequestResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How much.
+	Erased        *ErasedCounts `protobuf:"bytes,1,opt,name=erased,proto3" json:"erased,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRequestResponse) Reset() {
+	*x = DeleteRequestResponse{}
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRequestResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRequestResponse) ProtoMessage() {}
+
+func (x *DeleteRequestResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRequestResponse.ProtoReflect.Descriptor instead.
+func (*DeleteRequestResponse) Descriptor() ([]byte, []int) {
+	return file_reflexio_v1_interaction_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DeleteRequestResponse) GetErased() *ErasedCounts {
+	if x != nil {
+		return x.Erased
+	}
+	return nil
+}
+
+// Names the thread to erase.
+type DeleteRequestGroupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose thread. Required.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The thread. Required.
+	RequestGroup  string `protobuf:"bytes,2,opt,name=request_group,json=requestGroup,proto3" json:"request_group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRequestGroupRequest) Reset() {
+	*x = DeleteRequestGroupRequest{}
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRequestGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRequestGroupRequest) ProtoMessage() {}
+
+func (x *DeleteRequestGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRequestGroupRequest.ProtoReflect.Descriptor instead.
+func (*DeleteRequestGroupRequest) Descriptor() ([]byte, []int) {
+	return file_reflexio_v1_interaction_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *DeleteRequestGroupRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *DeleteRequestGroupRequest) GetRequestGroup() string {
+	if x != nil {
+		return x.RequestGroup
+	}
+	return ""
+}
+
+// What was erased.
+type DeleteRequestGroupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How much.
+	Erased        *ErasedCounts `protobuf:"bytes,1,opt,name=erased,proto3" json:"erased,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRequestGroupResponse) Reset() {
+	*x = DeleteRequestGroupResponse{}
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRequestGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRequestGroupResponse) ProtoMessage() {}
+
+func (x *DeleteRequestGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRequestGroupResponse.ProtoReflect.Descriptor instead.
+func (*DeleteRequestGroupResponse) Descriptor() ([]byte, []int) {
+	return file_reflexio_v1_interaction_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *DeleteRequestGroupResponse) GetErased() *ErasedCounts {
+	if x != nil {
+		return x.Erased
+	}
+	return nil
+}
+
+// Names the user to erase.
+type DeleteUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user. Required.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserRequest) Reset() {
+	*x = DeleteUserRequest{}
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserRequest) ProtoMessage() {}
+
+func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
+func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
+	return file_reflexio_v1_interaction_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DeleteUserRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// What was erased.
+type DeleteUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How much.
+	Erased        *ErasedCounts `protobuf:"bytes,1,opt,name=erased,proto3" json:"erased,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserResponse) Reset() {
+	*x = DeleteUserResponse{}
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserResponse) ProtoMessage() {}
+
+func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_reflexio_v1_interaction_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserResponse.ProtoReflect.Descriptor instead.
+func (*DeleteUserResponse) Descriptor() ([]byte, []int) {
+	return file_reflexio_v1_interaction_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DeleteUserResponse) GetErased() *ErasedCounts {
+	if x != nil {
+		return x.Erased
+	}
+	return nil
+}
+
 var File_reflexio_v1_interaction_service_proto protoreflect.FileDescriptor
 
 const file_reflexio_v1_interaction_service_proto_rawDesc = "" +
@@ -1665,7 +2126,35 @@ const file_reflexio_v1_interaction_service_proto_rawDesc = "" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\"P\n" +
 	"\x10GetImageResponse\x12(\n" +
 	"\x05image\x18\x01 \x01(\v2\x12.reflexio.v1.ImageR\x05image\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data*Y\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"f\n" +
+	"\fErasedCounts\x12\x1a\n" +
+	"\brequests\x18\x01 \x01(\rR\brequests\x12\"\n" +
+	"\finteractions\x18\x02 \x01(\rR\finteractions\x12\x16\n" +
+	"\x06images\x18\x03 \x01(\rR\x06images\"k\n" +
+	"\x18DeleteInteractionRequest\x12%\n" +
+	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12\x1c\n" +
+	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x88\x01\x01B\n" +
+	"\n" +
+	"\b_user_id\"N\n" +
+	"\x19DeleteInteractionResponse\x121\n" +
+	"\x06erased\x18\x01 \x01(\v2\x19.reflexio.v1.ErasedCountsR\x06erased\"_\n" +
+	"\x14DeleteRequestRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1c\n" +
+	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x88\x01\x01B\n" +
+	"\n" +
+	"\b_user_id\"J\n" +
+	"\x15DeleteRequestResponse\x121\n" +
+	"\x06erased\x18\x01 \x01(\v2\x19.reflexio.v1.ErasedCountsR\x06erased\"Y\n" +
+	"\x19DeleteRequestGroupRequest\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12#\n" +
+	"\rrequest_group\x18\x02 \x01(\tR\frequestGroup\"O\n" +
+	"\x1aDeleteRequestGroupResponse\x121\n" +
+	"\x06erased\x18\x01 \x01(\v2\x19.reflexio.v1.ErasedCountsR\x06erased\",\n" +
+	"\x11DeleteUserRequest\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\"G\n" +
+	"\x12DeleteUserResponse\x121\n" +
+	"\x06erased\x18\x01 \x01(\v2\x19.reflexio.v1.ErasedCountsR\x06erased*Y\n" +
 	"\tWaitUntil\x12\x1a\n" +
 	"\x16WAIT_UNTIL_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11WAIT_UNTIL_STORED\x10\x01\x12\x19\n" +
@@ -1678,14 +2167,19 @@ const file_reflexio_v1_interaction_service_proto_rawDesc = "" +
 	"\x16END_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13END_REASON_COMPLETE\x10\x01\x12\x13\n" +
 	"\x0fEND_REASON_IDLE\x10\x02\x12\x17\n" +
-	"\x13END_REASON_DRAINING\x10\x032\xef\x04\n" +
+	"\x13END_REASON_DRAINING\x10\x032\xf5\a\n" +
 	"\x12InteractionService\x12h\n" +
 	"\x13PublishInteractions\x12'.reflexio.v1.PublishInteractionsRequest\x1a(.reflexio.v1.PublishInteractionsResponse\x12y\n" +
 	"\x18PublishInteractionStream\x12,.reflexio.v1.PublishInteractionStreamRequest\x1a-.reflexio.v1.PublishInteractionStreamResponse(\x01\x12j\n" +
 	"\x12SearchInteractions\x12&.reflexio.v1.SearchInteractionsRequest\x1a'.reflexio.v1.SearchInteractionsResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\x0fGetInteractions\x12#.reflexio.v1.GetInteractionsRequest\x1a$.reflexio.v1.GetInteractionsResponse\"\x03\x90\x02\x01\x12U\n" +
 	"\vGetRequests\x12\x1f.reflexio.v1.GetRequestsRequest\x1a .reflexio.v1.GetRequestsResponse\"\x03\x90\x02\x01\x12N\n" +
-	"\bGetImage\x12\x1c.reflexio.v1.GetImageRequest\x1a\x1d.reflexio.v1.GetImageResponse\"\x03\x90\x02\x010\x01BO\n" +
+	"\bGetImage\x12\x1c.reflexio.v1.GetImageRequest\x1a\x1d.reflexio.v1.GetImageResponse\"\x03\x90\x02\x010\x01\x12g\n" +
+	"\x11DeleteInteraction\x12%.reflexio.v1.DeleteInteractionRequest\x1a&.reflexio.v1.DeleteInteractionResponse\"\x03\x90\x02\x02\x12[\n" +
+	"\rDeleteRequest\x12!.reflexio.v1.DeleteRequestRequest\x1a\".reflexio.v1.DeleteRequestResponse\"\x03\x90\x02\x02\x12j\n" +
+	"\x12DeleteRequestGroup\x12&.reflexio.v1.DeleteRequestGroupRequest\x1a'.reflexio.v1.DeleteRequestGroupResponse\"\x03\x90\x02\x02\x12R\n" +
+	"\n" +
+	"DeleteUser\x12\x1e.reflexio.v1.DeleteUserRequest\x1a\x1f.reflexio.v1.DeleteUserResponse\"\x03\x90\x02\x02BO\n" +
 	"\x0fcom.reflexio.v1P\x01Z:github.com/reflexio/reflexio/gen/go/reflexio/v1;reflexiov1b\x06proto3"
 
 var (
@@ -1701,7 +2195,7 @@ func file_reflexio_v1_interaction_service_proto_rawDescGZIP() []byte {
 }
 
 var file_reflexio_v1_interaction_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_reflexio_v1_interaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_reflexio_v1_interaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_reflexio_v1_interaction_service_proto_goTypes = []any{
 	(WaitUntil)(0),                           // 0: reflexio.v1.WaitUntil
 	(Order)(0),                               // 1: reflexio.v1.Order
@@ -1724,54 +2218,75 @@ var file_reflexio_v1_interaction_service_proto_goTypes = []any{
 	(*RequestWithInteractions)(nil),          // 18: reflexio.v1.RequestWithInteractions
 	(*GetImageRequest)(nil),                  // 19: reflexio.v1.GetImageRequest
 	(*GetImageResponse)(nil),                 // 20: reflexio.v1.GetImageResponse
-	(*InteractionData)(nil),                  // 21: reflexio.v1.InteractionData
-	(UserAction)(0),                          // 22: reflexio.v1.UserAction
-	(*timestamppb.Timestamp)(nil),            // 23: google.protobuf.Timestamp
-	(*Interaction)(nil),                      // 24: reflexio.v1.Interaction
-	(*Request)(nil),                          // 25: reflexio.v1.Request
-	(*Image)(nil),                            // 26: reflexio.v1.Image
+	(*ErasedCounts)(nil),                     // 21: reflexio.v1.ErasedCounts
+	(*DeleteInteractionRequest)(nil),         // 22: reflexio.v1.DeleteInteractionRequest
+	(*DeleteInteractionResponse)(nil),        // 23: reflexio.v1.DeleteInteractionResponse
+	(*DeleteRequestRequest)(nil),             // 24: reflexio.v1.DeleteRequestRequest
+	(*DeleteRequestResponse)(nil),            // 25: reflexio.v1.DeleteRequestResponse
+	(*DeleteRequestGroupRequest)(nil),        // 26: reflexio.v1.DeleteRequestGroupRequest
+	(*DeleteRequestGroupResponse)(nil),       // 27: reflexio.v1.DeleteRequestGroupResponse
+	(*DeleteUserRequest)(nil),                // 28: reflexio.v1.DeleteUserRequest
+	(*DeleteUserResponse)(nil),               // 29: reflexio.v1.DeleteUserResponse
+	(*InteractionData)(nil),                  // 30: reflexio.v1.InteractionData
+	(UserAction)(0),                          // 31: reflexio.v1.UserAction
+	(*timestamppb.Timestamp)(nil),            // 32: google.protobuf.Timestamp
+	(*Interaction)(nil),                      // 33: reflexio.v1.Interaction
+	(*Request)(nil),                          // 34: reflexio.v1.Request
+	(*Image)(nil),                            // 35: reflexio.v1.Image
 }
 var file_reflexio_v1_interaction_service_proto_depIdxs = []int32{
-	21, // 0: reflexio.v1.PublishInteractionsRequest.interactions:type_name -> reflexio.v1.InteractionData
+	30, // 0: reflexio.v1.PublishInteractionsRequest.interactions:type_name -> reflexio.v1.InteractionData
 	0,  // 1: reflexio.v1.PublishInteractionsRequest.wait_until:type_name -> reflexio.v1.WaitUntil
 	3,  // 2: reflexio.v1.PublishInteractionStreamRequest.request:type_name -> reflexio.v1.PublishInteractionsRequest
 	7,  // 3: reflexio.v1.PublishInteractionStreamResponse.requests:type_name -> reflexio.v1.PublishCounts
 	7,  // 4: reflexio.v1.PublishInteractionStreamResponse.interactions:type_name -> reflexio.v1.PublishCounts
 	8,  // 5: reflexio.v1.PublishInteractionStreamResponse.rejections:type_name -> reflexio.v1.PublishRejection
 	2,  // 6: reflexio.v1.PublishInteractionStreamResponse.end_reason:type_name -> reflexio.v1.EndReason
-	22, // 7: reflexio.v1.InteractionFilter.user_actions:type_name -> reflexio.v1.UserAction
-	23, // 8: reflexio.v1.InteractionFilter.start_time:type_name -> google.protobuf.Timestamp
-	23, // 9: reflexio.v1.InteractionFilter.end_time:type_name -> google.protobuf.Timestamp
+	31, // 7: reflexio.v1.InteractionFilter.user_actions:type_name -> reflexio.v1.UserAction
+	32, // 8: reflexio.v1.InteractionFilter.start_time:type_name -> google.protobuf.Timestamp
+	32, // 9: reflexio.v1.InteractionFilter.end_time:type_name -> google.protobuf.Timestamp
 	9,  // 10: reflexio.v1.SearchInteractionsRequest.filter:type_name -> reflexio.v1.InteractionFilter
 	12, // 11: reflexio.v1.SearchInteractionsResponse.hits:type_name -> reflexio.v1.SearchHit
-	24, // 12: reflexio.v1.SearchHit.interaction:type_name -> reflexio.v1.Interaction
+	33, // 12: reflexio.v1.SearchHit.interaction:type_name -> reflexio.v1.Interaction
 	9,  // 13: reflexio.v1.GetInteractionsRequest.filter:type_name -> reflexio.v1.InteractionFilter
 	1,  // 14: reflexio.v1.GetInteractionsRequest.order:type_name -> reflexio.v1.Order
-	24, // 15: reflexio.v1.GetInteractionsResponse.interactions:type_name -> reflexio.v1.Interaction
-	23, // 16: reflexio.v1.GetRequestsRequest.start_time:type_name -> google.protobuf.Timestamp
-	23, // 17: reflexio.v1.GetRequestsRequest.end_time:type_name -> google.protobuf.Timestamp
+	33, // 15: reflexio.v1.GetInteractionsResponse.interactions:type_name -> reflexio.v1.Interaction
+	32, // 16: reflexio.v1.GetRequestsRequest.start_time:type_name -> google.protobuf.Timestamp
+	32, // 17: reflexio.v1.GetRequestsRequest.end_time:type_name -> google.protobuf.Timestamp
 	17, // 18: reflexio.v1.GetRequestsResponse.request_groups:type_name -> reflexio.v1.RequestGroup
 	18, // 19: reflexio.v1.RequestGroup.requests:type_name -> reflexio.v1.RequestWithInteractions
-	25, // 20: reflexio.v1.RequestWithInteractions.request:type_name -> reflexio.v1.Request
-	24, // 21: reflexio.v1.RequestWithInteractions.interactions:type_name -> reflexio.v1.Interaction
-	26, // 22: reflexio.v1.GetImageResponse.image:type_name -> reflexio.v1.Image
-	3,  // 23: reflexio.v1.InteractionService.PublishInteractions:input_type -> reflexio.v1.PublishInteractionsRequest
-	5,  // 24: reflexio.v1.InteractionService.PublishInteractionStream:input_type -> reflexio.v1.PublishInteractionStreamRequest
-	10, // 25: reflexio.v1.InteractionService.SearchInteractions:input_type -> reflexio.v1.SearchInteractionsRequest
-	13, // 26: reflexio.v1.InteractionService.GetInteractions:input_type -> reflexio.v1.GetInteractionsRequest
-	15, // 27: reflexio.v1.InteractionService.GetRequests:input_type -> reflexio.v1.GetRequestsRequest
-	19, // 28: reflexio.v1.InteractionService.GetImage:input_type -> reflexio.v1.GetImageRequest
-	4,  // 29: reflexio.v1.InteractionService.PublishInteractions:output_type -> reflexio.v1.PublishInteractionsResponse
-	6,  // 30: reflexio.v1.InteractionService.PublishInteractionStream:output_type -> reflexio.v1.PublishInteractionStreamResponse
-	11, // 31: reflexio.v1.InteractionService.SearchInteractions:output_type -> reflexio.v1.SearchInteractionsResponse
-	14, // 32: reflexio.v1.InteractionService.GetInteractions:output_type -> reflexio.v1.GetInteractionsResponse
-	16, // 33: reflexio.v1.InteractionService.GetRequests:output_type -> reflexio.v1.GetRequestsResponse
-	20, // 34: reflexio.v1.InteractionService.GetImage:output_type -> reflexio.v1.GetImageResponse
-	29, // [29:35] is the sub-list for method output_type
-	23, // [23:29] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	34, // 20: reflexio.v1.RequestWithInteractions.request:type_name -> reflexio.v1.Request
+	33, // 21: reflexio.v1.RequestWithInteractions.interactions:type_name -> reflexio.v1.Interaction
+	35, // 22: reflexio.v1.GetImageResponse.image:type_name -> reflexio.v1.Image
+	21, // 23: reflexio.v1.DeleteInteractionResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	21, // 24: reflexio.v1.DeleteRequestResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	21, // 25: reflexio.v1.DeleteRequestGroupResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	21, // 26: reflexio.v1.DeleteUserResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	3,  // 27: reflexio.v1.InteractionService.PublishInteractions:input_type -> reflexio.v1.PublishInteractionsRequest
+	5,  // 28: reflexio.v1.InteractionService.PublishInteractionStream:input_type -> reflexio.v1.PublishInteractionStreamRequest
+	10, // 29: reflexio.v1.InteractionService.SearchInteractions:input_type -> reflexio.v1.SearchInteractionsRequest
+	13, // 30: reflexio.v1.InteractionService.GetInteractions:input_type -> reflexio.v1.GetInteractionsRequest
+	15, // 31: reflexio.v1.InteractionService.GetRequests:input_type -> reflexio.v1.GetRequestsRequest
+	19, // 32: reflexio.v1.InteractionService.GetImage:input_type -> reflexio.v1.GetImageRequest
+	22, // 33: reflexio.v1.InteractionService.DeleteInteraction:input_type -> reflexio.v1.DeleteInteractionRequest
+	24, // 34: reflexio.v1.InteractionService.DeleteRequest:input_type -> reflexio.v1.DeleteRequestRequest
+	26, // 35: reflexio.v1.InteractionService.DeleteRequestGroup:input_type -> reflexio.v1.DeleteRequestGroupRequest
+	28, // 36: reflexio.v1.InteractionService.DeleteUser:input_type -> reflexio.v1.DeleteUserRequest
+	4,  // 37: reflexio.v1.InteractionService.PublishInteractions:output_type -> reflexio.v1.PublishInteractionsResponse
+	6,  // 38: reflexio.v1.InteractionService.PublishInteractionStream:output_type -> reflexio.v1.PublishInteractionStreamResponse
+	11, // 39: reflexio.v1.InteractionService.SearchInteractions:output_type -> reflexio.v1.SearchInteractionsResponse
+	14, // 40: reflexio.v1.InteractionService.GetInteractions:output_type -> reflexio.v1.GetInteractionsResponse
+	16, // 41: reflexio.v1.InteractionService.GetRequests:output_type -> reflexio.v1.GetRequestsResponse
+	20, // 42: reflexio.v1.InteractionService.GetImage:output_type -> reflexio.v1.GetImageResponse
+	23, // 43: reflexio.v1.InteractionService.DeleteInteraction:output_type -> reflexio.v1.DeleteInteractionResponse
+	25, // 44: reflexio.v1.InteractionService.DeleteRequest:output_type -> reflexio.v1.DeleteRequestResponse
+	27, // 45: reflexio.v1.InteractionService.DeleteRequestGroup:output_type -> reflexio.v1.DeleteRequestGroupResponse
+	29, // 46: reflexio.v1.InteractionService.DeleteUser:output_type -> reflexio.v1.DeleteUserResponse
+	37, // [37:47] is the sub-list for method output_type
+	27, // [27:37] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_reflexio_v1_interaction_service_proto_init() }
@@ -1782,13 +2297,15 @@ func file_reflexio_v1_interaction_service_proto_init() {
 	file_reflexio_v1_interaction_proto_init()
 	file_reflexio_v1_interaction_service_proto_msgTypes[7].OneofWrappers = []any{}
 	file_reflexio_v1_interaction_service_proto_msgTypes[10].OneofWrappers = []any{}
+	file_reflexio_v1_interaction_service_proto_msgTypes[19].OneofWrappers = []any{}
+	file_reflexio_v1_interaction_service_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reflexio_v1_interaction_service_proto_rawDesc), len(file_reflexio_v1_interaction_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   18,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,10 @@ const (
 	InteractionService_GetInteractions_FullMethodName          = "/reflexio.v1.InteractionService/GetInteractions"
 	InteractionService_GetRequests_FullMethodName              = "/reflexio.v1.InteractionService/GetRequests"
 	InteractionService_GetImage_FullMethodName                 = "/reflexio.v1.InteractionService/GetImage"
+	InteractionService_DeleteInteraction_FullMethodName        = "/reflexio.v1.InteractionService/DeleteInteraction"
+	InteractionService_DeleteRequest_FullMethodName            = "/reflexio.v1.InteractionService/DeleteRequest"
+	InteractionService_DeleteRequestGroup_FullMethodName       = "/reflexio.v1.InteractionService/DeleteRequestGroup"
+	InteractionService_DeleteUser_FullMethodName               = "/reflexio.v1.InteractionService/DeleteUser"
 )
 
 // InteractionServiceClient is the client API for InteractionService service.
@@ -67,6 +71,25 @@ type InteractionServiceClient interface {
 	// Streams one picture. The first message has `image`, the others only `data`,
 	// in chunks of 1 MiB.
 	GetImage(ctx context.Context, in *GetImageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetImageResponse], error)
+	// Erases one interaction: its row, its words, its vectors, and its picture
+	// when no other interaction of the account has it. What is not there, erased
+	// before, or another account's is NOT_FOUND; so a repeat after a lost answer
+	// may be NOT_FOUND too.
+	//
+	// Its request stays, and publishing that again gives the first answer again:
+	// the interaction does not come back. The last interaction of a request
+	// erases the request.
+	DeleteInteraction(ctx context.Context, in *DeleteInteractionRequest, opts ...grpc.CallOption) (*DeleteInteractionResponse, error)
+	// Erases one request with all its interactions. Its request_id stays taken:
+	// publishing it again is ALREADY_EXISTS, whatever the body.
+	DeleteRequest(ctx context.Context, in *DeleteRequestRequest, opts ...grpc.CallOption) (*DeleteRequestResponse, error)
+	// Erases every request of a user's thread that was stored before the call.
+	DeleteRequestGroup(ctx context.Context, in *DeleteRequestGroupRequest, opts ...grpc.CallOption) (*DeleteRequestGroupResponse, error)
+	// Erases everything of a user that was stored before the call, and the user.
+	//
+	// Much is erased step by step: a call that ends early, as at its deadline,
+	// has erased a part, and another goes on from there.
+	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error)
 }
 
 type interactionServiceClient struct {
@@ -149,6 +172,46 @@ func (c *interactionServiceClient) GetImage(ctx context.Context, in *GetImageReq
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type InteractionService_GetImageClient = grpc.ServerStreamingClient[GetImageResponse]
 
+func (c *interactionServiceClient) DeleteInteraction(ctx context.Context, in *DeleteInteractionRequest, opts ...grpc.CallOption) (*DeleteInteractionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteInteractionResponse)
+	err := c.cc.Invoke(ctx, InteractionService_DeleteInteraction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *interactionServiceClient) DeleteRequest(ctx context.Context, in *DeleteRequestRequest, opts ...grpc.CallOption) (*DeleteRequestResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteRequestResponse)
+	err := c.cc.Invoke(ctx, InteractionService_DeleteRequest_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *interactionServiceClient) DeleteRequestGroup(ctx context.Context, in *DeleteRequestGroupRequest, opts ...grpc.CallOption) (*DeleteRequestGroupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteRequestGroupResponse)
+	err := c.cc.Invoke(ctx, InteractionService_DeleteRequestGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *interactionServiceClient) DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteUserResponse)
+	err := c.cc.Invoke(ctx, InteractionService_DeleteUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // InteractionServiceServer is the server API for InteractionService service.
 // All implementations must embed UnimplementedInteractionServiceServer
 // for forward compatibility.
@@ -189,6 +252,25 @@ type InteractionServiceServer interface {
 	// Streams one picture. The first message has `image`, the others only `data`,
 	// in chunks of 1 MiB.
 	GetImage(*GetImageRequest, grpc.ServerStreamingServer[GetImageResponse]) error
+	// Erases one interaction: its row, its words, its vectors, and its picture
+	// when no other interaction of the account has it. What is not there, erased
+	// before, or another account's is NOT_FOUND; so a repeat after a lost answer
+	// may be NOT_FOUND too.
+	//
+	// Its request stays, and publishing that again gives the first answer again:
+	// the interaction does not come back. The last interaction of a request
+	// erases the request.
+	DeleteInteraction(context.Context, *DeleteInteractionRequest) (*DeleteInteractionResponse, error)
+	// Erases one request with all its interactions. Its request_id stays taken:
+	// publishing it again is ALREADY_EXISTS, whatever the body.
+	DeleteRequest(context.Context, *DeleteRequestRequest) (*DeleteRequestResponse, error)
+	// Erases every request of a user's thread that was stored before the call.
+	DeleteRequestGroup(context.Context, *DeleteRequestGroupRequest) (*DeleteRequestGroupResponse, error)
+	// Erases everything of a user that was stored before the call, and the user.
+	//
+	// Much is erased step by step: a call that ends early, as at its deadline,
+	// has erased a part, and another goes on from there.
+	DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error)
 	mustEmbedUnimplementedInteractionServiceServer()
 }
 
@@ -216,6 +298,18 @@ func (UnimplementedInteractionServiceServer) GetRequests(context.Context, *GetRe
 }
 func (UnimplementedInteractionServiceServer) GetImage(*GetImageRequest, grpc.ServerStreamingServer[GetImageResponse]) error {
 	return status.Error(codes.Unimplemented, "method GetImage not implemented")
+}
+func (UnimplementedInteractionServiceServer) DeleteInteraction(context.Context, *DeleteInteractionRequest) (*DeleteInteractionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteInteraction not implemented")
+}
+func (UnimplementedInteractionServiceServer) DeleteRequest(context.Context, *DeleteRequestRequest) (*DeleteRequestResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteRequest not implemented")
+}
+func (UnimplementedInteractionServiceServer) DeleteRequestGroup(context.Context, *DeleteRequestGroupRequest) (*DeleteRequestGroupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteRequestGroup not implemented")
+}
+func (UnimplementedInteractionServiceServer) DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteUser not implemented")
 }
 func (UnimplementedInteractionServiceServer) mustEmbedUnimplementedInteractionServiceServer() {}
 func (UnimplementedInteractionServiceServer) testEmbeddedByValue()                            {}
@@ -328,6 +422,78 @@ func _InteractionService_GetImage_Handler(srv interface{}, stream grpc.ServerStr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type InteractionService_GetImageServer = grpc.ServerStreamingServer[GetImageResponse]
 
+func _InteractionService_DeleteInteraction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteInteractionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).DeleteInteraction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_DeleteInteraction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).DeleteInteraction(ctx, req.(*DeleteInteractionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InteractionService_DeleteRequest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteRequestRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).DeleteRequest(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_DeleteRequest_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).DeleteRequest(ctx, req.(*DeleteRequestRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InteractionService_DeleteRequestGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteRequestGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).DeleteRequestGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_DeleteRequestGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).DeleteRequestGroup(ctx, req.(*DeleteRequestGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InteractionService_DeleteUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).DeleteUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_DeleteUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).DeleteUser(ctx, req.(*DeleteUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // InteractionService_ServiceDesc is the grpc.ServiceDesc for InteractionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -350,6 +516,22 @@ var InteractionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetRequests",
 			Handler:    _InteractionService_GetRequests_Handler,
+		},
+		{
+			MethodName: "DeleteInteraction",
+			Handler:    _InteractionService_DeleteInteraction_Handler,
+		},
+		{
+			MethodName: "DeleteRequest",
+			Handler:    _InteractionService_DeleteRequest_Handler,
+		},
+		{
+			MethodName: "DeleteRequestGroup",
+			Handler:    _InteractionService_DeleteRequestGroup_Handler,
+		},
+		{
+			MethodName: "DeleteUser",
+			Handler:    _InteractionService_DeleteUser_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -438,5 +438,113 @@ pub mod interaction_service_client {
                 .insert(GrpcMethod::new("reflexio.v1.InteractionService", "GetImage"));
             self.inner.server_streaming(req, path, codec).await
         }
+        pub async fn delete_interaction(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteInteractionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteInteractionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/reflexio.v1.InteractionService/DeleteInteraction",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "reflexio.v1.InteractionService",
+                        "DeleteInteraction",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn delete_request(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteRequestRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteRequestResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/reflexio.v1.InteractionService/DeleteRequest",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("reflexio.v1.InteractionService", "DeleteRequest"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn delete_request_group(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteRequestGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteRequestGroupResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/reflexio.v1.InteractionService/DeleteRequestGroup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "reflexio.v1.InteractionService",
+                        "DeleteRequestGroup",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn delete_user(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteUserRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteUserResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/reflexio.v1.InteractionService/DeleteUser",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("reflexio.v1.InteractionService", "DeleteUser"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file reflexio/v1/interaction_service.proto.
  */
 export const file_reflexio_v1_interaction_service: GenFile = /*@__PURE__*/
-  fileDesc("CiVyZWZsZXhpby92MS9pbnRlcmFjdGlvbl9zZXJ2aWNlLnByb3RvEgtyZWZsZXhpby52MSLfAQoaUHVibGlzaEludGVyYWN0aW9uc1JlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIyCgxpbnRlcmFjdGlvbnMYAiADKAsyHC5yZWZsZXhpby52MS5JbnRlcmFjdGlvbkRhdGESFQoNcmVxdWVzdF9ncm91cBgDIAEoCRIOCgZzb3VyY2UYBCABKAkSFQoNYWdlbnRfdmVyc2lvbhgFIAEoCRISCgpyZXF1ZXN0X2lkGAYgASgJEioKCndhaXRfdW50aWwYByABKA4yFi5yZWZsZXhpby52MS5XYWl0VW50aWwicAobUHVibGlzaEludGVyYWN0aW9uc1Jlc3BvbnNlEhIKCnJlcXVlc3RfaWQYASABKAkSFwoPaW50ZXJhY3Rpb25faWRzGAIgAygJEhAKCHJlcGxheWVkGAMgASgIEhIKCnNlYXJjaGFibGUYBCABKAgiWwofUHVibGlzaEludGVyYWN0aW9uU3RyZWFtUmVxdWVzdBI4CgdyZXF1ZXN0GAEgASgLMicucmVmbGV4aW8udjEuUHVibGlzaEludGVyYWN0aW9uc1JlcXVlc3Qi4QEKIFB1Ymxpc2hJbnRlcmFjdGlvblN0cmVhbVJlc3BvbnNlEiwKCHJlcXVlc3RzGAEgASgLMhoucmVmbGV4aW8udjEuUHVibGlzaENvdW50cxIwCgxpbnRlcmFjdGlvbnMYAiABKAsyGi5yZWZsZXhpby52MS5QdWJsaXNoQ291bnRzEjEKCnJlamVjdGlvbnMYAyADKAsyHS5yZWZsZXhpby52MS5QdWJsaXNoUmVqZWN0aW9uEioKCmVuZF9yZWFzb24YBCABKA4yFi5yZWZsZXhpby52MS5FbmRSZWFzb24iRAoNUHVibGlzaENvdW50cxIOCgZzdG9yZWQYASABKA0SEQoJZHVwbGljYXRlGAIgASgNEhAKCHJlamVjdGVkGAMgASgNImUKEFB1Ymxpc2hSZWplY3Rpb24SDQoFaW5kZXgYASABKA0SEgoKcmVxdWVzdF9pZBgCIAEoCRIOCgZyZWFzb24YAyABKAkSDQoFZmllbGQYBCABKAkSDwoHbWVzc2FnZRgFIAEoCSKZAgoRSW50ZXJhY3Rpb25GaWx0ZXISEgoKcmVxdWVzdF9pZBgBIAEoCRIVCg1yZXF1ZXN0X2dyb3VwGAIgASgJEg8KB3NvdXJjZXMYAyADKAkSDQoFcm9sZXMYBCADKAkSLQoMdXNlcl9hY3Rpb25zGAUgAygOMhcucmVmbGV4aW8udjEuVXNlckFjdGlvbhIVCg1hZ2VudF92ZXJzaW9uGAYgASgJEi4KCnN0YXJ0X3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1tb3N0X3JlY2VudF9rGAkgASgNIrYBChlTZWFyY2hJbnRlcmFjdGlvbnNSZXF1ZXN0EhQKB3VzZXJfaWQYASABKAlIAIgBARINCgVxdWVyeRgCIAEoCRINCgV0b3BfaxgDIAEoDRIRCgltaW5fc2NvcmUYBCABKAESLgoGZmlsdGVyGAUgASgLMh4ucmVmbGV4aW8udjEuSW50ZXJhY3Rpb25GaWx0ZXISFgoOaW5jbHVkZV9pbWFnZXMYBiABKAhCCgoIX3VzZXJfaWQiWwoaU2VhcmNoSW50ZXJhY3Rpb25zUmVzcG9uc2USJAoEaGl0cxgBIAMoCzIWLnJlZmxleGlvLnYxLlNlYXJjaEhpdBIXCg91bmluZGV4ZWRfY291bnQYAiABKA0ijgEKCVNlYXJjaEhpdBItCgtpbnRlcmFjdGlvbhgBIAEoCzIYLnJlZmxleGlvLnYxLkludGVyYWN0aW9uEg0KBXNjb3JlGAIgASgBEhAKCHNlbWFudGljGAMgASgBEg8KB2xleGljYWwYBCABKAESDgoGdGhyZWFkGAUgASgBEhAKCGFicmlkZ2VkGAYgASgIIuUBChZHZXRJbnRlcmFjdGlvbnNSZXF1ZXN0EhQKB3VzZXJfaWQYASABKAlIAIgBARIXCg9pbnRlcmFjdGlvbl9pZHMYAiADKAkSLgoGZmlsdGVyGAMgASgLMh4ucmVmbGV4aW8udjEuSW50ZXJhY3Rpb25GaWx0ZXISEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkSIQoFb3JkZXIYBiABKA4yEi5yZWZsZXhpby52MS5PcmRlchIWCg5pbmNsdWRlX2ltYWdlcxgHIAEoCEIKCghfdXNlcl9pZCKDAQoXR2V0SW50ZXJhY3Rpb25zUmVzcG9uc2USLgoMaW50ZXJhY3Rpb25zGAEgAygLMhgucmVmbGV4aW8udjEuSW50ZXJhY3Rpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEh8KF21pc3NpbmdfaW50ZXJhY3Rpb25faWRzGAMgAygJIu0BChJHZXRSZXF1ZXN0c1JlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEhUKDXJlcXVlc3RfZ3JvdXAYAyABKAkSLgoKc3RhcnRfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgGIAEoDRISCgpwYWdlX3Rva2VuGAcgASgJEhYKDmluY2x1ZGVfaW1hZ2VzGAggASgIImEKE0dldFJlcXVlc3RzUmVzcG9uc2USMQoOcmVxdWVzdF9ncm91cHMYASADKAsyGS5yZWZsZXhpby52MS5SZXF1ZXN0R3JvdXASFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIl0KDFJlcXVlc3RHcm91cBIVCg1yZXF1ZXN0X2dyb3VwGAEgASgJEjYKCHJlcXVlc3RzGAIgAygLMiQucmVmbGV4aW8udjEuUmVxdWVzdFdpdGhJbnRlcmFjdGlvbnMigwEKF1JlcXVlc3RXaXRoSW50ZXJhY3Rpb25zEiUKB3JlcXVlc3QYASABKAsyFC5yZWZsZXhpby52MS5SZXF1ZXN0Ei4KDGludGVyYWN0aW9ucxgCIAMoCzIYLnJlZmxleGlvLnYxLkludGVyYWN0aW9uEhEKCWNvbnRpbnVlcxgDIAEoCCIpCg9HZXRJbWFnZVJlcXVlc3QSFgoOaW50ZXJhY3Rpb25faWQYASABKAkiQwoQR2V0SW1hZ2VSZXNwb25zZRIhCgVpbWFnZRgBIAEoCzISLnJlZmxleGlvLnYxLkltYWdlEgwKBGRhdGEYAiABKAwqWQoJV2FpdFVudGlsEhoKFldBSVRfVU5USUxfVU5TUEVDSUZJRUQQABIVChFXQUlUX1VOVElMX1NUT1JFRBABEhkKFVdBSVRfVU5USUxfU0VBUkNIQUJMRRACKk4KBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASFgoST1JERVJfTkVXRVNUX0ZJUlNUEAESFgoST1JERVJfT0xERVNUX0ZJUlNUEAIqbgoJRW5kUmVhc29uEhoKFkVORF9SRUFTT05fVU5TUEVDSUZJRUQQABIXChNFTkRfUkVBU09OX0NPTVBMRVRFEAESEwoPRU5EX1JFQVNPTl9JRExFEAISFwoTRU5EX1JFQVNPTl9EUkFJTklORxADMu8EChJJbnRlcmFjdGlvblNlcnZpY2USaAoTUHVibGlzaEludGVyYWN0aW9ucxInLnJlZmxleGlvLnYxLlB1Ymxpc2hJbnRlcmFjdGlvbnNSZXF1ZXN0GigucmVmbGV4aW8udjEuUHVibGlzaEludGVyYWN0aW9uc1Jlc3BvbnNlEnkKGFB1Ymxpc2hJbnRlcmFjdGlvblN0cmVhbRIsLnJlZmxleGlvLnYxLlB1Ymxpc2hJbnRlcmFjdGlvblN0cmVhbVJlcXVlc3QaLS5yZWZsZXhpby52MS5QdWJsaXNoSW50ZXJhY3Rpb25TdHJlYW1SZXNwb25zZSgBEmoKElNlYXJjaEludGVyYWN0aW9ucxImLnJlZmxleGlvLnYxLlNlYXJjaEludGVyYWN0aW9uc1JlcXVlc3QaJy5yZWZsZXhpby52MS5TZWFyY2hJbnRlcmFjdGlvbnNSZXNwb25zZSIDkAIBEmEKD0dldEludGVyYWN0aW9ucxIjLnJlZmxleGlvLnYxLkdldEludGVyYWN0aW9uc1JlcXVlc3QaJC5yZWZsZXhpby52MS5HZXRJbnRlcmFjdGlvbnNSZXNwb25zZSIDkAIBElUKC0dldFJlcXVlc3RzEh8ucmVmbGV4aW8udjEuR2V0UmVxdWVzdHNSZXF1ZXN0GiAucmVmbGV4aW8udjEuR2V0UmVxdWVzdHNSZXNwb25zZSIDkAIBEk4KCEdldEltYWdlEhwucmVmbGV4aW8udjEuR2V0SW1hZ2VSZXF1ZXN0Gh0ucmVmbGV4aW8udjEuR2V0SW1hZ2VSZXNwb25zZSIDkAIBMAFCTwoPY29tLnJlZmxleGlvLnYxUAFaOmdpdGh1Yi5jb20vcmVmbGV4aW8vcmVmbGV4aW8vZ2VuL2dvL3JlZmxleGlvL3YxO3JlZmxleGlvdjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_reflexio_v1_interaction]);
+  fileDesc("CiVyZWZsZXhpby92MS9pbnRlcmFjdGlvbl9zZXJ2aWNlLnByb3RvEgtyZWZsZXhpby52MSLfAQoaUHVibGlzaEludGVyYWN0aW9uc1JlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIyCgxpbnRlcmFjdGlvbnMYAiADKAsyHC5yZWZsZXhpby52MS5JbnRlcmFjdGlvbkRhdGESFQoNcmVxdWVzdF9ncm91cBgDIAEoCRIOCgZzb3VyY2UYBCABKAkSFQoNYWdlbnRfdmVyc2lvbhgFIAEoCRISCgpyZXF1ZXN0X2lkGAYgASgJEioKCndhaXRfdW50aWwYByABKA4yFi5yZWZsZXhpby52MS5XYWl0VW50aWwicAobUHVibGlzaEludGVyYWN0aW9uc1Jlc3BvbnNlEhIKCnJlcXVlc3RfaWQYASABKAkSFwoPaW50ZXJhY3Rpb25faWRzGAIgAygJEhAKCHJlcGxheWVkGAMgASgIEhIKCnNlYXJjaGFibGUYBCABKAgiWwofUHVibGlzaEludGVyYWN0aW9uU3RyZWFtUmVxdWVzdBI4CgdyZXF1ZXN0GAEgASgLMicucmVmbGV4aW8udjEuUHVibGlzaEludGVyYWN0aW9uc1JlcXVlc3Qi4QEKIFB1Ymxpc2hJbnRlcmFjdGlvblN0cmVhbVJlc3BvbnNlEiwKCHJlcXVlc3RzGAEgASgLMhoucmVmbGV4aW8udjEuUHVibGlzaENvdW50cxIwCgxpbnRlcmFjdGlvbnMYAiABKAsyGi5yZWZsZXhpby52MS5QdWJsaXNoQ291bnRzEjEKCnJlamVjdGlvbnMYAyADKAsyHS5yZWZsZXhpby52MS5QdWJsaXNoUmVqZWN0aW9uEioKCmVuZF9yZWFzb24YBCABKA4yFi5yZWZsZXhpby52MS5FbmRSZWFzb24iRAoNUHVibGlzaENvdW50cxIOCgZzdG9yZWQYASABKA0SEQoJZHVwbGljYXRlGAIgASgNEhAKCHJlamVjdGVkGAMgASgNImUKEFB1Ymxpc2hSZWplY3Rpb24SDQoFaW5kZXgYASABKA0SEgoKcmVxdWVzdF9pZBgCIAEoCRIOCgZyZWFzb24YAyABKAkSDQoFZmllbGQYBCABKAkSDwoHbWVzc2FnZRgFIAEoCSKZAgoRSW50ZXJhY3Rpb25GaWx0ZXISEgoKcmVxdWVzdF9pZBgBIAEoCRIVCg1yZXF1ZXN0X2dyb3VwGAIgASgJEg8KB3NvdXJjZXMYAyADKAkSDQoFcm9sZXMYBCADKAkSLQoMdXNlcl9hY3Rpb25zGAUgAygOMhcucmVmbGV4aW8udjEuVXNlckFjdGlvbhIVCg1hZ2VudF92ZXJzaW9uGAYgASgJEi4KCnN0YXJ0X3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1tb3N0X3JlY2VudF9rGAkgASgNIrYBChlTZWFyY2hJbnRlcmFjdGlvbnNSZXF1ZXN0EhQKB3VzZXJfaWQYASABKAlIAIgBARINCgVxdWVyeRgCIAEoCRINCgV0b3BfaxgDIAEoDRIRCgltaW5fc2NvcmUYBCABKAESLgoGZmlsdGVyGAUgASgLMh4ucmVmbGV4aW8udjEuSW50ZXJhY3Rpb25GaWx0ZXISFgoOaW5jbHVkZV9pbWFnZXMYBiABKAhCCgoIX3VzZXJfaWQiWwoaU2VhcmNoSW50ZXJhY3Rpb25zUmVzcG9uc2USJAoEaGl0cxgBIAMoCzIWLnJlZmxleGlvLnYxLlNlYXJjaEhpdBIXCg91bmluZGV4ZWRfY291bnQYAiABKA0ijgEKCVNlYXJjaEhpdBItCgtpbnRlcmFjdGlvbhgBIAEoCzIYLnJlZmxleGlvLnYxLkludGVyYWN0aW9uEg0KBXNjb3JlGAIgASgBEhAKCHNlbWFudGljGAMgASgBEg8KB2xleGljYWwYBCABKAESDgoGdGhyZWFkGAUgASgBEhAKCGFicmlkZ2VkGAYgASgIIuUBChZHZXRJbnRlcmFjdGlvbnNSZXF1ZXN0EhQKB3VzZXJfaWQYASABKAlIAIgBARIXCg9pbnRlcmFjdGlvbl9pZHMYAiADKAkSLgoGZmlsdGVyGAMgASgLMh4ucmVmbGV4aW8udjEuSW50ZXJhY3Rpb25GaWx0ZXISEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkSIQoFb3JkZXIYBiABKA4yEi5yZWZsZXhpby52MS5PcmRlchIWCg5pbmNsdWRlX2ltYWdlcxgHIAEoCEIKCghfdXNlcl9pZCKDAQoXR2V0SW50ZXJhY3Rpb25zUmVzcG9uc2USLgoMaW50ZXJhY3Rpb25zGAEgAygLMhgucmVmbGV4aW8udjEuSW50ZXJhY3Rpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEh8KF21pc3NpbmdfaW50ZXJhY3Rpb25faWRzGAMgAygJIu0BChJHZXRSZXF1ZXN0c1JlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEhUKDXJlcXVlc3RfZ3JvdXAYAyABKAkSLgoKc3RhcnRfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgGIAEoDRISCgpwYWdlX3Rva2VuGAcgASgJEhYKDmluY2x1ZGVfaW1hZ2VzGAggASgIImEKE0dldFJlcXVlc3RzUmVzcG9uc2USMQoOcmVxdWVzdF9ncm91cHMYASADKAsyGS5yZWZsZXhpby52MS5SZXF1ZXN0R3JvdXASFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIl0KDFJlcXVlc3RHcm91cBIVCg1yZXF1ZXN0X2dyb3VwGAEgASgJEjYKCHJlcXVlc3RzGAIgAygLMiQucmVmbGV4aW8udjEuUmVxdWVzdFdpdGhJbnRlcmFjdGlvbnMigwEKF1JlcXVlc3RXaXRoSW50ZXJhY3Rpb25zEiUKB3JlcXVlc3QYASABKAsyFC5yZWZsZXhpby52MS5SZXF1ZXN0Ei4KDGludGVyYWN0aW9ucxgCIAMoCzIYLnJlZmxleGlvLnYxLkludGVyYWN0aW9uEhEKCWNvbnRpbnVlcxgDIAEoCCIpCg9HZXRJbWFnZVJlcXVlc3QSFgoOaW50ZXJhY3Rpb25faWQYASABKAkiQwoQR2V0SW1hZ2VSZXNwb25zZRIhCgVpbWFnZRgBIAEoCzISLnJlZmxleGlvLnYxLkltYWdlEgwKBGRhdGEYAiABKAwiRgoMRXJhc2VkQ291bnRzEhAKCHJlcXVlc3RzGAEgASgNEhQKDGludGVyYWN0aW9ucxgCIAEoDRIOCgZpbWFnZXMYAyABKA0iVAoYRGVsZXRlSW50ZXJhY3Rpb25SZXF1ZXN0EhYKDmludGVyYWN0aW9uX2lkGAEgASgJEhQKB3VzZXJfaWQYAiABKAlIAIgBAUIKCghfdXNlcl9pZCJGChlEZWxldGVJbnRlcmFjdGlvblJlc3BvbnNlEikKBmVyYXNlZBgBIAEoCzIZLnJlZmxleGlvLnYxLkVyYXNlZENvdW50cyJMChREZWxldGVSZXF1ZXN0UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhQKB3VzZXJfaWQYAiABKAlIAIgBAUIKCghfdXNlcl9pZCJCChVEZWxldGVSZXF1ZXN0UmVzcG9uc2USKQoGZXJhc2VkGAEgASgLMhkucmVmbGV4aW8udjEuRXJhc2VkQ291bnRzIkMKGURlbGV0ZVJlcXVlc3RHcm91cFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIVCg1yZXF1ZXN0X2dyb3VwGAIgASgJIkcKGkRlbGV0ZVJlcXVlc3RHcm91cFJlc3BvbnNlEikKBmVyYXNlZBgBIAEoCzIZLnJlZmxleGlvLnYxLkVyYXNlZENvdW50cyIkChFEZWxldGVVc2VyUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJIj8KEkRlbGV0ZVVzZXJSZXNwb25zZRIpCgZlcmFzZWQYASABKAsyGS5yZWZsZXhpby52MS5FcmFzZWRDb3VudHMqWQoJV2FpdFVudGlsEhoKFldBSVRfVU5USUxfVU5TUEVDSUZJRUQQABIVChFXQUlUX1VOVElMX1NUT1JFRBABEhkKFVdBSVRfVU5USUxfU0VBUkNIQUJMRRACKk4KBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASFgoST1JERVJfTkVXRVNUX0ZJUlNUEAESFgoST1JERVJfT0xERVNUX0ZJUlNUEAIqbgoJRW5kUmVhc29uEhoKFkVORF9SRUFTT05fVU5TUEVDSUZJRUQQABIXChNFTkRfUkVBU09OX0NPTVBMRVRFEAESEwoPRU5EX1JFQVNPTl9JRExFEAISFwoTRU5EX1JFQVNPTl9EUkFJTklORxADMvUHChJJbnRlcmFjdGlvblNlcnZpY2USaAoTUHVibGlzaEludGVyYWN0aW9ucxInLnJlZmxleGlvLnYxLlB1Ymxpc2hJbnRlcmFjdGlvbnNSZXF1ZXN0GigucmVmbGV4aW8udjEuUHVibGlzaEludGVyYWN0aW9uc1Jlc3BvbnNlEnkKGFB1Ymxpc2hJbnRlcmFjdGlvblN0cmVhbRIsLnJlZmxleGlvLnYxLlB1Ymxpc2hJbnRlcmFjdGlvblN0cmVhbVJlcXVlc3QaLS5yZWZsZXhpby52MS5QdWJsaXNoSW50ZXJhY3Rpb25TdHJlYW1SZXNwb25zZSgBEmoKElNlYXJjaEludGVyYWN0aW9ucxImLnJlZmxleGlvLnYxLlNlYXJjaEludGVyYWN0aW9uc1JlcXVlc3QaJy5yZWZsZXhpby52MS5TZWFyY2hJbnRlcmFjdGlvbnNSZXNwb25zZSIDkAIBEmEKD0dldEludGVyYWN0aW9ucxIjLnJlZmxleGlvLnYxLkdldEludGVyYWN0aW9uc1JlcXVlc3QaJC5yZWZsZXhpby52MS5HZXRJbnRlcmFjdGlvbnNSZXNwb25zZSIDkAIBElUKC0dldFJlcXVlc3RzEh8ucmVmbGV4aW8udjEuR2V0UmVxdWVzdHNSZXF1ZXN0GiAucmVmbGV4aW8udjEuR2V0UmVxdWVzdHNSZXNwb25zZSIDkAIBEk4KCEdldEltYWdlEhwucmVmbGV4aW8udjEuR2V0SW1hZ2VSZXF1ZXN0Gh0ucmVmbGV4aW8udjEuR2V0SW1hZ2VSZXNwb25zZSIDkAIBMAESZwoRRGVsZXRlSW50ZXJhY3Rpb24SJS5yZWZsZXhpby52MS5EZWxldGVJbnRlcmFjdGlvblJlcXVlc3QaJi5yZWZsZXhpby52MS5EZWxldGVJbnRlcmFjdGlvblJlc3BvbnNlIgOQAgISWwoNRGVsZXRlUmVxdWVzdBIhLnJlZmxleGlvLnYxLkRlbGV0ZVJlcXVlc3RSZXF1ZXN0GiIucmVmbGV4aW8udjEuRGVsZXRlUmVxdWVzdFJlc3BvbnNlIgOQAgISagoSRGVsZXRlUmVxdWVzdEdyb3VwEiYucmVmbGV4aW8udjEuRGVsZXRlUmVxdWVzdEdyb3VwUmVxdWVzdBonLnJlZmxleGlvLnYxLkRlbGV0ZVJlcXVlc3RHcm91cFJlc3BvbnNlIgOQAgISUgoKRGVsZXRlVXNlchIeLnJlZmxleGlvLnYxLkRlbGV0ZVVzZXJSZXF1ZXN0Gh8ucmVmbGV4aW8udjEuRGVsZXRlVXNlclJlc3BvbnNlIgOQAgJCTwoPY29tLnJlZmxleGlvLnYxUAFaOmdpdGh1Yi5jb20vcmVmbGV4aW8vcmVmbGV4aW8vZ2VuL2dvL3JlZmxleGlvL3YxO3JlZmxleGlvdjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_reflexio_v1_interaction]);
 
 /**
  * One request: interactions of one user that belong together.
@@ -816,6 +816,232 @@ export const GetImageResponseSchema: GenMessage<GetImageResponse> = /*@__PURE__*
   messageDesc(file_reflexio_v1_interaction_service, 17);
 
 /**
+ * What was erased.
+ *
+ * @generated from message reflexio.v1.ErasedCounts
+ */
+export type ErasedCounts = Message<"reflexio.v1.ErasedCounts"> & {
+  /**
+   * Requests of which nothing is left.
+   *
+   * @generated from field: uint32 requests = 1;
+   */
+  requests: number;
+
+  /**
+   * Interactions.
+   *
+   * @generated from field: uint32 interactions = 2;
+   */
+  interactions: number;
+
+  /**
+   * Pictures that no interaction of the account has any more.
+   *
+   * @generated from field: uint32 images = 3;
+   */
+  images: number;
+};
+
+/**
+ * Describes the message reflexio.v1.ErasedCounts.
+ * Use `create(ErasedCountsSchema)` to create a new message.
+ */
+export const ErasedCountsSchema: GenMessage<ErasedCounts> = /*@__PURE__*/
+  messageDesc(file_reflexio_v1_interaction_service, 18);
+
+/**
+ * Names the interaction to erase.
+ *
+ * @generated from message reflexio.v1.DeleteInteractionRequest
+ */
+export type DeleteInteractionRequest = Message<"reflexio.v1.DeleteInteractionRequest"> & {
+  /**
+   * The interaction.
+   *
+   * @generated from field: string interaction_id = 1;
+   */
+  interactionId: string;
+
+  /**
+   * Whose it must be, or it is NOT_FOUND. Absent: anybody's in the account.
+   * Present and empty is an error.
+   *
+   * @generated from field: optional string user_id = 2;
+   */
+  userId?: string | undefined;
+};
+
+/**
+ * Describes the message reflexio.v1.DeleteInteractionRequest.
+ * Use `create(DeleteInteractionRequestSchema)` to create a new message.
+ */
+export const DeleteInteractionRequestSchema: GenMessage<DeleteInteractionRequest> = /*@__PURE__*/
+  messageDesc(file_reflexio_v1_interaction_service, 19);
+
+/**
+ * What was erased.
+ *
+ * @generated from message reflexio.v1.DeleteInteractionResponse
+ */
+export type DeleteInteractionResponse = Message<"reflexio.v1.DeleteInteractionResponse"> & {
+  /**
+   * How much.
+   *
+   * @generated from field: reflexio.v1.ErasedCounts erased = 1;
+   */
+  erased?: ErasedCounts | undefined;
+};
+
+/**
+ * Describes the message reflexio.v1.DeleteInteractionResponse.
+ * Use `create(DeleteInteractionResponseSchema)` to create a new message.
+ */
+export const DeleteInteractionResponseSchema: GenMessage<DeleteInteractionResponse> = /*@__PURE__*/
+  messageDesc(file_reflexio_v1_interaction_service, 20);
+
+/**
+ * Names the request to erase.
+ *
+ * @generated from message reflexio.v1.DeleteRequestRequest
+ */
+export type DeleteRequestRequest = Message<"reflexio.v1.DeleteRequestRequest"> & {
+  /**
+   * The request.
+   *
+   * @generated from field: string request_id = 1;
+   */
+  requestId: string;
+
+  /**
+   * Whose it must be, or it is NOT_FOUND. Absent: anybody's in the account.
+   * Present and empty is an error.
+   *
+   * @generated from field: optional string user_id = 2;
+   */
+  userId?: string | undefined;
+};
+
+/**
+ * Describes the message reflexio.v1.DeleteRequestRequest.
+ * Use `create(DeleteRequestRequestSchema)` to create a new message.
+ */
+export const DeleteRequestRequestSchema: GenMessage<DeleteRequestRequest> = /*@__PURE__*/
+  messageDesc(file_reflexio_v1_interaction_service, 21);
+
+/**
+ * What was erased.
+ *
+ * @generated from message reflexio.v1.DeleteRequestResponse
+ */
+export type DeleteRequestResponse = Message<"reflexio.v1.DeleteRequestResponse"> & {
+  /**
+   * How much.
+   *
+   * @generated from field: reflexio.v1.ErasedCounts erased = 1;
+   */
+  erased?: ErasedCounts | undefined;
+};
+
+/**
+ * Describes the message reflexio.v1.DeleteRequestResponse.
+ * Use `create(DeleteRequestResponseSchema)` to create a new message.
+ */
+export const DeleteRequestResponseSchema: GenMessage<DeleteRequestResponse> = /*@__PURE__*/
+  messageDesc(file_reflexio_v1_interaction_service, 22);
+
+/**
+ * Names the thread to erase.
+ *
+ * @generated from message reflexio.v1.DeleteRequestGroupRequest
+ */
+export type DeleteRequestGroupRequest = Message<"reflexio.v1.DeleteRequestGroupRequest"> & {
+  /**
+   * Whose thread. Required.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * The thread. Required.
+   *
+   * @generated from field: string request_group = 2;
+   */
+  requestGroup: string;
+};
+
+/**
+ * Describes the message reflexio.v1.DeleteRequestGroupRequest.
+ * Use `create(DeleteRequestGroupRequestSchema)` to create a new message.
+ */
+export const DeleteRequestGroupRequestSchema: GenMessage<DeleteRequestGroupRequest> = /*@__PURE__*/
+  messageDesc(file_reflexio_v1_interaction_service, 23);
+
+/**
+ * What was erased.
+ *
+ * @generated from message reflexio.v1.DeleteRequestGroupResponse
+ */
+export type DeleteRequestGroupResponse = Message<"reflexio.v1.DeleteRequestGroupResponse"> & {
+  /**
+   * How much.
+   *
+   * @generated from field: reflexio.v1.ErasedCounts erased = 1;
+   */
+  erased?: ErasedCounts | undefined;
+};
+
+/**
+ * Describes the message reflexio.v1.DeleteRequestGroupResponse.
+ * Use `create(DeleteRequestGroupResponseSchema)` to create a new message.
+ */
+export const DeleteRequestGroupResponseSchema: GenMessage<DeleteRequestGroupResponse> = /*@__PURE__*/
+  messageDesc(file_reflexio_v1_interaction_service, 24);
+
+/**
+ * Names the user to erase.
+ *
+ * @generated from message reflexio.v1.DeleteUserRequest
+ */
+export type DeleteUserRequest = Message<"reflexio.v1.DeleteUserRequest"> & {
+  /**
+   * The user. Required.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message reflexio.v1.DeleteUserRequest.
+ * Use `create(DeleteUserRequestSchema)` to create a new message.
+ */
+export const DeleteUserRequestSchema: GenMessage<DeleteUserRequest> = /*@__PURE__*/
+  messageDesc(file_reflexio_v1_interaction_service, 25);
+
+/**
+ * What was erased.
+ *
+ * @generated from message reflexio.v1.DeleteUserResponse
+ */
+export type DeleteUserResponse = Message<"reflexio.v1.DeleteUserResponse"> & {
+  /**
+   * How much.
+   *
+   * @generated from field: reflexio.v1.ErasedCounts erased = 1;
+   */
+  erased?: ErasedCounts | undefined;
+};
+
+/**
+ * Describes the message reflexio.v1.DeleteUserResponse.
+ * Use `create(DeleteUserResponseSchema)` to create a new message.
+ */
+export const DeleteUserResponseSchema: GenMessage<DeleteUserResponse> = /*@__PURE__*/
+  messageDesc(file_reflexio_v1_interaction_service, 26);
+
+/**
  * When a publish is answered.
  *
  * @generated from enum reflexio.v1.WaitUntil
@@ -1012,6 +1238,57 @@ export const InteractionService: GenService<{
     methodKind: "server_streaming";
     input: typeof GetImageRequestSchema;
     output: typeof GetImageResponseSchema;
+  },
+  /**
+   * Erases one interaction: its row, its words, its vectors, and its picture
+   * when no other interaction of the account has it. What is not there, erased
+   * before, or another account's is NOT_FOUND; so a repeat after a lost answer
+   * may be NOT_FOUND too.
+   *
+   * Its request stays, and publishing that again gives the first answer again:
+   * the interaction does not come back. The last interaction of a request
+   * erases the request.
+   *
+   * @generated from rpc reflexio.v1.InteractionService.DeleteInteraction
+   */
+  deleteInteraction: {
+    methodKind: "unary";
+    input: typeof DeleteInteractionRequestSchema;
+    output: typeof DeleteInteractionResponseSchema;
+  },
+  /**
+   * Erases one request with all its interactions. Its request_id stays taken:
+   * publishing it again is ALREADY_EXISTS, whatever the body.
+   *
+   * @generated from rpc reflexio.v1.InteractionService.DeleteRequest
+   */
+  deleteRequest: {
+    methodKind: "unary";
+    input: typeof DeleteRequestRequestSchema;
+    output: typeof DeleteRequestResponseSchema;
+  },
+  /**
+   * Erases every request of a user's thread that was stored before the call.
+   *
+   * @generated from rpc reflexio.v1.InteractionService.DeleteRequestGroup
+   */
+  deleteRequestGroup: {
+    methodKind: "unary";
+    input: typeof DeleteRequestGroupRequestSchema;
+    output: typeof DeleteRequestGroupResponseSchema;
+  },
+  /**
+   * Erases everything of a user that was stored before the call, and the user.
+   *
+   * Much is erased step by step: a call that ends early, as at its deadline,
+   * has erased a part, and another goes on from there.
+   *
+   * @generated from rpc reflexio.v1.InteractionService.DeleteUser
+   */
+  deleteUser: {
+    methodKind: "unary";
+    input: typeof DeleteUserRequestSchema;
+    output: typeof DeleteUserResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_reflexio_v1_interaction_service, 0);

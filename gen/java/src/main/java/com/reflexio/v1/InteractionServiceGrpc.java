@@ -209,6 +209,134 @@ public final class InteractionServiceGrpc {
     return getGetImageMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<com.reflexio.v1.DeleteInteractionRequest,
+      com.reflexio.v1.DeleteInteractionResponse> getDeleteInteractionMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "DeleteInteraction",
+      requestType = com.reflexio.v1.DeleteInteractionRequest.class,
+      responseType = com.reflexio.v1.DeleteInteractionResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.reflexio.v1.DeleteInteractionRequest,
+      com.reflexio.v1.DeleteInteractionResponse> getDeleteInteractionMethod() {
+    io.grpc.MethodDescriptor<com.reflexio.v1.DeleteInteractionRequest, com.reflexio.v1.DeleteInteractionResponse> getDeleteInteractionMethod;
+    if ((getDeleteInteractionMethod = InteractionServiceGrpc.getDeleteInteractionMethod) == null) {
+      synchronized (InteractionServiceGrpc.class) {
+        if ((getDeleteInteractionMethod = InteractionServiceGrpc.getDeleteInteractionMethod) == null) {
+          InteractionServiceGrpc.getDeleteInteractionMethod = getDeleteInteractionMethod =
+              io.grpc.MethodDescriptor.<com.reflexio.v1.DeleteInteractionRequest, com.reflexio.v1.DeleteInteractionResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "DeleteInteraction"))
+              .setIdempotent(true)
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.reflexio.v1.DeleteInteractionRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.reflexio.v1.DeleteInteractionResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new InteractionServiceMethodDescriptorSupplier("DeleteInteraction"))
+              .build();
+        }
+      }
+    }
+    return getDeleteInteractionMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<com.reflexio.v1.DeleteRequestRequest,
+      com.reflexio.v1.DeleteRequestResponse> getDeleteRequestMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "DeleteRequest",
+      requestType = com.reflexio.v1.DeleteRequestRequest.class,
+      responseType = com.reflexio.v1.DeleteRequestResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.reflexio.v1.DeleteRequestRequest,
+      com.reflexio.v1.DeleteRequestResponse> getDeleteRequestMethod() {
+    io.grpc.MethodDescriptor<com.reflexio.v1.DeleteRequestRequest, com.reflexio.v1.DeleteRequestResponse> getDeleteRequestMethod;
+    if ((getDeleteRequestMethod = InteractionServiceGrpc.getDeleteRequestMethod) == null) {
+      synchronized (InteractionServiceGrpc.class) {
+        if ((getDeleteRequestMethod = InteractionServiceGrpc.getDeleteRequestMethod) == null) {
+          InteractionServiceGrpc.getDeleteRequestMethod = getDeleteRequestMethod =
+              io.grpc.MethodDescriptor.<com.reflexio.v1.DeleteRequestRequest, com.reflexio.v1.DeleteRequestResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "DeleteRequest"))
+              .setIdempotent(true)
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.reflexio.v1.DeleteRequestRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.reflexio.v1.DeleteRequestResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new InteractionServiceMethodDescriptorSupplier("DeleteRequest"))
+              .build();
+        }
+      }
+    }
+    return getDeleteRequestMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<com.reflexio.v1.DeleteRequestGroupRequest,
+      com.reflexio.v1.DeleteRequestGroupResponse> getDeleteRequestGroupMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "DeleteRequestGroup",
+      requestType = com.reflexio.v1.DeleteRequestGroupRequest.class,
+      responseType = com.reflexio.v1.DeleteRequestGroupResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.reflexio.v1.DeleteRequestGroupRequest,
+      com.reflexio.v1.DeleteRequestGroupResponse> getDeleteRequestGroupMethod() {
+    io.grpc.MethodDescriptor<com.reflexio.v1.DeleteRequestGroupRequest, com.reflexio.v1.DeleteRequestGroupResponse> getDeleteRequestGroupMethod;
+    if ((getDeleteRequestGroupMethod = InteractionServiceGrpc.getDeleteRequestGroupMethod) == null) {
+      synchronized (InteractionServiceGrpc.class) {
+        if ((getDeleteRequestGroupMethod = InteractionServiceGrpc.getDeleteRequestGroupMethod) == null) {
+          InteractionServiceGrpc.getDeleteRequestGroupMethod = getDeleteRequestGroupMethod =
+              io.grpc.MethodDescriptor.<com.reflexio.v1.DeleteRequestGroupRequest, com.reflexio.v1.DeleteRequestGroupResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "DeleteRequestGroup"))
+              .setIdempotent(true)
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.reflexio.v1.DeleteRequestGroupRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.reflexio.v1.DeleteRequestGroupResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new InteractionServiceMethodDescriptorSupplier("DeleteRequestGroup"))
+              .build();
+        }
+      }
+    }
+    return getDeleteRequestGroupMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<com.reflexio.v1.DeleteUserRequest,
+      com.reflexio.v1.DeleteUserResponse> getDeleteUserMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "DeleteUser",
+      requestType = com.reflexio.v1.DeleteUserRequest.class,
+      responseType = com.reflexio.v1.DeleteUserResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.reflexio.v1.DeleteUserRequest,
+      com.reflexio.v1.DeleteUserResponse> getDeleteUserMethod() {
+    io.grpc.MethodDescriptor<com.reflexio.v1.DeleteUserRequest, com.reflexio.v1.DeleteUserResponse> getDeleteUserMethod;
+    if ((getDeleteUserMethod = InteractionServiceGrpc.getDeleteUserMethod) == null) {
+      synchronized (InteractionServiceGrpc.class) {
+        if ((getDeleteUserMethod = InteractionServiceGrpc.getDeleteUserMethod) == null) {
+          InteractionServiceGrpc.getDeleteUserMethod = getDeleteUserMethod =
+              io.grpc.MethodDescriptor.<com.reflexio.v1.DeleteUserRequest, com.reflexio.v1.DeleteUserResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "DeleteUser"))
+              .setIdempotent(true)
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.reflexio.v1.DeleteUserRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.reflexio.v1.DeleteUserResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new InteractionServiceMethodDescriptorSupplier("DeleteUser"))
+              .build();
+        }
+      }
+    }
+    return getDeleteUserMethod;
+  }
+
   /**
    * Creates a new async stub that supports all call types for the service
    */
@@ -352,6 +480,55 @@ public final class InteractionServiceGrpc {
         io.grpc.stub.StreamObserver<com.reflexio.v1.GetImageResponse> responseObserver) {
       io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getGetImageMethod(), responseObserver);
     }
+
+    /**
+     * <pre>
+     * Erases one interaction: its row, its words, its vectors, and its picture
+     * when no other interaction of the account has it. What is not there, erased
+     * before, or another account's is NOT_FOUND; so a repeat after a lost answer
+     * may be NOT_FOUND too.
+     * Its request stays, and publishing that again gives the first answer again:
+     * the interaction does not come back. The last interaction of a request
+     * erases the request.
+     * </pre>
+     */
+    default void deleteInteraction(com.reflexio.v1.DeleteInteractionRequest request,
+        io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteInteractionResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getDeleteInteractionMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Erases one request with all its interactions. Its request_id stays taken:
+     * publishing it again is ALREADY_EXISTS, whatever the body.
+     * </pre>
+     */
+    default void deleteRequest(com.reflexio.v1.DeleteRequestRequest request,
+        io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteRequestResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getDeleteRequestMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Erases every request of a user's thread that was stored before the call.
+     * </pre>
+     */
+    default void deleteRequestGroup(com.reflexio.v1.DeleteRequestGroupRequest request,
+        io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteRequestGroupResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getDeleteRequestGroupMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Erases everything of a user that was stored before the call, and the user.
+     * Much is erased step by step: a call that ends early, as at its deadline,
+     * has erased a part, and another goes on from there.
+     * </pre>
+     */
+    default void deleteUser(com.reflexio.v1.DeleteUserRequest request,
+        io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteUserResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getDeleteUserMethod(), responseObserver);
+    }
   }
 
   /**
@@ -474,6 +651,59 @@ public final class InteractionServiceGrpc {
       io.grpc.stub.ClientCalls.asyncServerStreamingCall(
           getChannel().newCall(getGetImageMethod(), getCallOptions()), request, responseObserver);
     }
+
+    /**
+     * <pre>
+     * Erases one interaction: its row, its words, its vectors, and its picture
+     * when no other interaction of the account has it. What is not there, erased
+     * before, or another account's is NOT_FOUND; so a repeat after a lost answer
+     * may be NOT_FOUND too.
+     * Its request stays, and publishing that again gives the first answer again:
+     * the interaction does not come back. The last interaction of a request
+     * erases the request.
+     * </pre>
+     */
+    public void deleteInteraction(com.reflexio.v1.DeleteInteractionRequest request,
+        io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteInteractionResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getDeleteInteractionMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Erases one request with all its interactions. Its request_id stays taken:
+     * publishing it again is ALREADY_EXISTS, whatever the body.
+     * </pre>
+     */
+    public void deleteRequest(com.reflexio.v1.DeleteRequestRequest request,
+        io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteRequestResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getDeleteRequestMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Erases every request of a user's thread that was stored before the call.
+     * </pre>
+     */
+    public void deleteRequestGroup(com.reflexio.v1.DeleteRequestGroupRequest request,
+        io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteRequestGroupResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getDeleteRequestGroupMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Erases everything of a user that was stored before the call, and the user.
+     * Much is erased step by step: a call that ends early, as at its deadline,
+     * has erased a part, and another goes on from there.
+     * </pre>
+     */
+    public void deleteUser(com.reflexio.v1.DeleteUserRequest request,
+        io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteUserResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getDeleteUserMethod(), getCallOptions()), request, responseObserver);
+    }
   }
 
   /**
@@ -576,6 +806,55 @@ public final class InteractionServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
           getChannel(), getGetImageMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Erases one interaction: its row, its words, its vectors, and its picture
+     * when no other interaction of the account has it. What is not there, erased
+     * before, or another account's is NOT_FOUND; so a repeat after a lost answer
+     * may be NOT_FOUND too.
+     * Its request stays, and publishing that again gives the first answer again:
+     * the interaction does not come back. The last interaction of a request
+     * erases the request.
+     * </pre>
+     */
+    public com.reflexio.v1.DeleteInteractionResponse deleteInteraction(com.reflexio.v1.DeleteInteractionRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getDeleteInteractionMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Erases one request with all its interactions. Its request_id stays taken:
+     * publishing it again is ALREADY_EXISTS, whatever the body.
+     * </pre>
+     */
+    public com.reflexio.v1.DeleteRequestResponse deleteRequest(com.reflexio.v1.DeleteRequestRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getDeleteRequestMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Erases every request of a user's thread that was stored before the call.
+     * </pre>
+     */
+    public com.reflexio.v1.DeleteRequestGroupResponse deleteRequestGroup(com.reflexio.v1.DeleteRequestGroupRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getDeleteRequestGroupMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Erases everything of a user that was stored before the call, and the user.
+     * Much is erased step by step: a call that ends early, as at its deadline,
+     * has erased a part, and another goes on from there.
+     * </pre>
+     */
+    public com.reflexio.v1.DeleteUserResponse deleteUser(com.reflexio.v1.DeleteUserRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getDeleteUserMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -661,6 +940,55 @@ public final class InteractionServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
           getChannel(), getGetImageMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Erases one interaction: its row, its words, its vectors, and its picture
+     * when no other interaction of the account has it. What is not there, erased
+     * before, or another account's is NOT_FOUND; so a repeat after a lost answer
+     * may be NOT_FOUND too.
+     * Its request stays, and publishing that again gives the first answer again:
+     * the interaction does not come back. The last interaction of a request
+     * erases the request.
+     * </pre>
+     */
+    public com.reflexio.v1.DeleteInteractionResponse deleteInteraction(com.reflexio.v1.DeleteInteractionRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getDeleteInteractionMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Erases one request with all its interactions. Its request_id stays taken:
+     * publishing it again is ALREADY_EXISTS, whatever the body.
+     * </pre>
+     */
+    public com.reflexio.v1.DeleteRequestResponse deleteRequest(com.reflexio.v1.DeleteRequestRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getDeleteRequestMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Erases every request of a user's thread that was stored before the call.
+     * </pre>
+     */
+    public com.reflexio.v1.DeleteRequestGroupResponse deleteRequestGroup(com.reflexio.v1.DeleteRequestGroupRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getDeleteRequestGroupMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Erases everything of a user that was stored before the call, and the user.
+     * Much is erased step by step: a call that ends early, as at its deadline,
+     * has erased a part, and another goes on from there.
+     * </pre>
+     */
+    public com.reflexio.v1.DeleteUserResponse deleteUser(com.reflexio.v1.DeleteUserRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getDeleteUserMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -738,6 +1066,59 @@ public final class InteractionServiceGrpc {
       return io.grpc.stub.ClientCalls.futureUnaryCall(
           getChannel().newCall(getGetRequestsMethod(), getCallOptions()), request);
     }
+
+    /**
+     * <pre>
+     * Erases one interaction: its row, its words, its vectors, and its picture
+     * when no other interaction of the account has it. What is not there, erased
+     * before, or another account's is NOT_FOUND; so a repeat after a lost answer
+     * may be NOT_FOUND too.
+     * Its request stays, and publishing that again gives the first answer again:
+     * the interaction does not come back. The last interaction of a request
+     * erases the request.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.reflexio.v1.DeleteInteractionResponse> deleteInteraction(
+        com.reflexio.v1.DeleteInteractionRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getDeleteInteractionMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Erases one request with all its interactions. Its request_id stays taken:
+     * publishing it again is ALREADY_EXISTS, whatever the body.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.reflexio.v1.DeleteRequestResponse> deleteRequest(
+        com.reflexio.v1.DeleteRequestRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getDeleteRequestMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Erases every request of a user's thread that was stored before the call.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.reflexio.v1.DeleteRequestGroupResponse> deleteRequestGroup(
+        com.reflexio.v1.DeleteRequestGroupRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getDeleteRequestGroupMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Erases everything of a user that was stored before the call, and the user.
+     * Much is erased step by step: a call that ends early, as at its deadline,
+     * has erased a part, and another goes on from there.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.reflexio.v1.DeleteUserResponse> deleteUser(
+        com.reflexio.v1.DeleteUserRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getDeleteUserMethod(), getCallOptions()), request);
+    }
   }
 
   private static final int METHODID_PUBLISH_INTERACTIONS = 0;
@@ -745,7 +1126,11 @@ public final class InteractionServiceGrpc {
   private static final int METHODID_GET_INTERACTIONS = 2;
   private static final int METHODID_GET_REQUESTS = 3;
   private static final int METHODID_GET_IMAGE = 4;
-  private static final int METHODID_PUBLISH_INTERACTION_STREAM = 5;
+  private static final int METHODID_DELETE_INTERACTION = 5;
+  private static final int METHODID_DELETE_REQUEST = 6;
+  private static final int METHODID_DELETE_REQUEST_GROUP = 7;
+  private static final int METHODID_DELETE_USER = 8;
+  private static final int METHODID_PUBLISH_INTERACTION_STREAM = 9;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -783,6 +1168,22 @@ public final class InteractionServiceGrpc {
         case METHODID_GET_IMAGE:
           serviceImpl.getImage((com.reflexio.v1.GetImageRequest) request,
               (io.grpc.stub.StreamObserver<com.reflexio.v1.GetImageResponse>) responseObserver);
+          break;
+        case METHODID_DELETE_INTERACTION:
+          serviceImpl.deleteInteraction((com.reflexio.v1.DeleteInteractionRequest) request,
+              (io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteInteractionResponse>) responseObserver);
+          break;
+        case METHODID_DELETE_REQUEST:
+          serviceImpl.deleteRequest((com.reflexio.v1.DeleteRequestRequest) request,
+              (io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteRequestResponse>) responseObserver);
+          break;
+        case METHODID_DELETE_REQUEST_GROUP:
+          serviceImpl.deleteRequestGroup((com.reflexio.v1.DeleteRequestGroupRequest) request,
+              (io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteRequestGroupResponse>) responseObserver);
+          break;
+        case METHODID_DELETE_USER:
+          serviceImpl.deleteUser((com.reflexio.v1.DeleteUserRequest) request,
+              (io.grpc.stub.StreamObserver<com.reflexio.v1.DeleteUserResponse>) responseObserver);
           break;
         default:
           throw new AssertionError();
@@ -847,6 +1248,34 @@ public final class InteractionServiceGrpc {
               com.reflexio.v1.GetImageRequest,
               com.reflexio.v1.GetImageResponse>(
                 service, METHODID_GET_IMAGE)))
+        .addMethod(
+          getDeleteInteractionMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.reflexio.v1.DeleteInteractionRequest,
+              com.reflexio.v1.DeleteInteractionResponse>(
+                service, METHODID_DELETE_INTERACTION)))
+        .addMethod(
+          getDeleteRequestMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.reflexio.v1.DeleteRequestRequest,
+              com.reflexio.v1.DeleteRequestResponse>(
+                service, METHODID_DELETE_REQUEST)))
+        .addMethod(
+          getDeleteRequestGroupMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.reflexio.v1.DeleteRequestGroupRequest,
+              com.reflexio.v1.DeleteRequestGroupResponse>(
+                service, METHODID_DELETE_REQUEST_GROUP)))
+        .addMethod(
+          getDeleteUserMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.reflexio.v1.DeleteUserRequest,
+              com.reflexio.v1.DeleteUserResponse>(
+                service, METHODID_DELETE_USER)))
         .build();
   }
 
@@ -901,6 +1330,10 @@ public final class InteractionServiceGrpc {
               .addMethod(getGetInteractionsMethod())
               .addMethod(getGetRequestsMethod())
               .addMethod(getGetImageMethod())
+              .addMethod(getDeleteInteractionMethod())
+              .addMethod(getDeleteRequestMethod())
+              .addMethod(getDeleteRequestGroupMethod())
+              .addMethod(getDeleteUserMethod())
               .build();
         }
       }

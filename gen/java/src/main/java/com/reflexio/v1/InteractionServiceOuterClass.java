@@ -116,6 +116,51 @@ public final class InteractionServiceOuterClass extends com.google.protobuf.Gene
   static final 
     com.google.protobuf.GeneratedMessage.FieldAccessorTable
       internal_static_reflexio_v1_GetImageResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_reflexio_v1_ErasedCounts_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_reflexio_v1_ErasedCounts_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_reflexio_v1_DeleteInteractionRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_reflexio_v1_DeleteInteractionRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_reflexio_v1_DeleteInteractionResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_reflexio_v1_DeleteInteractionResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_reflexio_v1_DeleteRequestRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_reflexio_v1_DeleteRequestRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_reflexio_v1_DeleteRequestResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_reflexio_v1_DeleteRequestResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_reflexio_v1_DeleteRequestGroupRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_reflexio_v1_DeleteRequestGroupRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_reflexio_v1_DeleteRequestGroupResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_reflexio_v1_DeleteRequestGroupResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_reflexio_v1_DeleteUserRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_reflexio_v1_DeleteUserRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_reflexio_v1_DeleteUserResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_reflexio_v1_DeleteUserResponse_fieldAccessorTable;
 
   public static com.google.protobuf.Descriptors.FileDescriptor
       getDescriptor() {
@@ -213,32 +258,60 @@ public final class InteractionServiceOuterClass extends com.google.protobuf.Gene
       "equest\022%\n\016interaction_id\030\001 \001(\tR\rinteract" +
       "ionId\"P\n\020GetImageResponse\022(\n\005image\030\001 \001(\013" +
       "2\022.reflexio.v1.ImageR\005image\022\022\n\004data\030\002 \001(" +
-      "\014R\004data*Y\n\tWaitUntil\022\032\n\026WAIT_UNTIL_UNSPE" +
-      "CIFIED\020\000\022\025\n\021WAIT_UNTIL_STORED\020\001\022\031\n\025WAIT_" +
-      "UNTIL_SEARCHABLE\020\002*N\n\005Order\022\025\n\021ORDER_UNS" +
-      "PECIFIED\020\000\022\026\n\022ORDER_NEWEST_FIRST\020\001\022\026\n\022OR" +
-      "DER_OLDEST_FIRST\020\002*n\n\tEndReason\022\032\n\026END_R" +
-      "EASON_UNSPECIFIED\020\000\022\027\n\023END_REASON_COMPLE" +
-      "TE\020\001\022\023\n\017END_REASON_IDLE\020\002\022\027\n\023END_REASON_" +
-      "DRAINING\020\0032\357\004\n\022InteractionService\022h\n\023Pub" +
-      "lishInteractions\022\'.reflexio.v1.PublishIn" +
-      "teractionsRequest\032(.reflexio.v1.PublishI" +
-      "nteractionsResponse\022y\n\030PublishInteractio" +
-      "nStream\022,.reflexio.v1.PublishInteraction" +
-      "StreamRequest\032-.reflexio.v1.PublishInter" +
-      "actionStreamResponse(\001\022j\n\022SearchInteract" +
-      "ions\022&.reflexio.v1.SearchInteractionsReq" +
-      "uest\032\'.reflexio.v1.SearchInteractionsRes" +
-      "ponse\"\003\220\002\001\022a\n\017GetInteractions\022#.reflexio" +
-      ".v1.GetInteractionsRequest\032$.reflexio.v1" +
-      ".GetInteractionsResponse\"\003\220\002\001\022U\n\013GetRequ" +
-      "ests\022\037.reflexio.v1.GetRequestsRequest\032 ." +
-      "reflexio.v1.GetRequestsResponse\"\003\220\002\001\022N\n\010" +
-      "GetImage\022\034.reflexio.v1.GetImageRequest\032\035" +
-      ".reflexio.v1.GetImageResponse\"\003\220\002\0010\001BO\n\017" +
-      "com.reflexio.v1P\001Z:github.com/reflexio/r" +
-      "eflexio/gen/go/reflexio/v1;reflexiov1b\006p" +
-      "roto3"
+      "\014R\004data\"f\n\014ErasedCounts\022\032\n\010requests\030\001 \001(" +
+      "\rR\010requests\022\"\n\014interactions\030\002 \001(\rR\014inter" +
+      "actions\022\026\n\006images\030\003 \001(\rR\006images\"k\n\030Delet" +
+      "eInteractionRequest\022%\n\016interaction_id\030\001 " +
+      "\001(\tR\rinteractionId\022\034\n\007user_id\030\002 \001(\tH\000R\006u" +
+      "serId\210\001\001B\n\n\010_user_id\"N\n\031DeleteInteractio" +
+      "nResponse\0221\n\006erased\030\001 \001(\0132\031.reflexio.v1." +
+      "ErasedCountsR\006erased\"_\n\024DeleteRequestReq" +
+      "uest\022\035\n\nrequest_id\030\001 \001(\tR\trequestId\022\034\n\007u" +
+      "ser_id\030\002 \001(\tH\000R\006userId\210\001\001B\n\n\010_user_id\"J\n" +
+      "\025DeleteRequestResponse\0221\n\006erased\030\001 \001(\0132\031" +
+      ".reflexio.v1.ErasedCountsR\006erased\"Y\n\031Del" +
+      "eteRequestGroupRequest\022\027\n\007user_id\030\001 \001(\tR" +
+      "\006userId\022#\n\rrequest_group\030\002 \001(\tR\014requestG" +
+      "roup\"O\n\032DeleteRequestGroupResponse\0221\n\006er" +
+      "ased\030\001 \001(\0132\031.reflexio.v1.ErasedCountsR\006e" +
+      "rased\",\n\021DeleteUserRequest\022\027\n\007user_id\030\001 " +
+      "\001(\tR\006userId\"G\n\022DeleteUserResponse\0221\n\006era" +
+      "sed\030\001 \001(\0132\031.reflexio.v1.ErasedCountsR\006er" +
+      "ased*Y\n\tWaitUntil\022\032\n\026WAIT_UNTIL_UNSPECIF" +
+      "IED\020\000\022\025\n\021WAIT_UNTIL_STORED\020\001\022\031\n\025WAIT_UNT" +
+      "IL_SEARCHABLE\020\002*N\n\005Order\022\025\n\021ORDER_UNSPEC" +
+      "IFIED\020\000\022\026\n\022ORDER_NEWEST_FIRST\020\001\022\026\n\022ORDER" +
+      "_OLDEST_FIRST\020\002*n\n\tEndReason\022\032\n\026END_REAS" +
+      "ON_UNSPECIFIED\020\000\022\027\n\023END_REASON_COMPLETE\020" +
+      "\001\022\023\n\017END_REASON_IDLE\020\002\022\027\n\023END_REASON_DRA" +
+      "INING\020\0032\365\007\n\022InteractionService\022h\n\023Publis" +
+      "hInteractions\022\'.reflexio.v1.PublishInter" +
+      "actionsRequest\032(.reflexio.v1.PublishInte" +
+      "ractionsResponse\022y\n\030PublishInteractionSt" +
+      "ream\022,.reflexio.v1.PublishInteractionStr" +
+      "eamRequest\032-.reflexio.v1.PublishInteract" +
+      "ionStreamResponse(\001\022j\n\022SearchInteraction" +
+      "s\022&.reflexio.v1.SearchInteractionsReques" +
+      "t\032\'.reflexio.v1.SearchInteractionsRespon" +
+      "se\"\003\220\002\001\022a\n\017GetInteractions\022#.reflexio.v1" +
+      ".GetInteractionsRequest\032$.reflexio.v1.Ge" +
+      "tInteractionsResponse\"\003\220\002\001\022U\n\013GetRequest" +
+      "s\022\037.reflexio.v1.GetRequestsRequest\032 .ref" +
+      "lexio.v1.GetRequestsResponse\"\003\220\002\001\022N\n\010Get" +
+      "Image\022\034.reflexio.v1.GetImageRequest\032\035.re" +
+      "flexio.v1.GetImageResponse\"\003\220\002\0010\001\022g\n\021Del" +
+      "eteInteraction\022%.reflexio.v1.DeleteInter" +
+      "actionRequest\032&.reflexio.v1.DeleteIntera" +
+      "ctionResponse\"\003\220\002\002\022[\n\rDeleteRequest\022!.re" +
+      "flexio.v1.DeleteRequestRequest\032\".reflexi" +
+      "o.v1.DeleteRequestResponse\"\003\220\002\002\022j\n\022Delet" +
+      "eRequestGroup\022&.reflexio.v1.DeleteReques" +
+      "tGroupRequest\032\'.reflexio.v1.DeleteReques" +
+      "tGroupResponse\"\003\220\002\002\022R\n\nDeleteUser\022\036.refl" +
+      "exio.v1.DeleteUserRequest\032\037.reflexio.v1." +
+      "DeleteUserResponse\"\003\220\002\002BO\n\017com.reflexio." +
+      "v1P\001Z:github.com/reflexio/reflexio/gen/g" +
+      "o/reflexio/v1;reflexiov1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -354,6 +427,60 @@ public final class InteractionServiceOuterClass extends com.google.protobuf.Gene
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_reflexio_v1_GetImageResponse_descriptor,
         new java.lang.String[] { "Image", "Data", });
+    internal_static_reflexio_v1_ErasedCounts_descriptor =
+      getDescriptor().getMessageType(18);
+    internal_static_reflexio_v1_ErasedCounts_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_reflexio_v1_ErasedCounts_descriptor,
+        new java.lang.String[] { "Requests", "Interactions", "Images", });
+    internal_static_reflexio_v1_DeleteInteractionRequest_descriptor =
+      getDescriptor().getMessageType(19);
+    internal_static_reflexio_v1_DeleteInteractionRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_reflexio_v1_DeleteInteractionRequest_descriptor,
+        new java.lang.String[] { "InteractionId", "UserId", });
+    internal_static_reflexio_v1_DeleteInteractionResponse_descriptor =
+      getDescriptor().getMessageType(20);
+    internal_static_reflexio_v1_DeleteInteractionResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_reflexio_v1_DeleteInteractionResponse_descriptor,
+        new java.lang.String[] { "Erased", });
+    internal_static_reflexio_v1_DeleteRequestRequest_descriptor =
+      getDescriptor().getMessageType(21);
+    internal_static_reflexio_v1_DeleteRequestRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_reflexio_v1_DeleteRequestRequest_descriptor,
+        new java.lang.String[] { "RequestId", "UserId", });
+    internal_static_reflexio_v1_DeleteRequestResponse_descriptor =
+      getDescriptor().getMessageType(22);
+    internal_static_reflexio_v1_DeleteRequestResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_reflexio_v1_DeleteRequestResponse_descriptor,
+        new java.lang.String[] { "Erased", });
+    internal_static_reflexio_v1_DeleteRequestGroupRequest_descriptor =
+      getDescriptor().getMessageType(23);
+    internal_static_reflexio_v1_DeleteRequestGroupRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_reflexio_v1_DeleteRequestGroupRequest_descriptor,
+        new java.lang.String[] { "UserId", "RequestGroup", });
+    internal_static_reflexio_v1_DeleteRequestGroupResponse_descriptor =
+      getDescriptor().getMessageType(24);
+    internal_static_reflexio_v1_DeleteRequestGroupResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_reflexio_v1_DeleteRequestGroupResponse_descriptor,
+        new java.lang.String[] { "Erased", });
+    internal_static_reflexio_v1_DeleteUserRequest_descriptor =
+      getDescriptor().getMessageType(25);
+    internal_static_reflexio_v1_DeleteUserRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_reflexio_v1_DeleteUserRequest_descriptor,
+        new java.lang.String[] { "UserId", });
+    internal_static_reflexio_v1_DeleteUserResponse_descriptor =
+      getDescriptor().getMessageType(26);
+    internal_static_reflexio_v1_DeleteUserResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_reflexio_v1_DeleteUserResponse_descriptor,
+        new java.lang.String[] { "Erased", });
     descriptor.resolveAllFeaturesImmutable();
     com.google.protobuf.TimestampProto.getDescriptor();
     com.reflexio.v1.InteractionOuterClass.getDescriptor();
