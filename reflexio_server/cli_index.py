@@ -116,9 +116,7 @@ def _report(database: Database, email: str | None) -> Report:
     with database.read() as conn:
         account_id = _account_id(conn, email)
         state = models.state(conn)
-        found = [
-            one for one in collections.report(conn, state.live if state else 0) if account_id in (None, one.account_id)
-        ]
+        found = collections.report(conn, state.live if state else 0, account_id)
         if state is None:
             return Report(None, None, 0, 0, found)
         live = models.model_id(conn, state.live)

@@ -19,6 +19,12 @@ def create_account(data_dir: Path, email: str | None = None, password: str = PAS
     return email
 
 
+def rss_mb(pid: int) -> float:
+    """What a process has in memory, in MiB, as Linux tells."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
 class ServerProcess:
     """`reflexio-server serve` in a process of its own; its log is in `lines`."""
 

@@ -100,11 +100,7 @@ class Finder:
             stamps, nearest = found
             by_stamp = vectors.refs_of_stamps(conn, scope.account_id, stamps)
             near = np.array([by_stamp.get(stamp, 0) for stamp in stamps], dtype=np.int64)
-            kept = (
-                near > 0
-                if scope.filter == Filter()
-                else np.isin(near, interactions.passing(conn, scope, near.tolist()))
-            )
+            kept = (near > 0) & _passes(conn, scope, near)
             enough = kept.sum() >= count or len(stamps) < fetched or fetched >= MOST_FETCHED
             fetched = min(GROWTH * fetched, MOST_FETCHED)
             if enough:
@@ -122,8 +118,8 @@ class Finder:
             behind = vectors.count_after(conn, scope.account_id, model, int(tail.stamps[-1]))
         if scope.user_ref is not None:
             tail = tail.where(tail.users == scope.user_ref)
-        if scope.filter != Filter():
-            tail = tail.where(np.isin(tail.refs, interactions.passing(conn, scope, tail.refs.tolist())))
+        if scope.filter != Filter():  # else it would be copied for nothing
+            tail = tail.where(_passes(conn, scope, tail.refs))
         return tail, behind
 
     def _best_matches(self, conn: Connection, scope: Scope, matched: tuple[Refs, Parts]) -> tuple[Refs, Parts]:
@@ -132,9 +128,16 @@ class Finder:
         best = np.lexsort((-refs, -parts))
         if scope.filter != Filter():
             best = best[:MOST_FETCHED]
-            best = best[np.isin(refs[best], interactions.passing(conn, scope, refs[best].tolist()))]
+            best = best[_passes(conn, scope, refs[best])]
         best = np.sort(best[:WORD_MATCHES])
         return refs[best], parts[best]
+
+
+def _passes(conn: Connection, scope: Scope, refs: Refs) -> NDArray[np.bool_]:
+    """Which of these rows the scope's filter lets through."""
+    if scope.filter == Filter():
+        return np.ones(len(refs), dtype=bool)
+    return np.isin(refs, interactions.passing(conn, scope, refs.tolist()))
 
 
 def _together(refs: Refs, cosines: NDArray[np.float32], matched: Refs, lexical: Parts, behind: int = 0) -> Candidates:

@@ -106,8 +106,7 @@ class Follower:
 
     def _live(self) -> list[Collection]:
         with self._database.read() as conn:
-            state = models.state(conn)
-            return collections.live_collections(conn, *state.in_use) if state else []
+            return collections.in_use(conn)
 
     def _open(self) -> None:
         if self._index is not None:

@@ -91,8 +91,7 @@ class IndexCare:
     def _sweep(self, index: ChromaIndex, now: float) -> None:
         """Drop the collections that were replaced a while ago."""
         with self._database.read() as conn:
-            state = models.state(conn)
-            live = collections.live_collections(conn, *state.in_use) if state else []
+            live = collections.in_use(conn)
         unneeded = set(index.names()) - {collection.name for collection in live}
         self._unneeded = {name: self._unneeded.get(name, now) for name in unneeded}
         index.drop({name for name, since in self._unneeded.items() if now - since >= KEEP_SECONDS})
@@ -101,8 +100,7 @@ class IndexCare:
         began = time.monotonic()
         with self._database.read() as conn:
             state = models.state(conn)
-            of_all = collections.report(conn, state.live) if state else []
-        found = [one for one in of_all if job.account_id in (None, one.account_id)]
+            found = collections.report(conn, state.live, job.account_id) if state else []
         self._names = index.names()
         self._done, self._total = 0, sum(one.vectors for one in found)
         said = []

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, true, update
 
+from reflexio_server.storage import models
 from reflexio_server.storage.tables import accounts, collections, interactions, vectors
 
 
@@ -58,10 +59,16 @@ _columns = (
 )
 
 
-def live_collections(conn: Connection, *models: int) -> list[Collection]:
-    """The live collections of these models."""
-    query = select(*_columns).where(collections.c.model.in_(models))
+def live_collections(conn: Connection, *numbers: int) -> list[Collection]:
+    """The live collections of the models with these numbers."""
+    query = select(*_columns).where(collections.c.model.in_(numbers))
     return [Collection(*row) for row in conn.execute(query.order_by(collections.c.account_id))]
+
+
+def in_use(conn: Connection) -> list[Collection]:
+    """The live collections of every model whose vectors are kept."""
+    state = models.state(conn)
+    return live_collections(conn, *state.in_use) if state else []
 
 
 def live_collection(conn: Connection, account_id: int, model: int) -> Collection | None:
@@ -108,8 +115,8 @@ def forget_collections(conn: Connection) -> None:
     conn.execute(delete(collections))
 
 
-def report(conn: Connection, model: int) -> list[AccountIndex]:
-    """What there is of each account, oldest account first."""
+def report(conn: Connection, model: int, account_id: int | None = None) -> list[AccountIndex]:
+    """What there is of this account, or of each one, oldest account first."""
     of_account = interactions.c.account_id == accounts.c.id
     of_model = (vectors.c.account_id == accounts.c.id) & (vectors.c.model == model)
     query = (
@@ -131,6 +138,7 @@ def report(conn: Connection, model: int) -> list[AccountIndex]:
             collections.c.verified_at,
         )
         .outerjoin(collections, (collections.c.account_id == accounts.c.id) & (collections.c.model == model))
+        .where(true() if account_id is None else accounts.c.id == account_id)
         .order_by(accounts.c.id)
     )
     return [AccountIndex(*row) for row in conn.execute(query)]

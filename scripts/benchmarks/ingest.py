@@ -19,7 +19,7 @@ from reflexio_server.rpc import convert
 from reflexio_server.storage import accounts
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.rows import insert_rows, make_rows
-from scripts.server_process import PASSWORD, ServerProcess, create_account
+from scripts.server_process import PASSWORD, ServerProcess, create_account, rss_mb
 
 PER_REQUEST = 10  # a conversation, or a good part of one
 PAIR = 2  # a question and its answer
@@ -156,14 +156,9 @@ def _stream(address: str, key: str, name: str, per_request: int) -> float:
 
 def _growth(server: ServerProcess, url: str, key: str, rows: int) -> dict[str, float]:
     """How much the memory of server and client grew over a bulk upload from a generator, in MB."""
-    before = _rss(server.process.pid)
+    before = rss_mb(server.process.pid)
     client = _child("bulk", url, key, str(rows))["grown"]
-    return {"server": round(_rss(server.process.pid) - before, 1), "client": client}
-
-
-def _rss(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+    return {"server": round(rss_mb(server.process.pid) - before, 1), "client": client}
 
 
 def _child(what: str, *arguments: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The callers of the ingest benchmark, each in a process of its own; prints one JSON object."""
 
 import json
+import os
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
 from scripts.benchmarks.ingest import SPOOL_CALLS, UNARY_CALLERS, UNARY_SECONDS
+from scripts.server_process import rss_mb
 
 
 def unary(address: str, key: str) -> dict[str, Any]:
@@ -73,15 +75,11 @@ def bulk(url: str, key: str, rows: str) -> dict[str, Any]:
 
     client = reflexio.ReflexioClient(key, url)
     client.publish_many(requests("warm", 20_000))
-    before = _rss()
+    before = rss_mb(os.getpid())
     result = client.publish_many(requests("bulk", int(rows)))
     if result.interactions.stored != int(rows):
         raise RuntimeError(f"stored {result.interactions.stored} of {rows}")
-    return {"grown": round(_rss() - before, 1)}
-
-
-def _rss() -> float:
-    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+    return {"grown": round(rss_mb(os.getpid()) - before, 1)}
 
 
 if __name__ == "__main__":

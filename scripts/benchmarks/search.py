@@ -24,7 +24,7 @@ from reflexio_server.index.embedder import Embedder, load_embedder
 from reflexio_server.storage import collections, interactions, vectors
 from reflexio_server.storage.database import Database
 from scripts.benchmarks.filling import SIZES, Language, fill, users_of
-from scripts.server_process import PASSWORD, ServerProcess, create_account
+from scripts.server_process import PASSWORD, ServerProcess, create_account, rss_mb
 
 TOTALS = (30_000, 300_000)
 QUERIES = 300  # of each size of user and store
@@ -111,7 +111,7 @@ def run() -> dict[str, Any]:
         _say("indexing, beside the model alone")
         index_per_s, embed_per_s = _indexing(large, embedder, language)
         large.caller.search(language.question())
-        rss_mb = _rss_mb(large.server.process.pid)
+        memory = round(rss_mb(large.server.process.pid))
         _say(f"{CALLERS} callers, alone and then beside a bulk stream")
         figures |= _callers(large, language)
         for store in stores.values():
@@ -123,7 +123,7 @@ def run() -> dict[str, Any]:
         "embed_per_s": round(embed_per_s),
         "index_ratio": round(index_per_s / embed_per_s, 2),
         "fresh_ms": {"p50": _percentile(fresh, 50), "p99": _percentile(fresh, 99)},
-        "rss_mb": rss_mb,
+        "rss_mb": memory,
     }
 
 
@@ -309,14 +309,6 @@ def _ms(call: Callable[[], Any]) -> float:
 
 def _percentile(taken: Sequence[float], percent: float) -> float:
     return round(float(np.percentile(taken, percent)), 2)
-
-
-def _rss_mb(pid: int) -> int:
-    """What the process has in memory, as Linux tells."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return round(int(line.split()[1]) / 1024)
-    raise RuntimeError("this system does not tell how much memory a process has")
 
 
 def _say(what: str) -> None:
