@@ -130,13 +130,14 @@ class AsyncDeletes(AwaitedCalls):
         return await self._delete(deletes.user(user_id), wait_for_response, timeout)
 
     async def _delete(self, delete: Delete, wait: bool, timeout: float | None) -> AsyncDeleteReceipt | DeleteResponse:
+        self._check_open()
+        self._account()
         if not checks.flag("wait_for_response", wait):
             receipt = AsyncDeleteReceipt(delete.new_id())
             self._enqueue_delete(delete, receipt)
             return receipt
         seconds = self._seconds(timeout)
         patience = Patience(seconds)
-        self._metadata()  # without a key there is nothing to wait for
         sender = self._own_sender()
         if sender is not None and (left := await self._await_sender(sender, delete.user_id or None, seconds)):
             raise self._held_up(sender, left, seconds)

@@ -163,7 +163,6 @@ class ClientBase:
         self._sender_of(self._account()).take(receipt, message.user_id, payload)
 
     def _enqueue_delete(self, delete: Delete, receipt: Receipt[Any]) -> None:
-        self._check_open()
         payload = delete.message.SerializeToString()
         self._sender_of(self._account()).take(receipt, delete.user_id, payload, delete.method)
 

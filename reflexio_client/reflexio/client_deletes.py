@@ -205,13 +205,14 @@ class Deletes(BlockingCalls):
         return self._delete(deletes.user(user_id), wait_for_response, timeout)
 
     def _delete(self, delete: Delete, wait: bool, timeout: float | None) -> DeleteReceipt | DeleteResponse:
+        self._check_open()
+        self._account()
         if not checks.flag("wait_for_response", wait):
             receipt = DeleteReceipt(delete.new_id())
             self._enqueue_delete(delete, receipt)
             return receipt
         seconds = self._seconds(timeout)
         patience = Patience(seconds)
-        self._metadata()  # without a key there is nothing to wait for
         sender = self._own_sender()
         if sender is not None and (left := sender.spool.wait_for_user(delete.user_id or None, seconds)):
             raise self._held_up(sender, left, seconds)
