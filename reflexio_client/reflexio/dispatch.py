@@ -9,7 +9,7 @@ import grpc
 
 from reflexio import deletes, fork, wire
 from reflexio.channel import Endpoint, open_channel
-from reflexio.errors import AuthenticationError, NotFoundError, ReflexioError
+from reflexio.errors import AuthenticationError, NotFoundError, ReflexioError, SpoolError
 from reflexio.outcomes import Delivery, PublishUserInteractionResponse, Rejection
 from reflexio.receipt import Receipt
 from reflexio.retry import ATTEMPTS_OF_ONE, Backoff, plan_after
@@ -52,6 +52,13 @@ class Dispatcher:
 
     def deliver(self, batch: Sequence[Row]) -> float:
         """One attempt with publishes or one delete; returns how many seconds to wait before the next."""
+        try:
+            return self._attempt(batch)
+        except SpoolError as error:
+            self._note(error, "a delete was sent, but does not leave the disk; it is sent again before anything else")
+            return self.backoff.next()
+
+    def _attempt(self, batch: Sequence[Row]) -> float:
         key = self.api_key
         try:
             if batch[0].is_delete:
@@ -124,14 +131,15 @@ class Dispatcher:
 
     def _settle_delete(self, row: Row, answer: Any) -> float:
         missing = answer if isinstance(answer, NotFoundError) else None
-        self._note_success(1)
-        self._spool.delete([row])
+        with self._spool.changed:
+            self._spool.remove(row)
+            self._note_success(1)
+            if (receipt := self._take_receipt(row)) is not None:
+                if missing is not None:
+                    receipt.fail(missing)
+                else:
+                    receipt.resolve(deletes.response(answer))
         self._tell(row, missing)
-        if (receipt := self._take_receipt(row)) is not None:
-            if missing is not None:
-                receipt.fail(missing)
-            else:
-                receipt.resolve(deletes.response(answer))
         self.backoff.reset()
         return 0.0
 
@@ -159,10 +167,11 @@ class Dispatcher:
 
     def _park(self, row: Row, rejection: Rejection, error: ReflexioError) -> None:
         _log.warning("%s was refused: %s: %s", row.request_id, rejection.reason, rejection.message)
+        with self._spool.changed:
+            self._spool.park(row, rejection)
+            if (receipt := self._take_receipt(row)) is not None:
+                receipt.fail(error)
         self._tell(row, error)
-        if (receipt := self._take_receipt(row)) is not None:
-            receipt.fail(error)
-        self._spool.park(row, rejection)
 
     def _take_receipt(self, row: Row) -> Receipt[Any] | None:
         with self._spool.changed:

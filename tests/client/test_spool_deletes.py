@@ -54,7 +54,10 @@ def drain(spool: Spool, limit: int = 10) -> list[list[str]]:
     batches = []
     while batch := spool.take(limit, 1000):
         batches.append([row.request_id for row in batch])
-        spool.delete(batch)
+        if batch[0].is_delete:
+            spool.remove(batch[0])
+        else:
+            spool.delete(batch)
     return batches
 
 
@@ -91,15 +94,51 @@ def test_a_postponed_publish_goes_last_of_those_before_the_delete(tmp_path: Path
     assert drain(spool) == [["b", "a"], ["delete"], ["c"]]
 
 
-def test_a_delete_that_the_disk_does_not_let_go_is_not_sent_again(tmp_path: Path) -> None:
+def test_a_delete_is_off_the_disk_for_good_before_anything_behind_it_goes(tmp_path: Path) -> None:
     spool = Spool(settings(tmp_path))
-    append(spool, "delete", "a")
+    append(spool, "delete 1", "delete 2", "a")
     assert spool._own is not None
-    spool._own._connection.execute("PRAGMA query_only = 1")
-    spool.delete(spool.take(1, 1000))
-    assert [row.request_id for row in spool.take(1, 1000)] == ["a"]
-    spool._own._connection.execute("PRAGMA query_only = 0")
+    connection = spool._own._connection
+    connection.execute("PRAGMA query_only = 1")
+    for _ in range(2):
+        (row,) = spool.take(10, 1000)
+        assert row.request_id == "delete 1"
+        with pytest.raises(reflexio.SpoolError, match="delete 1 stays in the spool"):
+            spool.remove(row)
+        with pytest.raises(reflexio.SpoolError):
+            spool.park(row, Rejection(None, row.request_id, "INTERNAL", "", ""))
+    assert (spool.pending(), spool.rejected) == (3, 0)
+    connection.execute("PRAGMA query_only = 0")
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    spool.remove(spool.take(10, 1000)[0])
+    spool.park(spool.take(10, 1000)[0], Rejection(None, "delete 2", "INTERNAL", "", ""))
+    levels = [one for one in statements if one.startswith("PRAGMA synchronous =")]
+    assert levels == ["PRAGMA synchronous = FULL", "PRAGMA synchronous = 1"] * 2, "written through to the disk"
+    assert drain(spool) == [["a"]]
     spool.close()
+
+
+def test_one_that_does_not_leave_the_disk_is_sent_again_before_what_is_behind_it(
+    server: ScriptedServer, client: reflexio.ReflexioClient
+) -> None:
+    server.stop()
+    receipt = client.delete_user("ada")
+    client.publish_interaction("ada", [{"content": "after"}])
+    (sender,) = client._senders.values()
+    assert sender.spool._own is not None
+    with sender.spool.changed:
+        sender.spool._own._connection.execute("PRAGMA query_only = 1")
+    server.start()
+    eventually(lambda: server.count("DeleteUser") >= 3)
+    assert not receipt.done
+    assert "stays in the spool" in client.stats().last_error
+    with sender.spool.changed:
+        sender.spool._own._connection.execute("PRAGMA query_only = 0")
+    assert client.flush(60).delivered
+    assert receipt.done
+    assert [call.method for call in server.calls][-2:] == ["DeleteUser", "PublishInteractionStream"]
+    assert server.stored_contents() == ["after"]
 
 
 def test_who_waits_for_a_user_waits_for_deletes_that_do_not_say_whose(tmp_path: Path) -> None:
@@ -109,7 +148,7 @@ def test_who_waits_for_a_user_waits_for_deletes_that_do_not_say_whose(tmp_path: 
     assert (spool.pending("ada"), spool.pending("bob"), spool.pending()) == (1, 2, 2)
     assert spool.wait_for_user("ada", 0.01) == 1
     watch = spool.watch("ada")
-    spool.delete(spool.take(1, 1000))
+    spool.remove(spool.take(1, 1000)[0])
     assert watch.done.done()
     spool.recount()
     assert (spool.pending("ada"), spool.pending("bob")) == (0, 1)

@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,15 @@ class SpoolFile:
                 self._connection.executemany("DELETE FROM rows WHERE id = ?", [(i,) for i in self._undeleted])
             self._undeleted.clear()
 
+    def remove(self, row: Row) -> None:
+        """Forget a delete that was carried out, at once and for good: sent again, it would take what came after it.
+
+        Raises:
+            SpoolError: the disk does not let it go.
+        """
+        with self._for_good(row), self._transaction():
+            self._connection.execute("DELETE FROM rows WHERE id = ?", (row.row_id,))
+
     def add_attempt(self, row: Row) -> None:
         """Remember that a request failed on its own."""
         row.attempts += 1
@@ -178,12 +187,12 @@ class SpoolFile:
                 self._connection.execute("UPDATE rows SET attempts = ? WHERE id = ?", (row.attempts, row.row_id))
 
     def bury(self, row: Row, rejection: Rejection) -> None:
-        """Move a request to the dead, with the reason."""
+        """Move a request to the dead, with the reason; raises SpoolError when a delete cannot be moved."""
         if self.closed:
             return
         said = (rejection.reason, rejection.field, rejection.message, time.time_ns() // 1000)
         try:
-            with self._transaction():
+            with self._for_good(row) if row.is_delete else nullcontext(), self._transaction():
                 was = (row.request_id, row.user_id, row.payload, row.method, row.accepted_at, row.attempts)
                 self._add_dead([(*was, *said)])
                 self._connection.execute("DELETE FROM rows WHERE id = ?", (row.row_id,))
@@ -257,6 +266,21 @@ class SpoolFile:
         if self._lock is not None:
             self._lock.release(remove=not keep)
         return left
+
+    @contextmanager
+    def _for_good(self, row: Row) -> Iterator[None]:
+        """Around a transaction that survives the end of the power too; raises SpoolError."""
+        if self.closed:
+            raise SpoolError(f"{row.request_id} stays in the spool, which is closed")
+        try:
+            (level,) = self._connection.execute("PRAGMA synchronous").fetchone()
+            self._connection.execute("PRAGMA synchronous = FULL")
+            try:
+                yield
+            finally:
+                self._connection.execute(f"PRAGMA synchronous = {level}")
+        except sqlite3.Error as error:
+            raise SpoolError(f"{row.request_id} stays in the spool, which cannot be written: {error}") from error
 
     def _number(self, query: str) -> int:
         return int(self._connection.execute(query).fetchone()[0])

@@ -117,8 +117,18 @@ class Spool:
                     self._left(row)
             self._end_watches()
 
+    def remove(self, row: Row) -> None:
+        """Remove a delete that was carried out; raises SpoolError: then it stays, and nothing may go before it."""
+        with self.changed:
+            row.home.remove(row)
+            self._left(row)
+            self._end_watches()
+
     def park(self, row: Row, rejection: Rejection) -> None:
-        """Move a row that the server will not take to the dead, with the reason; nothing is kept of what is erased."""
+        """Move a row that the server will not take to the dead, with the reason; nothing is kept of what is erased.
+
+        Raises SpoolError as `remove`.
+        """
         with self.changed:
             if rejection.reason == _ERASED:
                 row.home.delete([row.row_id])
