@@ -14,7 +14,15 @@ import grpc.aio
 
 from reflexio import checks, convert, fork
 from reflexio.channel import DEFAULT_URL, parse_url
-from reflexio.errors import AuthenticationError, ClosedError, ConfigurationError, InvalidArgumentError
+from reflexio.deletes import Delete
+from reflexio.errors import (
+    AuthenticationError,
+    ClosedError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ReflexioError,
+)
 from reflexio.ids import account_tag
 from reflexio.models import InteractionData, Token
 from reflexio.outcomes import ClientStats, Delivery, FlushResult, PublishRequest
@@ -150,9 +158,21 @@ class ClientBase:
         request = PublishRequest(user_id, interactions, request_group, source, agent_version, request_id)
         return convert.publish_message(request)
 
-    def _enqueue(self, message: pb.PublishInteractionsRequest, receipt: Receipt) -> None:
+    def _enqueue(self, message: pb.PublishInteractionsRequest, receipt: Receipt[Any]) -> None:
         payload = pb.PublishInteractionStreamRequest(request=message).SerializeToString()
-        self._sender_of(self._account()).publish(receipt, message.user_id, payload)
+        self._sender_of(self._account()).take(receipt, message.user_id, payload)
+
+    def _enqueue_delete(self, delete: Delete, receipt: Receipt[Any]) -> None:
+        payload = delete.message.SerializeToString()
+        self._sender_of(self._account()).take(receipt, delete.user_id, payload, delete.method)
+
+    def _held_up(self, sender: Sender, pending: int, seconds: float) -> ReflexioError:
+        """Why a delete was not sent: what this client published before it would come after it, and stay."""
+        error = sender.stats().last_error
+        text = f"nothing was deleted, for {pending:,} earlier requests of this client are still on their way"
+        if sender.spool.stalled:
+            return AuthenticationError(f"{text}: {error}", reason="UNAUTHENTICATED")
+        return DeadlineExceededError(f"{text} after {seconds:.3g} s{error and f': {error}'}")
 
     def _sender_of(self, tag: str) -> Sender:
         with self._lock:

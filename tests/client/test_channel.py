@@ -72,6 +72,10 @@ def test_only_what_may_be_repeated_is_repeated_by_grpc() -> None:
         "WhoAmI",
         "ListApiKeys",
         "RevokeApiKey",
+        "DeleteInteraction",
+        "DeleteRequest",
+        "DeleteRequestGroup",
+        "DeleteUser",
     }
     assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
 
