@@ -30,6 +30,8 @@ accounts = Table(
     Column("created_at", BigInteger, nullable=False),
     # The sequence of the account's newest interaction.
     Column("last_sequence", BigInteger, nullable=False, server_default="0"),
+    # Since when nobody may log in to it, nor use its keys.
+    Column("disabled_at", BigInteger),
 )
 
 api_keys = Table(
