@@ -1,7 +1,6 @@
 """Wires the parts together: the only place that knows them all."""
 
 import contextlib
-import ipaddress
 import logging
 import resource
 import sys
@@ -20,6 +19,7 @@ from reflexio_server.core.erasing import Eraser
 from reflexio_server.core.following import Follower
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import Lister
+from reflexio_server.core.logins import Logins
 from reflexio_server.core.model_change import ModelChange
 from reflexio_server.core.models import LoadedModel, Models
 from reflexio_server.core.publishing import Publisher
@@ -35,6 +35,7 @@ from reflexio_server.storage import models
 from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.writer import Writer
+from reflexio_server.transport import CHANNEL_OPTIONS, KEEPALIVE, Transport, is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -46,19 +47,16 @@ _SERVICES = (
 )
 
 
-class CannotListen(RuntimeError):
-    """The address is not there, or something else listens on it."""
-
-
 class App:
     """A server on a data directory: it owns the directory from construction to `stop`.
 
-    Raises DataDirectoryInUse, ModelMissing or CannotListen; then nothing is left running.
+    Raises DataDirectoryInUse, ModelMissing or transport.CannotListen; then nothing is left running.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._draining = threading.Event()
+        self.transport = Transport(settings)
         with contextlib.ExitStack() as opened:
             opened.enter_context(own(settings.data_dir))
             self.embedder = load_embedder(settings.embedder, settings.model_dir)
@@ -123,7 +121,8 @@ class App:
 
     def _listen(self, writer: Writer) -> tuple[grpc.Server, str]:
         settings = self._settings
-        accounts = Accounts(self.database, writer)
+        logins = Logins(settings.login_tries, settings.login_tries_per_address)
+        accounts = Accounts(self.database, writer, logins)
         server = grpc.server(
             ThreadPoolExecutor(settings.workers, thread_name_prefix="worker"),
             # The first is the outermost; a test asserts this order.
@@ -135,8 +134,8 @@ class App:
                 Decode(),
             ],
             options=(
-                ("grpc.so_reuseport", 0),  # else a second server would silently share the port
-                ("grpc.http2.bdp_probe", 0),  # 64 slow streams held 1,246 MiB with it, 112 MiB without
+                *CHANNEL_OPTIONS,
+                *KEEPALIVE.items(),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
             ),
         )
@@ -166,27 +165,11 @@ class App:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection if settings.reflection is not None else is_loopback(settings.host):
             reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        try:
-            port = server.add_insecure_port(f"{host}:{settings.port}")
-        except RuntimeError:
-            raise CannotListen(
-                f"cannot listen on {host}:{settings.port}: another program may be using the port "
-                "(choose another with --port, or 0 for a free one), or the address is not this machine's"
-            ) from None
-        return server, f"{host}:{port}"
+        return server, self.transport.listen(server)
 
     def _set_health(self, status: int) -> None:
         for service in ("", *_SERVICES):
             self._health.set(service, status)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _raise_open_files_limit() -> None:

@@ -7,7 +7,7 @@ import socket
 import threading
 from importlib.metadata import version
 
-from reflexio_server.app import App, is_loopback
+from reflexio_server.app import App
 from reflexio_server.config import Settings
 
 logger = logging.getLogger(__name__)
@@ -21,15 +21,16 @@ def serve(settings: Settings) -> None:
     app.start()
     accounts, interactions = app.counts()
     logger.info(
-        "reflexio %s listening on %s, data in %s, model %s, %d accounts, %d interactions",
+        "reflexio %s listening on %s://%s/, data in %s, model %s, %d accounts, %d interactions",
         version("reflexio"),
+        app.transport.scheme,
         app.address,
         settings.data_dir,
         app.embedder.model_id,
         accounts,
         interactions,
     )
-    if not is_loopback(settings.host):
+    if app.transport.exposed:
         logger.warning("others can reach %s, and everything is sent in clear text", app.address)
     if not accounts:
         logger.info("there is no account yet: make one with `reflexio-server accounts create EMAIL`")

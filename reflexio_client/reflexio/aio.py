@@ -42,10 +42,7 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
 
     async def login(self, email: str, password: str, *, timeout: float | None = None) -> Token:
         """As `ReflexioClient.login`."""
-        request = auth_pb.LoginRequest(
-            email=checks.text("email", email, required=True),
-            password=checks.text("password", password, required=True),
-        )
+        request = self._login_message(email, password)
         return self._take_token(await self._call(rpcs.LOGIN, request, timeout))
 
     async def who_am_i(self, *, timeout: float | None = None) -> Identity:

@@ -27,6 +27,7 @@ from reflexio.ids import account_tag
 from reflexio.models import InteractionData, Token
 from reflexio.outcomes import ClientStats, Delivery, FlushResult, PublishRequest
 from reflexio.receipt import Receipt
+from reflexio.security import Tls, insecure_allowed, refuse_clear_text
 from reflexio.sender import Sender
 from reflexio.spool import MAX_BYTES, MAX_ITEMS, SpoolSettings
 from reflexio.spool.folder import Durability, default_folder, has_orphans
@@ -49,6 +50,9 @@ class ClientBase:
         timeout: float = 30.0,
         *,
         root_certificates: bytes | None = None,
+        client_certificate: bytes | None = None,
+        client_key: bytes | None = None,
+        allow_insecure: bool = False,
         max_pending: int = MAX_ITEMS,
         max_pending_bytes: int = MAX_BYTES,
         spool_dir: str | os.PathLike[str] | None = None,
@@ -66,9 +70,10 @@ class ClientBase:
             url = checks.text("url_endpoint", url_endpoint or os.environ.get("REFLEXIO_API_URL"))
         except InvalidArgumentError as error:
             raise ConfigurationError(str(error)) from None
-        self._api_key = key.strip()
+        self._endpoint = parse_url(url or DEFAULT_URL, Tls(root_certificates, client_certificate, client_key))
+        self._guarded = not (self._endpoint.secure or self._endpoint.loopback or insecure_allowed(allow_insecure))
+        self._api_key = self._may_send(key.strip())
         self._tag = account_tag(self._api_key)
-        self._endpoint = parse_url(url or DEFAULT_URL, root_certificates)
         self._spool_settings = SpoolSettings(
             Path(spool_dir) if spool_dir else default_folder(), self._endpoint.url, "", durability, *bounds
         )
@@ -87,13 +92,16 @@ class ClientBase:
 
     @property
     def api_key(self) -> str:
-        """The API key in use; empty when there is none. Setting it takes effect at the next call."""
+        """The API key in use; empty when there is none. Setting it takes effect at the next call.
+
+        Setting raises ConfigurationError where it would be sent in clear text.
+        """
         return self._api_key
 
     @api_key.setter
     def api_key(self, api_key: str) -> None:
         with self._lock:
-            self._api_key = api_key.strip()
+            self._api_key = self._may_send(api_key.strip())
             self._tag = account_tag(self._api_key)
             sender = self._own_sender()
         if sender is not None:
@@ -104,6 +112,12 @@ class ClientBase:
     def after_fork(self) -> None:
         """Start anew in a forked child."""
         self._lock = threading.RLock()
+
+    def _may_send(self, secret: str, called: str = "the API key") -> str:
+        """A secret that may be sent to the server; raises ConfigurationError when others could read it."""
+        if secret and self._guarded:
+            refuse_clear_text(called, self._endpoint.url)
+        return secret
 
     def _account(self) -> str:
         """The tag of the account the key belongs to; raises when there is no usable key."""
@@ -139,6 +153,12 @@ class ClientBase:
         except (ValueError, grpc.aio.UsageError):  # what a closed channel raises
             self._check_open()
             raise
+
+    def _login_message(self, email: str, password: str) -> auth_service_pb2.LoginRequest:
+        return auth_service_pb2.LoginRequest(
+            email=checks.text("email", email, required=True),
+            password=self._may_send(checks.text("password", password, required=True), "the password"),
+        )
 
     def _take_token(self, answer: auth_service_pb2.LoginResponse) -> Token:
         self.api_key = answer.api_key

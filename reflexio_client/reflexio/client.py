@@ -35,7 +35,14 @@ class ReflexioClient(Reads, Deletes):
         url_endpoint: http://host:port/ (plaintext) or https://host:port/ (TLS); default: the environment's
             REFLEXIO_API_URL, else http://127.0.0.1:8081/.
         timeout: seconds each call to the server may take, unless a method is given another.
-        root_certificates: PEM of the authorities to trust with https; default: the usual ones.
+        root_certificates: PEM of the authorities to trust with https; default: the file that the environment's
+            REFLEXIO_CA_CERT names, else the operating system's (SSL_CERT_FILE names others).
+        client_certificate: PEM of the certificate to show to a server that asks for one, with its chain; default: the
+            file that REFLEXIO_CLIENT_CERT names.
+        client_key: PEM of the key of client_certificate, without a passphrase; default: the file that
+            REFLEXIO_CLIENT_KEY names.
+        allow_insecure: send the API key and passwords in clear text to other machines too, over a network that nobody
+            else can read; default: the environment's REFLEXIO_ALLOW_INSECURE is 1. Loopback is always allowed.
         max_pending: how many requests may wait in the spool, those taken over from ended processes included.
         max_pending_bytes: how large they may be together.
         spool_dir: folder of the spool files; default: the environment's REFLEXIO_SPOOL_DIR, else the platform's
@@ -46,7 +53,7 @@ class ReflexioClient(Reads, Deletes):
             was not waited for, from the thread that delivers: it should be quick. What it raises is logged.
 
     Raises:
-        ConfigurationError: an argument cannot work.
+        ConfigurationError: an argument cannot work, or the API key would go to another machine in clear text.
     """
 
     def __enter__(self) -> Self:
@@ -60,11 +67,11 @@ class ReflexioClient(Reads, Deletes):
     # The account.
 
     def login(self, email: str, password: str, *, timeout: float | None = None) -> Token:
-        """Trade a password for a new API key, which this client uses from now on."""
-        request = auth_pb.LoginRequest(
-            email=checks.text("email", email, required=True),
-            password=checks.text("password", password, required=True),
-        )
+        """Trade a password for a new API key, which this client uses from now on.
+
+        Raises ConfigurationError, and sends nothing, when the password would go to another machine in clear text.
+        """
+        request = self._login_message(email, password)
         return self._take_token(self._call(rpcs.LOGIN, request, timeout))
 
     def who_am_i(self, *, timeout: float | None = None) -> Identity:

@@ -28,11 +28,17 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _NOBODY = Caller(Account(0, "", "-", 0), ApiKey("", "", 0, None))
 _caller: ContextVar[Caller] = ContextVar("caller", default=_NOBODY)
+_recheck: ContextVar[Callable[[], object]] = ContextVar("recheck")
 
 
 def caller() -> Caller:
     """Who makes the call that this thread is handling."""
     return _caller.get()
+
+
+def recheck() -> None:
+    """Look again whether the caller's key is valid, as a stream may outlive it. Raises Unauthenticated."""
+    _recheck.get()()
 
 
 class _Around(grpc.ServerInterceptor):
@@ -111,7 +117,9 @@ class Authenticate(_Around):
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
         """Refuse the call, or remember whose it is."""
         if not method.startswith(WITHOUT_KEY):
-            _caller.set(self._accounts.authenticate(_bearer(context)))
+            key = _bearer(context)
+            _caller.set(self._accounts.authenticate(key))
+            _recheck.set(lambda: self._accounts.authenticate(key))
         yield
 
 

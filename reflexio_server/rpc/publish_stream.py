@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 
@@ -28,6 +28,7 @@ READ_AHEAD_BYTES = 4 * 1024 * 1024
 MOST_LISTED = 1000  # rejections
 _LONGEST_MESSAGE = 500  # characters of a rejection's text
 _LOOK_SECONDS = 0.25  # how often a waiting stream looks whether the server is shutting down
+RECHECK_SECONDS = 10.0  # with the 15 s that a key is cached, a revoked one ends its streams within 25 s
 
 Message = pb.PublishInteractionStreamRequest | MalformedMessage
 
@@ -112,13 +113,20 @@ class PublishStream:
         context: grpc.ServicerContext,
         idle_seconds: float,
         draining: threading.Event,
+        recheck: Callable[[], None],
     ) -> pb.PublishInteractionStreamResponse:
-        """Store all that comes; the verdict when the client closes, is idle too long, or the server shuts down."""
+        """Store all that comes; the verdict when the client closes, is idle too long, or the server shuts down.
+
+        `recheck` raises Unauthenticated when the caller's key is not valid any more.
+        """
         ahead = ReadAhead(messages)
         try:
-            last_seen = time.monotonic()
+            last_seen = rechecked = time.monotonic()
             while True:
                 taken = ahead.take(_LOOK_SECONDS)
+                if time.monotonic() - rechecked > RECHECK_SECONDS:
+                    recheck()
+                    rechecked = time.monotonic()
                 if taken is None:
                     self._verdict.end_reason = pb.END_REASON_COMPLETE
                     break

@@ -48,7 +48,11 @@ def _parser() -> argparse.ArgumentParser:
         "each to the server it was meant for. What a living process owns, that process delivers.",
     )
     flush.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="give up after; default 60")
-    flush.add_argument("--root-certificates", metavar="FILE", help="PEM of the authorities to trust with https")
+    flush.add_argument(
+        "--root-certificates",
+        metavar="FILE",
+        help="PEM of the authorities to trust with https; default: REFLEXIO_CA_CERT",
+    )
     flush.set_defaults(run=_flush)
     dead = commands.add_parser("dead", help="list the requests that the server refused for good, and why")
     dead.set_defaults(run=_dead)
