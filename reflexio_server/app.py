@@ -26,7 +26,8 @@ from reflexio_server.core.searching import Searcher
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
-from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, LogCalls, MapErrors
+from reflexio_server.rpc.call_log import LogCalls
+from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, MapErrors
 from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.validation import Limits
 from reflexio_server.storage import models

@@ -1,6 +1,5 @@
 """`reflexio-server`: serve, accounts, index, model."""
 
-import logging
 import sys
 import time
 from datetime import UTC, datetime
@@ -36,15 +35,6 @@ def serve(settings: Settings) -> None:
     from reflexio_server.app import CannotListen  # imported here, as it takes a second
     from reflexio_server.lifecycle import serve as run
 
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    if settings.log_level == "debug":
-        for noisy in ("chromadb", "alembic", "httpcore", "httpx", "asyncio"):
-            logging.getLogger(noisy).setLevel(logging.INFO)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         with folder_errors():
             run(settings)
