@@ -6,6 +6,7 @@ import logging
 import resource
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -17,6 +18,7 @@ from reflexio_server.config import Settings
 from reflexio_server.core.accounts import Accounts
 from reflexio_server.core.candidates import Finder
 from reflexio_server.core.following import Follower
+from reflexio_server.core.index_lag import IndexLag
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import Lister
 from reflexio_server.core.model_change import ModelChange
@@ -26,6 +28,7 @@ from reflexio_server.core.searching import Searcher
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
+from reflexio_server.metrics import Metrics
 from reflexio_server.rpc.call_log import LogCalls
 from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, MapErrors
 from reflexio_server.rpc.services import AuthService, InteractionService
@@ -38,7 +41,7 @@ from reflexio_server.storage.writer import Writer
 logger = logging.getLogger(__name__)
 
 WORKERS_KEPT_BACK = 16  # from streams, for unary calls
-_BACKGROUND_READERS = 4  # threads that read the database beside the workers
+_BACKGROUND_READERS = 5  # threads that read the database beside the workers
 _SERVICES = (
     auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
     interaction_service_pb2.DESCRIPTOR.services_by_name["InteractionService"].full_name,
@@ -63,7 +66,8 @@ class App:
             self.embedder = load_embedder(settings.embedder, settings.model_dir)
             self.database = Database(settings.data_dir, owner=True, readers=settings.workers + _BACKGROUND_READERS)
             opened.callback(self.database.close)
-            writer = Writer(self.database, settings.write_queue)
+            metrics = None if settings.metrics_port is None else Metrics()
+            writer = Writer(self.database, settings.write_queue, *([metrics.committed] if metrics else []))
             opened.callback(writer.close)
             self.models, coming = self._choose_model(writer)
             self.follower = Follower(self.database, writer, settings.data_dir / CHROMA_FOLDER)
@@ -72,7 +76,8 @@ class App:
             opened.callback(self.follower.stop)
             opened.callback(self.indexer.stop)
             opened.callback(self._change.stop)
-            self._server, self.address = self._listen(writer)
+            self._server, self.address = self._listen(writer, [metrics.calls] if metrics else [])
+            self.metrics_address = self._open_metrics(metrics, writer, opened) if metrics else None
             self._opened = opened.pop_all()
 
     def start(self) -> None:
@@ -116,7 +121,21 @@ class App:
         logger.info("%s is to take over from %s, which answers until then", embedder.model_id, old_id)
         return Models([LoadedModel(state.live, old), wanted]), wanted
 
-    def _listen(self, writer: Writer) -> tuple[grpc.Server, str]:
+    def _open_metrics(self, metrics: Metrics, writer: Writer, opened: contextlib.ExitStack) -> str:
+        """Let the metrics be scraped until the stack is closed; the address."""
+        lag = IndexLag(self.database)
+        lag.start()
+        opened.callback(lag.stop)
+        metrics.read(writer, self.indexer, self.follower, self.cache, lag)
+        host, port = self._settings.metrics_host, self._settings.metrics_port or 0
+        try:
+            port = metrics.serve(host, port)
+        except OSError as error:
+            raise CannotListen(f"cannot listen on {_joined(host, port)} for --metrics-port: {error.strerror}") from None
+        opened.callback(metrics.close)
+        return _joined(host, port)
+
+    def _listen(self, writer: Writer, observers: Sequence[grpc.ServerInterceptor]) -> tuple[grpc.Server, str]:
         settings = self._settings
         accounts = Accounts(self.database, writer)
         server = grpc.server(
@@ -124,6 +143,7 @@ class App:
             # The first is the outermost; a test asserts this order.
             interceptors=[
                 LogCalls(),
+                *observers,
                 MapErrors(),
                 Authenticate(accounts),
                 LimitStreams(min(settings.max_streams, settings.workers - WORKERS_KEPT_BACK)),
@@ -161,15 +181,14 @@ class App:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection if settings.reflection is not None else is_loopback(settings.host):
             reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
         try:
-            port = server.add_insecure_port(f"{host}:{settings.port}")
+            port = server.add_insecure_port(_joined(settings.host, settings.port))
         except RuntimeError:
             raise CannotListen(
-                f"cannot listen on {host}:{settings.port}: another program may be using the port "
+                f"cannot listen on {_joined(settings.host, settings.port)}: another program may be using the port "
                 "(choose another with --port, or 0 for a free one), or the address is not this machine's"
             ) from None
-        return server, f"{host}:{port}"
+        return server, _joined(settings.host, port)
 
     def _set_health(self, status: int) -> None:
         for service in ("", *_SERVICES):
@@ -182,6 +201,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _raise_open_files_limit() -> None:

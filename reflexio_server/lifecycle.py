@@ -33,6 +33,8 @@ def serve(settings: Settings) -> None:
     )
     if not is_loopback(settings.host):
         logger.warning("others can reach %s, and everything is sent in clear text", app.address)
+    if app.metrics_address:
+        logger.info("metrics on http://%s/metrics", app.metrics_address)
     if not accounts:
         logger.info("there is no account yet: make one with `reflexio-server accounts create EMAIL`")
     stop.wait()
