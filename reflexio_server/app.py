@@ -37,6 +37,7 @@ from reflexio_server.storage import models
 from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.writer import Writer
+from reflexio_server.tracing import start_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,11 @@ class App:
             opened.callback(self.follower.stop)
             opened.callback(self.indexer.stop)
             opened.callback(self._change.stop)
-            self._server, self.address = self._listen(writer, [metrics.calls] if metrics else [])
+            tracing = start_tracing()
+            if tracing:
+                opened.callback(tracing.close)
+            observers = [observer.calls for observer in (metrics, tracing) if observer]
+            self._server, self.address = self._listen(writer, observers)
             self.metrics_address = self._open_metrics(metrics, writer, opened) if metrics else None
             self._opened = opened.pop_all()
 

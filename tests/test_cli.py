@@ -458,7 +458,7 @@ SWITCHES = {"reflection": "--reflection", "indexing": "--no-indexing"}  # as RIG
 
 def test_the_lists_above_have_every_setting() -> None:
     assert set(RIGHT) == set(Settings.model_fields)
-    free = {"host", "data_dir", "model_dir", *SWITCHES}
+    free = {"host", "metrics_host", "data_dir", "model_dir", *SWITCHES}
     assert set(WRONG) == set(Settings.model_fields) - free
 
 
