@@ -5,6 +5,7 @@ import logging
 import resource
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -17,6 +18,7 @@ from reflexio_server.core.accounts import Accounts
 from reflexio_server.core.candidates import Finder
 from reflexio_server.core.erasing import Eraser
 from reflexio_server.core.following import Follower
+from reflexio_server.core.index_lag import IndexLag
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import Lister
 from reflexio_server.core.logins import Logins
@@ -28,14 +30,17 @@ from reflexio_server.core.settling import Settler
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
-from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, LogCalls, MapErrors
+from reflexio_server.metrics import Metrics
+from reflexio_server.rpc.call_log import LogCalls
+from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, MapErrors
 from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.validation import Limits
 from reflexio_server.storage import models
 from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.writer import Writer
-from reflexio_server.transport import CHANNEL_OPTIONS, KEEPALIVE, Transport, is_loopback
+from reflexio_server.tracing import start_tracing
+from reflexio_server.transport import CHANNEL_OPTIONS, KEEPALIVE, CannotListen, Transport, is_loopback, joined
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +67,8 @@ class App:
             self.embedder = load_embedder(settings.embedder, settings.model_dir)
             self.database = Database(settings.data_dir, owner=True, readers=settings.workers + _BACKGROUND_READERS)
             opened.callback(self.database.close)
-            writer = Writer(self.database, settings.write_queue)
+            metrics = None if settings.metrics_port is None else Metrics()
+            writer = Writer(self.database, settings.write_queue, *([metrics.committed] if metrics else []))
             opened.callback(writer.close)
             self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
             self._settler = Settler(self.database, writer, self.cache)
@@ -74,7 +80,12 @@ class App:
             opened.callback(self.follower.stop)
             opened.callback(self.indexer.stop)
             opened.callback(self._change.stop)
-            self._server, self.address = self._listen(writer)
+            tracing = start_tracing()
+            if tracing:
+                opened.callback(tracing.close)
+            observers = [observer.calls for observer in (metrics, tracing) if observer]
+            self._server, self.address = self._listen(writer, observers)
+            self.metrics_address = self._open_metrics(metrics, writer, opened) if metrics else None
             self._opened = opened.pop_all()
 
     def start(self) -> None:
@@ -119,7 +130,21 @@ class App:
         logger.info("%s is to take over from %s, which answers until then", embedder.model_id, old_id)
         return Models([LoadedModel(state.live, old), wanted]), wanted
 
-    def _listen(self, writer: Writer) -> tuple[grpc.Server, str]:
+    def _open_metrics(self, metrics: Metrics, writer: Writer, opened: contextlib.ExitStack) -> str:
+        """Let the metrics be scraped until the stack is closed; the address."""
+        lag = IndexLag(self.database)
+        lag.start()
+        opened.callback(lag.stop)
+        metrics.read(writer, self.indexer, self.follower, self.cache, lag)
+        host, port = self._settings.metrics_host, self._settings.metrics_port or 0
+        try:
+            port = metrics.serve(host, port)
+        except OSError as error:
+            raise CannotListen(f"cannot listen on {joined(host, port)} for --metrics-port: {error.strerror}") from None
+        opened.callback(metrics.close)
+        return joined(host, port)
+
+    def _listen(self, writer: Writer, observers: Sequence[grpc.ServerInterceptor]) -> tuple[grpc.Server, str]:
         settings = self._settings
         logins = Logins(settings.login_tries, settings.login_tries_per_address)
         accounts = Accounts(self.database, writer, logins)
@@ -128,6 +153,7 @@ class App:
             # The first is the outermost; a test asserts this order.
             interceptors=[
                 LogCalls(),
+                *observers,
                 MapErrors(),
                 Authenticate(accounts),
                 LimitStreams(min(settings.max_streams, settings.workers - WORKERS_KEPT_BACK)),

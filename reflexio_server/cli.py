@@ -1,7 +1,5 @@
 """`reflexio-server`: serve, accounts, keys, index, model."""
 
-import logging
-import sys
 
 import click
 
@@ -34,15 +32,6 @@ def serve(settings: Settings) -> None:
     from reflexio_server.lifecycle import serve as run  # imported here, as it takes a second
     from reflexio_server.transport import CannotListen
 
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    if settings.log_level == "debug":
-        for noisy in ("chromadb", "alembic", "httpcore", "httpx", "asyncio"):
-            logging.getLogger(noisy).setLevel(logging.INFO)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         with folder_errors():
             run(settings)

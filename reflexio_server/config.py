@@ -96,6 +96,11 @@ class Settings(BaseSettings):
     log_level: Annotated[
         str, Field(description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$")
     ] = "info"
+    log_format: Annotated[str, Field(description="text, or json: an object a line.", pattern="^(text|json)$")] = "text"
+    metrics_port: Annotated[
+        int | None, Field(description="Port for Prometheus; 0 takes a free one. Default: none.", ge=0, le=65535)
+    ] = None
+    metrics_host: Annotated[str, Field(description="Address to listen on for Prometheus.")] = "127.0.0.1"
     max_interactions: Annotated[int, Field(description="Interactions in one request.", ge=1)] = 1000
     # A response of 3 MiB must have room for any one interaction.
     max_content_bytes: Annotated[int, Field(description="Bytes of one content.", ge=1, le=1024 * 1024)] = 64 * 1024

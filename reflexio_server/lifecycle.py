@@ -7,6 +7,7 @@ import socket
 import threading
 from importlib.metadata import version
 
+from reflexio_server import logs
 from reflexio_server.app import App
 from reflexio_server.config import Settings
 
@@ -15,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; the second of them exits at once. Raises what App raises."""
+    logs.set_up(settings.log_level, settings.log_format)
     stop = threading.Event()
     app = App(settings)
     _listen_for_signals(stop)
@@ -32,6 +34,8 @@ def serve(settings: Settings) -> None:
     )
     if app.transport.exposed:
         logger.warning("others can reach %s, and everything is sent in clear text", app.address)
+    if app.metrics_address:
+        logger.info("metrics on http://%s/metrics", app.metrics_address)
     if not accounts:
         logger.info("there is no account yet: make one with `reflexio-server accounts create EMAIL`")
     stop.wait()

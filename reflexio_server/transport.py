@@ -52,13 +52,12 @@ class Transport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self._certificates: Certificates | None = None
         if settings.tls_cert and settings.tls_key:
             self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         elif not is_loopback(settings.host) and not settings.insecure:
             raise CannotListen(
-                f"others can reach {self._host}, and without TLS keys and everything else would go in clear text: "
+                f"others can reach {settings.host}, and without TLS keys and everything else would go in clear text: "
                 "give --tls-cert and --tls-key, or listen on 127.0.0.1 (--host) behind a proxy or tunnel that does "
                 "TLS, or say --insecure if the network itself is private"
             )
@@ -75,7 +74,7 @@ class Transport:
 
     def listen(self, server: grpc.Server) -> str:
         """Bind the server; returns "host:port". Raises CannotListen."""
-        wanted = f"{self._host}:{self._settings.port}"
+        wanted = joined(self._settings.host, self._settings.port)
         try:
             if self._certificates:
                 port = server.add_secure_port(wanted, self._certificates.credentials())
@@ -86,7 +85,7 @@ class Transport:
                 f"cannot listen on {wanted}: another program may be using the port "
                 "(choose another with --port, or 0 for a free one), or the address is not this machine's"
             ) from None
-        return f"{self._host}:{port}"
+        return joined(self._settings.host, port)
 
 
 class Certificates:
@@ -166,6 +165,11 @@ class Certificates:
 
 class UnusablePem(Exception):
     """A file is missing, is no PEM, or does not fit the others; the text is for the operator."""
+
+
+def joined(host: str, port: int) -> str:
+    """ "host:port", as it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

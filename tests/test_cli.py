@@ -387,6 +387,8 @@ WRONG: dict[str, str] = {
     "freshness_seconds": "-0.5",
     "vector_cache_mb": "0",
     "log_level": "loud",
+    "log_format": "xml",
+    "metrics_port": "65536",
     "max_interactions": "0",
     "max_content_bytes": "0",
     "max_image_bytes": "0",
@@ -408,6 +410,9 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "reflection": ("true", True),
     "indexing": ("false", False),
     "log_level": ("warning", "warning"),
+    "log_format": ("json", "json"),
+    "metrics_port": ("9464", 9464),
+    "metrics_host": ("::1", "::1"),
     "max_interactions": ("5", 5),
     "max_content_bytes": ("1000", 1000),
     "max_image_bytes": ("2000", 2000),
@@ -453,7 +458,7 @@ SWITCHES = {"reflection": "--reflection", "indexing": "--no-indexing"}  # as RIG
 
 def test_the_lists_above_have_every_setting() -> None:
     assert set(RIGHT) == set(Settings.model_fields)
-    free = {"host", "data_dir", "model_dir", *SWITCHES}
+    free = {"host", "metrics_host", "data_dir", "model_dir", *SWITCHES}
     assert set(WRONG) == set(Settings.model_fields) - free
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from reflexio_server.model import Cursor, Filter, RequestCursor, RequestFilter, UserAction
-from reflexio_server.storage import interactions, requests, vectors
+from reflexio_server.storage import collections, interactions, requests, vectors
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import Scope
 from reflexio_server.storage.requests import RequestScope
@@ -142,6 +142,14 @@ def test_vectors_are_found_by_an_index(database: Database) -> None:
         lambda conn: interactions.threads(conn, [1, 2]),
     ):
         is_bounded(database, read)
+
+
+def test_the_lag_of_the_index_is_counted_in_what_waits_alone(database: Database) -> None:
+    assert plans(database, vectors.count_waiting) == ["SCAN interactions USING INDEX interactions_waiting"]
+    steps = plans(database, lambda conn: collections.count_not_applied(conn, 1))
+    (walk,) = [step for step in steps if step.startswith("SEARCH vectors")]
+    assert walk.endswith("COVERING INDEX vectors_by_account (account_id=? AND model=? AND id>?)")
+    assert [step for step in steps if step.startswith("SCAN")] == ["SCAN accounts"]
 
 
 def test_a_walk_would_be_noticed(database: Database) -> None:

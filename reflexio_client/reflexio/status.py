@@ -86,6 +86,7 @@ def _details(call: grpc.Call) -> dict[str, Any]:
     """What the google.rpc details of a status say, by the names of the errors' arguments."""
     found: dict[str, Any] = {"reason": "", "metadata": {}, "retry_after": None, "violations": []}
     trailers = dict(call.trailing_metadata() or ())
+    found["call_id"] = trailers.get("x-request-id", "")
     status = status_pb2.Status()
     try:
         status.ParseFromString(trailers.get("grpc-status-details-bin", b""))

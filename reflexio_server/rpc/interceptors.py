@@ -4,12 +4,8 @@ An interceptor runs on grpc's one serving thread, so it only wraps: everything h
 """
 
 import contextlib
-import logging
 import threading
-import time
-from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -17,81 +13,14 @@ from google.protobuf.message import DecodeError, Message
 
 from reflexio_server.core.accounts import Accounts
 from reflexio_server.errors import DomainError, MalformedMessage, TooBusy, Unauthenticated
-from reflexio_server.model import Account, ApiKey, Caller
-from reflexio_server.rpc import errors
+from reflexio_server.rpc import calls, errors
+from reflexio_server.rpc.around import Around, wrap
+from reflexio_server.rpc.calls import OPEN_SERVICES
 
-logger = logging.getLogger("reflexio_server.calls")
-
-OPEN_SERVICES = ("/grpc.health.v1.", "/grpc.reflection.")
 WITHOUT_KEY = (*OPEN_SERVICES, "/reflexio.v1.AuthService/Login")
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
-
-_NOBODY = Caller(Account(0, "", "-", 0), ApiKey("", "", 0, None))
-_caller: ContextVar[Caller] = ContextVar("caller", default=_NOBODY)
-_recheck: ContextVar[Callable[[], object]] = ContextVar("recheck")
 
 
-def caller() -> Caller:
-    """Who makes the call that this thread is handling."""
-    return _caller.get()
-
-
-def recheck() -> None:
-    """Look again whether the caller's key is valid, as a stream may outlive it. Raises Unauthenticated."""
-    _recheck.get()()
-
-
-class _Around(grpc.ServerInterceptor):
-    """Wraps every handler in `around`, a context manager."""
-
-    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Wrap the handler; nothing else happens on this thread."""
-        handler = continuation(details)
-        return None if handler is None else _wrap(handler, lambda context: self.around(details.method, context))
-
-    @abstractmethod
-    def around(self, method: str, context: grpc.ServicerContext) -> contextlib.AbstractContextManager[None]:
-        """What happens around a call of `method`, in its worker."""
-
-
-def _wrap(handler: Any, around: Callable[[grpc.ServicerContext], contextlib.AbstractContextManager[None]]) -> Any:
-    kind = ("stream" if handler.request_streaming else "unary") + "_"
-    kind += "stream" if handler.response_streaming else "unary"
-    behaviour = getattr(handler, kind)
-    if getattr(behaviour, "experimental_non_blocking", False):
-        return handler  # health's Watch: it holds no worker, and is called in another way
-
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        with around(context):
-            return behaviour(request, context)
-
-    def answers(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        with around(context):
-            yield from behaviour(request, context)
-
-    return handler._replace(**{kind: answers if handler.response_streaming else answer})
-
-
-class LogCalls(_Around):
-    """One line a call: method, code, milliseconds, account."""
-
-    @contextlib.contextmanager
-    def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        """Log when the call is over."""
-        started = time.perf_counter()
-        _caller.set(_NOBODY)
-        try:
-            yield
-        finally:
-            # abort leaves the code on the context as grpc's number of it
-            code: Any = context.code()  # type: ignore[attr-defined]
-            code = _CODES.get(code, code) or grpc.StatusCode.OK
-            spent = (time.perf_counter() - started) * 1000
-            level = logging.WARNING if code is grpc.StatusCode.INTERNAL else logging.DEBUG
-            logger.log(level, "%s %s %.1f ms account=%s", method, code.name, spent, caller().account.tag)
-
-
-class MapErrors(_Around):
+class MapErrors(Around):
     """Turns whatever is raised below into a status; grpc itself would send its text to the caller."""
 
     @contextlib.contextmanager
@@ -107,7 +36,7 @@ class MapErrors(_Around):
             errors.abort(context, error)
 
 
-class Authenticate(_Around):
+class Authenticate(Around):
     """Lets only calls with a valid key through, and remembers whose it is."""
 
     def __init__(self, accounts: Accounts) -> None:
@@ -118,8 +47,7 @@ class Authenticate(_Around):
         """Refuse the call, or remember whose it is."""
         if not method.startswith(WITHOUT_KEY):
             key = _bearer(context)
-            _caller.set(self._accounts.authenticate(key))
-            _recheck.set(lambda: self._accounts.authenticate(key))
+            calls.set_caller(self._accounts.authenticate(key), lambda: self._accounts.authenticate(key))
         yield
 
 
@@ -133,7 +61,7 @@ def _bearer(context: grpc.ServicerContext) -> str:
     return key.strip()
 
 
-class LimitStreams(_Around):
+class LimitStreams(Around):
     """Keeps workers back for unary calls: no more than `most` streams are open at once."""
 
     def __init__(self, most: int) -> None:
@@ -144,7 +72,7 @@ class LimitStreams(_Around):
         handler = continuation(details)
         if handler is None or not (handler.request_streaming or handler.response_streaming):
             return handler
-        return _wrap(handler, lambda context: self.around(details.method, context))
+        return wrap(handler, lambda context: self.around(details.method, context))
 
     @contextlib.contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:

@@ -16,7 +16,7 @@ from reflexio_server.core.listing import Lister
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
 from reflexio_server.rpc import convert, page_token, validation
-from reflexio_server.rpc.interceptors import caller, recheck
+from reflexio_server.rpc.calls import caller, recheck
 from reflexio_server.rpc.peer import address_of
 from reflexio_server.rpc.publish_stream import Message, PublishStream
 from reflexio_server.rpc.validation import Limits
