@@ -147,7 +147,7 @@ class App:
     def _listen(self, writer: Writer, observers: Sequence[grpc.ServerInterceptor]) -> tuple[grpc.Server, str]:
         settings = self._settings
         logins = Logins(settings.login_tries, settings.login_tries_per_address)
-        accounts = Accounts(self.database, writer, logins)
+        self.accounts = accounts = Accounts(self.database, writer, logins)
         server = grpc.server(
             ThreadPoolExecutor(settings.workers, thread_name_prefix="worker"),
             # The first is the outermost; a test asserts this order.

@@ -23,10 +23,11 @@ KEEPALIVE: dict[str, int] = {
     # A peer that is gone without a word holds a stream's place and a file until its ping is not answered.
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.http2.ping_timeout_ms": 10_000,  # without it grpc waited a minute for the answer all the same
     "grpc.keepalive_permit_without_calls": 1,  # the server's pings; and clients may ping without a call too
     "grpc.http2.max_pings_without_data": 0,  # go on with pings on a silent connection
     # Our clients ping every 30 s; grpc's default of 5 minutes would end their idle streams (ENHANCE_YOUR_CALM).
-    "grpc.http2.min_recv_ping_interval_without_data_ms": 10_000,
+    "grpc.http2.min_ping_interval_without_data_ms": 10_000,
 }
 
 

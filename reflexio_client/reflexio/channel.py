@@ -28,6 +28,7 @@ KEEPALIVE = {
     # 10 s; should something in between allow fewer and end the connection, grpc doubles the time by itself.
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.http2.ping_timeout_ms": 10_000,  # without it grpc waited a minute for the answer all the same
     "grpc.http2.max_pings_without_data": 0,  # go on with pings on a silent connection
 }
 _RETRY_POLICY = {

@@ -42,7 +42,7 @@ class _Buckets:
 
     def wait(self, key: bytes, now: float) -> float:
         """Seconds until there is a try; 0 when there is one."""
-        return max(0.0, (1 - self._bucket(key, now).left) / self._each_second)
+        return max(0.0, round((1 - self._bucket(key, now).left) / self._each_second, 6))
 
     def take(self, key: bytes, now: float) -> None:
         """Use one try."""
