@@ -94,6 +94,15 @@ def test_a_postponed_publish_goes_last_of_those_before_the_delete(tmp_path: Path
     assert drain(spool) == [["b", "a"], ["delete"], ["c"]]
 
 
+def test_a_postponed_publish_waits_for_an_earlier_delete_that_is_adopted_later(tmp_path: Path) -> None:
+    leave(tmp_path, "delete")
+    spool = Spool(settings(tmp_path))
+    append(spool, "a", "b")
+    spool.postpone(spool.take(1, 1000)[0])
+    assert spool.adopt() == 1
+    assert drain(spool) == [["delete"], ["b", "a"]]
+
+
 def test_a_delete_is_off_the_disk_for_good_before_anything_behind_it_goes(tmp_path: Path) -> None:
     spool = Spool(settings(tmp_path))
     append(spool, "delete 1", "delete 2", "a")
