@@ -124,9 +124,7 @@ def main() -> int:
                 )
                 search(client)
                 gone = client.delete_user("demo.visitor", wait_for_response=True)
-                say(
-                    f"Erased demo.visitor: {gone.requests} requests, {gone.interactions} interactions, {gone.images} picture."
-                )
+                say(f"Erased demo.visitor for good: {gone.interactions} interactions, {gone.images} picture.")
         finally:
             status = server.terminate()
     if status != 0:
