@@ -129,7 +129,9 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
             self._enqueue(message, receipt)
             return receipt
         message.wait_until = pb.WAIT_UNTIL_SEARCHABLE
-        patience = Patience(self._seconds(timeout))
+        seconds = self._seconds(timeout)
+        patience = Patience(seconds)
+        await self._go_behind(user_id, seconds, "published", deletes_only=True)
         while True:
             try:
                 return convert.published(await self._call(rpcs.PUBLISH, message, patience.left()))
@@ -147,7 +149,9 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
     ) -> BulkResult:
         """As `ReflexioClient.publish_many`, also from an async iterable."""
         self._metadata()  # without a key nothing is read from the iterable
-        bulk = Bulk(self._seconds(timeout), rejections_file)
+        seconds = self._seconds(timeout)
+        await self._go_behind(None, seconds, "published", deletes_only=True)
+        bulk = Bulk(seconds, rejections_file)
         with closing(bulk), progress_bar(requests, shown=progress) as show:
             async for _ in bulk.segments_async(requests):
                 while payloads := bulk.payloads():

@@ -138,9 +138,7 @@ class AsyncDeletes(AwaitedCalls):
             return receipt
         seconds = self._seconds(timeout)
         patience = Patience(seconds)
-        sender = self._own_sender()
-        if sender is not None and (left := await self._await_sender(sender, delete.user_id or None, seconds)):
-            raise self._held_up(sender, left, seconds)
+        await self._go_behind(delete.user_id or None, seconds, "deleted")
         while True:
             try:
                 answer = await self._call(deletes.RPCS[delete.method], delete.message, patience.left())

@@ -186,10 +186,15 @@ class ClientBase:
         payload = delete.message.SerializeToString()
         self._sender_of(self._account()).take(receipt, delete.user_id, payload, delete.method)
 
-    def _held_up(self, sender: Sender, pending: int, seconds: float) -> ReflexioError:
-        """Why a delete was not sent: what this client published before it would come after it, and stay."""
+    def _sender_before(self, *, deletes_only: bool) -> Sender | None:
+        """Who still delivers what a call must not overtake: anything, or if there are deletes among it."""
+        sender = self._own_sender()
+        return sender if sender is not None and (not deletes_only or sender.spool.has_deletes) else None
+
+    def _held_up(self, sender: Sender, pending: int, seconds: float, undone: str) -> ReflexioError:
+        """Why nothing was deleted or published: it would have overtaken this client's earlier requests."""
         error = sender.stats().last_error
-        text = f"nothing was deleted, for {pending:,} earlier requests of this client are still on their way"
+        text = f"nothing was {undone}, for {pending:,} earlier requests of this client are still on their way"
         if sender.spool.stalled:
             return AuthenticationError(f"{text}: {error}", reason="UNAUTHENTICATED")
         return DeadlineExceededError(f"{text} after {seconds:.3g} s{error and f': {error}'}")

@@ -56,6 +56,12 @@ class BlockingCalls(ClientBase):
         sender = self._own_sender()
         return 0 if sender is None else sender.spool.wait_for_user(user_id, OWN_PUBLISHES_SECONDS)
 
+    def _go_behind(self, user_id: str | None, seconds: float, undone: str, *, deletes_only: bool = False) -> None:
+        """Wait for this client's earlier requests of a user or of all; raises when they take longer."""
+        sender = self._sender_before(deletes_only=deletes_only)
+        if sender is not None and (left := sender.spool.wait_for_user(user_id, seconds)):
+            raise self._held_up(sender, left, seconds, undone)
+
     def _pages(self, pages: queries.InteractionPages, timeout: float | None) -> Iterator[list[Interaction]]:
         while (message := pages.next()) is not None:
             page = pages.read(self._call(rpcs.GET, message, timeout))

@@ -161,6 +161,7 @@ class ReflexioClient(Reads, Deletes):
             wait_for_response: False: return as soon as it is on disk; a thread of this client delivers it, through
                 outages too, and when this process ends before that, the next start does. True: return when it is
                 stored and found by search.
+                Deletes of the user that this client has still to deliver go before it.
             request_id: your own id, unique within the account: with it the same call can be repeated safely,
                 after a restart too. Then interactions without created_at get the server's time.
             timeout: seconds, when waiting; within them the call is repeated while the server is not available.
@@ -180,7 +181,9 @@ class ReflexioClient(Reads, Deletes):
             self._enqueue(message, receipt)
             return receipt
         message.wait_until = pb.WAIT_UNTIL_SEARCHABLE
-        patience = Patience(self._seconds(timeout))
+        seconds = self._seconds(timeout)
+        patience = Patience(seconds)
+        self._go_behind(user_id, seconds, "published", deletes_only=True)
         while True:
             try:
                 return convert.published(self._call(rpcs.PUBLISH, message, patience.left()))
@@ -197,6 +200,8 @@ class ReflexioClient(Reads, Deletes):
         rejections_file: str | os.PathLike[str] | None = None,
     ) -> BulkResult:
         """Publish any number of requests over streams, each request on its own: a bad one costs no other.
+
+        Deletes that this client has still to deliver go before it, within the timeout.
 
         Streams take segments of at most 1,000 requests, and no more than one segment is held in memory. A segment
         is sent again after a break, with the same request_ids, so that nothing is stored twice.
@@ -217,7 +222,9 @@ class ReflexioClient(Reads, Deletes):
             BulkInterruptedError: it cannot go on; the error has the result so far.
         """
         self._metadata()  # without a key nothing is read from the iterable
-        bulk = Bulk(self._seconds(timeout), rejections_file)
+        seconds = self._seconds(timeout)
+        self._go_behind(None, seconds, "published", deletes_only=True)
+        bulk = Bulk(seconds, rejections_file)
         with closing(bulk), progress_bar(requests, shown=progress) as show:
             for _ in bulk.segments(requests):
                 while payloads := bulk.payloads():

@@ -213,9 +213,7 @@ class Deletes(BlockingCalls):
             return receipt
         seconds = self._seconds(timeout)
         patience = Patience(seconds)
-        sender = self._own_sender()
-        if sender is not None and (left := sender.spool.wait_for_user(delete.user_id or None, seconds)):
-            raise self._held_up(sender, left, seconds)
+        self._go_behind(delete.user_id or None, seconds, "deleted")
         while True:
             try:
                 answer = self._call(deletes.RPCS[delete.method], delete.message, patience.left())

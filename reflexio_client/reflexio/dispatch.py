@@ -64,6 +64,8 @@ class Dispatcher:
             if batch[0].is_delete:
                 return self._settle_delete(batch[0], self._send_delete(batch[0], key))
             return self._settle(batch, self._send(batch, key))
+        except SpoolError:
+            raise
         except AuthenticationError as error:
             self._note(error, "the API key was refused; requests wait until the client gets another")
             with self._spool.changed:

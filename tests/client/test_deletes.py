@@ -204,6 +204,24 @@ def test_one_that_cannot_wait_any_longer_deletes_nothing(
     assert server.count("DeleteRequest") == 0
 
 
+def test_a_publish_that_waits_does_not_overtake_a_delete_that_would_take_it(
+    server: ScriptedServer, client: reflexio.ReflexioClient, held: threading.Event
+) -> None:
+    publish(client, "old", wait_for_response=True)
+    client.delete_user("ada")
+    many = [{"user_id": "ada", "interactions": [{"content": "many"}]}]
+    with pytest.raises(reflexio.DeadlineExceededError, match="nothing was published, for 1 earlier requests"):
+        publish(client, "new", wait_for_response=True, timeout=0.1)
+    with pytest.raises(reflexio.DeadlineExceededError, match="nothing was published, for 2 earlier requests"):
+        client.publish_many(many, timeout=0.1)
+    publish(client, "other", "bob", wait_for_response=True)  # it goes past the deletes of others
+    threading.Timer(0.2, held.set).start()
+    publish(client, "new", wait_for_response=True)
+    client.delete_user("bob")
+    client.publish_many(many)
+    assert sorted(server.stored_contents()) == ["many", "new"]
+
+
 def test_a_refused_key_is_said_at_once(server: ScriptedServer, client: reflexio.ReflexioClient) -> None:
     server.always(STREAM, fail(Code.UNAUTHENTICATED, "no such key", info("UNAUTHENTICATED")))
     publish(client, "x")
@@ -327,9 +345,15 @@ def test_the_awaitable_client(server: ScriptedServer) -> None:
                 await (await client.delete_request("r")).wait(30)
             with pytest.raises(reflexio.InvalidArgumentError):
                 await client.delete_user("")
+            await client.publish_interaction("ada", [{"content": "x"}])
+            await client.delete_user("ada")
+            await client.publish_interaction("ada", [{"content": "y"}], wait_for_response=True)
+            await client.delete_user("ada")
+            await client.publish_many([{"user_id": "ada", "interactions": [{"content": "many"}]}])
+            assert server.stored_contents() == ["many"]
             server.script("DeleteUser", fail(Code.UNAVAILABLE), fail(Code.UNAVAILABLE))
             await client.publish_interaction("ada", [{"content": "z"}])
-            assert (await client.delete_user("ada", True)).requests == 1
+            assert (await client.delete_user("ada", True)).requests == 2
 
     asyncio.run(story())
 

@@ -14,8 +14,9 @@ import pytest
 
 import reflexio
 from reflexio.outcomes import Rejection
-from reflexio.spool import Spool, SpoolSettings
+from reflexio.spool import Row, Spool, SpoolSettings
 from reflexio.spool.commands import main
+from reflexio.spool.file import SpoolFile
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from tests.client.scripted_server import KEY, ScriptedServer, eventually, fail, verdict
@@ -94,6 +95,15 @@ def test_a_postponed_publish_goes_last_of_those_before_the_delete(tmp_path: Path
     assert drain(spool) == [["b", "a"], ["delete"], ["c"]]
 
 
+def test_a_postponed_publish_waits_for_an_earlier_delete_that_is_adopted_later(tmp_path: Path) -> None:
+    leave(tmp_path, "delete")
+    spool = Spool(settings(tmp_path))
+    append(spool, "a", "b")
+    spool.postpone(spool.take(1, 1000)[0])
+    assert spool.adopt() == 1
+    assert drain(spool) == [["delete"], ["b", "a"]]
+
+
 def test_a_delete_is_off_the_disk_for_good_before_anything_behind_it_goes(tmp_path: Path) -> None:
     spool = Spool(settings(tmp_path))
     append(spool, "delete 1", "delete 2", "a")
@@ -139,6 +149,25 @@ def test_one_that_does_not_leave_the_disk_is_sent_again_before_what_is_behind_it
     assert receipt.done
     assert [call.method for call in server.calls][-2:] == ["DeleteUser", "PublishInteractionStream"]
     assert server.stored_contents() == ["after"]
+
+
+def test_a_disk_that_fails_once_costs_a_second_call_and_no_more(
+    server: ScriptedServer, client: reflexio.ReflexioClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = SpoolFile.remove
+    failed: list[Row] = []
+
+    def failing_once(self: SpoolFile, row: Row) -> None:
+        if not failed:
+            failed.append(row)
+            raise reflexio.SpoolError("just now not")
+        remove(self, row)
+
+    monkeypatch.setattr(SpoolFile, "remove", failing_once)
+    receipt = client.delete_user("ada")
+    with pytest.raises(reflexio.NotFoundError):
+        receipt.wait(60)
+    assert (server.count("DeleteUser"), client.stats().dead, client.stats().last_error) == (2, 0, "")
 
 
 def test_who_waits_for_a_user_waits_for_deletes_that_do_not_say_whose(tmp_path: Path) -> None:

@@ -152,6 +152,12 @@ class Spool:
             return self._pending if user_id is None else self._users[user_id] + self._users[ANYBODY]
 
     @property
+    def has_deletes(self) -> bool:
+        """There are deletes among what is pending."""
+        with self.changed:
+            return any(file.first_delete() for file in self._files())
+
+    @property
     def stalled(self) -> bool:
         """Rows cannot leave until someone acts, so nobody should wait for them."""
         return self._stalled

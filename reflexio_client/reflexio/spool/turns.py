@@ -53,9 +53,7 @@ class Turns:
 
 
 def _may_go(row: Row, barrier: Row | None) -> bool:
-    """A publish that was accepted before the first of the deletes."""
+    """It was accepted before the first of the deletes; in the file of that, these are the rows up to it."""
     if barrier is None:
         return True
-    if row.home is barrier.home:
-        return row.row_id < barrier.row_id
-    return not row.is_delete and row.accepted_at <= barrier.accepted_at
+    return not row.is_delete and (row.home is barrier.home or row.accepted_at <= barrier.accepted_at)
