@@ -22,6 +22,7 @@ from reflexio_server import lifecycle
 from reflexio_server.cli import main
 from reflexio_server.config import ENVIRONMENT_PREFIX, Settings
 from reflexio_server.storage.database import DATABASE_FILE, own
+from tests import canaries
 from tests.support import PASSWORD, LocalServer, ServerProcess, log_in
 
 ROOT = Path(__file__).parents[1]
@@ -64,7 +65,9 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*arguments: str | Path, given: str = "", env: dict[str, str] | None = None) -> Result:
     """A command in this process."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=given, env=env)
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], input=given, env=env)
+    canaries.look(result.output, "what a command said", "outputs")
+    return result
 
 
 def run_alone(
@@ -72,7 +75,7 @@ def run_alone(
 ) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own."""
     command = [sys.executable, "-m", "reflexio_server.cli", *(str(argument) for argument in arguments)]
-    return subprocess.run(
+    result = subprocess.run(
         command,
         input=given,
         env=os.environ | (env or {}),
@@ -82,6 +85,8 @@ def run_alone(
         timeout=60,
         check=False,
     )
+    canaries.look(result.stdout + result.stderr, "what a command said", "outputs")
+    return result
 
 
 def create(data_dir: Path, email: str = EMAIL, password: str = PASSWORD) -> Result:
