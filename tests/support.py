@@ -19,7 +19,9 @@ from reflexio_server.app import App
 from reflexio_server.cli import main
 from reflexio_server.config import Settings
 from reflexio_server.storage import models
-from scripts.server_process import PASSWORD, ServerProcess, create_account
+from scripts import server_process
+from scripts.server_process import PASSWORD, create_account
+from tests import canaries
 
 __all__ = ["PASSWORD", "Caller", "Failure", "LocalServer", "ServerProcess", "create_account", "failure_of", "log_in"]
 
@@ -77,6 +79,14 @@ def log_in(address: str, email: str, password: str = PASSWORD) -> Caller:
         request = auth_pb.LoginRequest(email=email, password=password)
         response = auth_grpc.AuthServiceStub(channel).Login(request, timeout=30, wait_for_ready=True)
     return Caller(address, email, response.api_key)
+
+
+class ServerProcess(server_process.ServerProcess):
+    """A server in a process of its own, whose log is looked through for secrets."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        canaries.watch("the log of a server process", self.lines)
 
 
 class LocalServer:

@@ -3,8 +3,9 @@
 The real numbers are too long for a test, so both sides' are divided by the same.
 """
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
@@ -49,18 +50,16 @@ def silent_stream(server: LocalServer) -> pb.PublishInteractionStreamResponse:
         pb.PublishInteractionStreamRequest.SerializeToString,
         pb.PublishInteractionStreamResponse.FromString,
     )
-    over = time.monotonic() + 60
+    closed = threading.Event()
 
-    def nothing():  # type: ignore[no-untyped-def]
-        while time.monotonic() < over and not done:
-            time.sleep(0.05)
+    def nothing() -> Iterator[pb.PublishInteractionStreamRequest]:
+        closed.wait(60)
         yield from ()
 
-    done: list[bool] = []
     try:
         return stream(nothing(), metadata=caller.metadata, timeout=60)
     finally:
-        done.append(True)
+        closed.set()
 
 
 def test_a_long_silence_ends_no_stream(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

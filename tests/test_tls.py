@@ -174,12 +174,13 @@ def test_a_broken_change_leaves_the_certificate_before_in_use(
     server = start(**files.settings)
     before = der(files.cert)
     good = files.cert.read_bytes(), files.key.read_bytes()
-    {
+    faults: dict[str, Callable[[], object]] = {
         "missing": files.cert.unlink,
         "garbage": lambda: files.cert.write_bytes(b"\0 nothing"),
         "other key": lambda: files.key.write_bytes(trustme.CA().issue_cert("a").private_key_pem.bytes()),
         "cut off": lambda: files.key.write_bytes(good[1][:100]),
-    }[fault]()
+    }
+    faults[fault]()
     with caplog.at_level(logging.INFO, "reflexio_server.transport"):
         for _ in range(3):
             assert shown_by(server) == before
@@ -198,7 +199,7 @@ def test_clients_must_show_a_certificate_of_the_authority_that_is_asked_for(star
     ca.write_bytes(ours.cert_pem.bytes())
     server = start(**files.settings, tls_client_ca=ca)
 
-    def certificate_of(authority: trustme.CA) -> dict[str, bytes]:
+    def certificate_of(authority: trustme.CA) -> dict[str, Any]:
         made = authority.issue_cert("client.example")
         return {
             "client_certificate": made.cert_chain_pems[0].bytes(),
@@ -254,8 +255,7 @@ def break_files(files: Files, fault: str) -> str:
 )
 def test_a_start_with_broken_files_names_the_file(tmp_path: Path, model_dir: Path, files: Files, fault: str) -> None:
     expected = break_files(files, fault)
-    arguments = ("serve", "--port", "0", "--data-dir", tmp_path / "data", "--model-dir", model_dir, *files.flags)
-    assert expected in said(run(*arguments))
+    assert expected in said(run("serve", "--data-dir", tmp_path / "data", "--model-dir", model_dir, *files.flags))
     assert not (tmp_path / "data").exists(), "nothing was touched"
 
 

@@ -80,8 +80,7 @@ class Accounts:
             with self._logins.attempt(email, address):
                 account = self._check_password(email, password, address)
         except TooBusy:
-            with self._lock:
-                self._throttled.count(address)
+            self._throttled.count(address)
             raise
         body = f"{KEY_PREFIX}{account.tag}_{secrets.token_urlsafe(32)}"
         secret = body + checksum(body)

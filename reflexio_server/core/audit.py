@@ -1,6 +1,7 @@
 """One line for each login and for each change of an account or key, without secrets."""
 
 import logging
+import threading
 import time
 
 from cachetools import LRUCache
@@ -19,17 +20,18 @@ def record(event: str, *, account: str = "-", **more: str | int) -> None:
 
 
 class Throttled:
-    """Counts the logins of an address that were turned away, and logs now and then. For use under one lock."""
+    """Counts the logins of an address that were turned away, and logs now and then."""
 
     def __init__(self) -> None:
         self._seen: LRUCache[str, tuple[float, int]] = LRUCache(1000)
+        self._lock = threading.Lock()
 
     def count(self, address: str) -> None:
         """One more."""
         now = time.monotonic()
-        logged, waiting = self._seen.get(address, (float("-inf"), 0))
-        if now - logged < THROTTLED_SECONDS:
-            self._seen[address] = (logged, waiting + 1)
-            return
-        self._seen[address] = (now, 0)
-        record("login throttled", address=address, tries=waiting + 1)
+        with self._lock:
+            logged, unsaid = self._seen.get(address, (float("-inf"), 0))
+            say = now - logged >= THROTTLED_SECONDS
+            self._seen[address] = (now, 0) if say else (logged, unsaid + 1)
+        if say:
+            record("login throttled", address=address, tries=unsaid + 1)

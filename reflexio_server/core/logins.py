@@ -20,8 +20,8 @@ REFILL_SECONDS = 60.0
 
 AT_ONCE = max(1, (os.cpu_count() or 1) // 4)
 """Each takes 19 MiB and a core for 20 to 30 ms, which publishing and searching have more use for."""
-PLACES, PLACES_PER_ADDRESS = 16, 8
-"""Logins in progress or waiting for it: they hold workers."""
+PLACES, PLACES_PER_ADDRESS = 8, 6
+"""Logins in progress or waiting for it, a fifth of a second at most: they hold workers, of which there may be 20."""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from types import FrameType
 
 import click
 
-from scripts.fault_runs import exit_matrix, kill_sweep, outage, planted, power_cut
+from scripts.fault_runs import exit_matrix, kill_sweep, logins, outage, planted, power_cut
 from scripts.fault_runs.row import SECONDS, SHORT_SECONDS, Row, Run
 
 ROWS: dict[str, Callable[[Run], Row]] = {
@@ -22,6 +22,9 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "planted": planted.run,
     "power-cut": power_cut.run,
     "outage": outage.run,
+    "login-timing": logins.timing,
+    "login-throttle": logins.throttle,
+    "login-flood": logins.flood,
 }
 
 
@@ -46,11 +49,11 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
 @click.argument("names", nargs=-1, type=click.Choice(list(ROWS)), metavar="[ROW]...")
 @click.option("--seconds", type=click.FloatRange(2, 3600), help="Length of the kill sweep; its quotas scale with it.")
 @click.option("--seed", type=int, help="Repeat a run's choices (not its timing).")
-@click.option("--short", is_flag=True, help="Everything smaller: together under 90 seconds.")
+@click.option("--short", is_flag=True, help="Everything smaller: together about two minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines only.")
 def main(names: tuple[str, ...], seconds: float | None, seed: int | None, short: bool, as_json: bool) -> None:
     """Break clients, servers and disks, and count what is lost or doubled: exit-matrix, kill-sweep, planted,
-    power-cut, outage; without a name all of them."""
+    power-cut, outage; attack the login: login-timing, login-throttle, login-flood; without a name all of them."""
     signal.signal(signal.SIGTERM, _as_interrupt)  # so that children are ended then too
     if seed is None:
         seed = random.SystemRandom().randrange(1_000_000)

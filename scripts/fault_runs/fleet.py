@@ -20,7 +20,7 @@ from reflexio_server.storage.writer import Writer
 from scripts.fault_runs.plants import VARIABLE as PLANT_VARIABLE
 
 START_SECONDS = 120.0  # a loaded machine takes long
-_EMAIL, _PASSWORD = "faults@example.com", "only for a server of this run"
+EMAIL, PASSWORD = "faults@example.com", "only for a server of this run"
 
 
 class Fleet:
@@ -85,10 +85,10 @@ class Server:
         self._spare: subprocess.Popen[bytes] | None = None
         self.api_key = _make_account(self._data_dir)
 
-    def start(self) -> None:
-        """Returns when it listens."""
+    def start(self, *arguments: str) -> None:
+        """Returns when it listens. `arguments` for `serve` cannot be given to a process that was prepared."""
         before = self._log.stat().st_size if self._log.exists() else 0
-        self._process = process = self._spare or self._load()
+        self._process = process = self._spare or self._load(*arguments)
         self._spare = None
         assert process.stdin
         process.stdin.write(b"\n")
@@ -104,10 +104,10 @@ class Server:
         """Load the next process while this one serves, so that kills can follow each other quickly."""
         self._spare = self._spare or self._load()
 
-    def _load(self) -> subprocess.Popen[bytes]:
+    def _load(self, *more: str) -> subprocess.Popen[bytes]:
         arguments = ["--port", str(self.port), "--data-dir", str(self._data_dir), "--log-level", "info"]
         arguments.append("--no-indexing")  # the index is tested elsewhere; here it would take the processor
-        return self._fleet.start("serve", *arguments, log=self._log, plant=self._plant)
+        return self._fleet.start("serve", *arguments, *more, log=self._log, plant=self._plant)
 
     def wait_for_writes(self, seconds: float, over: threading.Event) -> None:
         """Wait until it stores something, at most so long: a kill while nothing is on its way shows little."""
@@ -186,9 +186,9 @@ def _make_account(data_dir: Path) -> str:
     with own(data_dir):
         database = Database(data_dir, owner=True)
         with database.write() as conn:
-            add_account(conn, *new_account(_EMAIL, _PASSWORD), 1)
+            add_account(conn, *new_account(EMAIL, PASSWORD), 1)
         writer = Writer(database, 10)
-        api_key, _ = Accounts(database, writer).login(_EMAIL, _PASSWORD)
+        api_key, _ = Accounts(database, writer).login(EMAIL, PASSWORD)
         writer.close()
         database.close()
     return api_key

@@ -15,6 +15,9 @@ ZERO = {
     "planted": (),
     "power-cut": ("lost",),
     "outage": ("lost", "duplicated", "out_of_order"),
+    "login-timing": (),
+    "login-throttle": (),
+    "login-flood": (),
 }
 ABOVE_ZERO = {
     "exit-matrix": ("accepted", "flaps"),
@@ -22,6 +25,9 @@ ABOVE_ZERO = {
     "planted": (),
     "power-cut": ("cuts", "acknowledged", "control_lost"),
     "outage": ("accepted",),
+    "login-timing": ("tries_each", "known_p50_ms", "unknown_p50_ms"),
+    "login-throttle": ("refused", "throttled", "owner_logins"),
+    "login-flood": ("refused", "throttled", "publishes"),
 }
 
 
