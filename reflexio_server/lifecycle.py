@@ -35,6 +35,8 @@ def serve(settings: Settings) -> None:
         logger.warning("others can reach %s, and everything is sent in clear text", app.address)
     if app.metrics_address:
         logger.info("metrics on http://%s/metrics", app.metrics_address)
+        if not is_loopback(settings.metrics_host):
+            logger.warning("others can read the metrics on %s, without a login", app.metrics_address)
     if not accounts:
         logger.info("there is no account yet: make one with `reflexio-server accounts create EMAIL`")
     stop.wait()
