@@ -1,7 +1,6 @@
 """Wires the parts together: the only place that knows them all."""
 
 import contextlib
-import ipaddress
 import logging
 import resource
 import sys
@@ -17,14 +16,17 @@ from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc, interaction_ser
 from reflexio_server.config import Settings
 from reflexio_server.core.accounts import Accounts
 from reflexio_server.core.candidates import Finder
+from reflexio_server.core.erasing import Eraser
 from reflexio_server.core.following import Follower
 from reflexio_server.core.index_lag import IndexLag
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import Lister
+from reflexio_server.core.logins import Logins
 from reflexio_server.core.model_change import ModelChange
 from reflexio_server.core.models import LoadedModel, Models
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
+from reflexio_server.core.settling import Settler
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
@@ -38,6 +40,7 @@ from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.writer import Writer
 from reflexio_server.tracing import start_tracing
+from reflexio_server.transport import CHANNEL_OPTIONS, KEEPALIVE, CannotListen, Transport, is_loopback, joined
 
 logger = logging.getLogger(__name__)
 
@@ -49,19 +52,16 @@ _SERVICES = (
 )
 
 
-class CannotListen(RuntimeError):
-    """The address is not there, or something else listens on it."""
-
-
 class App:
     """A server on a data directory: it owns the directory from construction to `stop`.
 
-    Raises DataDirectoryInUse, ModelMissing or CannotListen; then nothing is left running.
+    Raises DataDirectoryInUse, ModelMissing or transport.CannotListen; then nothing is left running.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._draining = threading.Event()
+        self.transport = Transport(settings)
         with contextlib.ExitStack() as opened:
             opened.enter_context(own(settings.data_dir))
             self.embedder = load_embedder(settings.embedder, settings.model_dir)
@@ -70,6 +70,9 @@ class App:
             metrics = None if settings.metrics_port is None else Metrics()
             writer = Writer(self.database, settings.write_queue, *([metrics.committed] if metrics else []))
             opened.callback(writer.close)
+            self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
+            self._settler = Settler(self.database, writer, self.cache)
+            opened.callback(self._settler.stop)
             self.models, coming = self._choose_model(writer)
             self.follower = Follower(self.database, writer, settings.data_dir / CHROMA_FOLDER)
             self.indexer = Indexer(self.database, writer, self.models, self.follower.follow)
@@ -90,6 +93,7 @@ class App:
         _raise_open_files_limit()
         sys.setswitchinterval(0.0005)  # a loop over rows in one thread must not hold up the others for long
         self.follower.start()
+        self._settler.start()
         if self._settings.indexing:
             self.indexer.start()
             self._change.start()
@@ -136,13 +140,14 @@ class App:
         try:
             port = metrics.serve(host, port)
         except OSError as error:
-            raise CannotListen(f"cannot listen on {_joined(host, port)} for --metrics-port: {error.strerror}") from None
+            raise CannotListen(f"cannot listen on {joined(host, port)} for --metrics-port: {error.strerror}") from None
         opened.callback(metrics.close)
-        return _joined(host, port)
+        return joined(host, port)
 
     def _listen(self, writer: Writer, observers: Sequence[grpc.ServerInterceptor]) -> tuple[grpc.Server, str]:
         settings = self._settings
-        accounts = Accounts(self.database, writer)
+        logins = Logins(settings.login_tries, settings.login_tries_per_address)
+        self.accounts = accounts = Accounts(self.database, writer, logins)
         server = grpc.server(
             ThreadPoolExecutor(settings.workers, thread_name_prefix="worker"),
             # The first is the outermost; a test asserts this order.
@@ -155,8 +160,8 @@ class App:
                 Decode(),
             ],
             options=(
-                ("grpc.so_reuseport", 0),  # else a second server would silently share the port
-                ("grpc.http2.bdp_probe", 0),  # 64 slow streams held 1,246 MiB with it, 112 MiB without
+                *CHANNEL_OPTIONS,
+                *KEEPALIVE.items(),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
             ),
         )
@@ -165,7 +170,6 @@ class App:
             content=settings.max_content_bytes,
             image=settings.max_image_bytes,
         )
-        self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
         finder = Finder(self.cache, self.follower)
         searcher = Searcher(self.database, self.models, self.indexer, finder, settings.freshness_seconds)
         interaction_service_pb2_grpc.add_InteractionServiceServicer_to_server(
@@ -173,6 +177,7 @@ class App:
                 Publisher(writer, self.indexer),
                 searcher,
                 Lister(self.database),
+                Eraser(self.database, writer, self.follower, self._settler, self._draining),
                 limits,
                 settings.stream_idle_seconds,
                 self._draining,
@@ -186,30 +191,11 @@ class App:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection if settings.reflection is not None else is_loopback(settings.host):
             reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        try:
-            port = server.add_insecure_port(_joined(settings.host, settings.port))
-        except RuntimeError:
-            raise CannotListen(
-                f"cannot listen on {_joined(settings.host, settings.port)}: another program may be using the port "
-                "(choose another with --port, or 0 for a free one), or the address is not this machine's"
-            ) from None
-        return server, _joined(settings.host, port)
+        return server, self.transport.listen(server)
 
     def _set_health(self, status: int) -> None:
         for service in ("", *_SERVICES):
             self._health.set(service, status)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _raise_open_files_limit() -> None:

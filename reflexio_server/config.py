@@ -25,6 +25,20 @@ class Settings(BaseSettings):
 
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(description="Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8081
+    tls_cert: Annotated[
+        Path | None,
+        Field(description="PEM file of the server's certificate and its chain; followed when it changes."),
+    ] = None
+    tls_key: Annotated[Path | None, Field(description="PEM file of the certificate's key, without a passphrase.")] = (
+        None
+    )
+    tls_client_ca: Annotated[
+        Path | None,
+        Field(description="PEM file of the authority whose certificates clients must show. Default: they need none."),
+    ] = None
+    insecure: Annotated[
+        bool, Field(description="Listen in clear text where others can reach it; for private networks only.")
+    ] = False
     data_dir: Path = Field(
         default_factory=_data_dir,
         description="Folder of the database and the index. Default: the platform's data folder.",
@@ -52,6 +66,13 @@ class Settings(BaseSettings):
     grace_seconds: Annotated[
         float, Field(description="How long calls in flight may take to finish after SIGTERM.", ge=0)
     ] = 10.0
+    login_tries: Annotated[
+        int,
+        Field(description="Failed logins of one account from one address; then one more each minute.", ge=1),
+    ] = 10
+    login_tries_per_address: Annotated[
+        int, Field(description="Failed logins from one address in a minute, whatever the account.", ge=1)
+    ] = 100
     write_queue: Annotated[
         int, Field(description="Writes that may wait; beyond it callers get RESOURCE_EXHAUSTED.", ge=1)
     ] = 1024
@@ -85,6 +106,14 @@ class Settings(BaseSettings):
     max_content_bytes: Annotated[int, Field(description="Bytes of one content.", ge=1, le=1024 * 1024)] = 64 * 1024
     max_image_bytes: Annotated[int, Field(description="Bytes of one picture.", ge=1)] = 8 * 1024 * 1024
     max_message_bytes: Annotated[int, Field(description="Bytes of one message.", ge=64 * 1024)] = 16 * 1024 * 1024
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together: one of them is missing")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca needs TLS: give --tls-cert and --tls-key too")
+        return self
 
     @model_validator(mode="after")
     def _picture_fits_message(self) -> Self:

@@ -8,7 +8,7 @@ import threading
 from importlib.metadata import version
 
 from reflexio_server import logs
-from reflexio_server.app import App, is_loopback
+from reflexio_server.app import App
 from reflexio_server.config import Settings
 
 logger = logging.getLogger(__name__)
@@ -23,15 +23,16 @@ def serve(settings: Settings) -> None:
     app.start()
     accounts, interactions = app.counts()
     logger.info(
-        "reflexio %s listening on %s, data in %s, model %s, %d accounts, %d interactions",
+        "reflexio %s listening on %s://%s/, data in %s, model %s, %d accounts, %d interactions",
         version("reflexio"),
+        app.transport.scheme,
         app.address,
         settings.data_dir,
         app.embedder.model_id,
         accounts,
         interactions,
     )
-    if not is_loopback(settings.host):
+    if app.transport.exposed:
         logger.warning("others can reach %s, and everything is sent in clear text", app.address)
     if app.metrics_address:
         logger.info("metrics on http://%s/metrics", app.metrics_address)

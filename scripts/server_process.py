@@ -46,7 +46,7 @@ class ServerProcess:
         assert self.process.stderr
         for line in self.process.stderr:
             self.lines.append(line)
-            found = re.search(r"listening on (\S+),", line)
+            found = re.search(r"listening on https?://(\S+)/,", line)
             if found:
                 self.address = found[1]
                 self._listening.set()

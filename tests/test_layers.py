@@ -92,7 +92,12 @@ def test_only_rpc_and_what_wires_it_know_grpc_and_the_generated_messages() -> No
         for name in imported(path)
         if belongs_to(name) in GRPC
     }
-    assert {path for path in knowing if not path.startswith("rpc/")} <= {"app.py", "lifecycle.py", "tracing.py"}
+    assert {path for path in knowing if not path.startswith("rpc/")} <= {
+        "app.py",
+        "lifecycle.py",
+        "tracing.py",
+        "transport.py",
+    }
 
 
 @pytest.mark.parametrize(

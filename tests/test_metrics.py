@@ -12,9 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reflexio.v1 import auth_service_pb2 as auth_pb
-from reflexio_server.app import CannotListen
 from reflexio_server.core import index_lag
 from reflexio_server.storage.database import DATABASE_FILE, Database
+from reflexio_server.transport import CannotListen
 from tests.support import LocalServer
 from tests.wire import OpenStream, blocked_writer, code_of, say, wait_until
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import grpc
 
-from reflexio import checks, convert, fork, queries, rpcs
+from reflexio import checks, convert, fork, queries, rpcs, wire
 from reflexio.base import OWN_PUBLISHES_SECONDS, ClientBase
 from reflexio.channel import open_channel
 from reflexio.errors import NotFoundError
@@ -35,16 +35,12 @@ class BlockingCalls(ClientBase):
     def _call(self, rpc: Rpc[Q, A], request: Q, timeout: float | None) -> A:
         seconds = self._seconds(timeout)
         metadata = self._metadata() if rpc.authorized else ()
-        call: grpc.UnaryUnaryMultiCallable[Q, A]
         with self._errors(seconds), fork.call_in_progress():
-            call = self._open().unary_unary(rpc.path, rpc.request.SerializeToString, rpc.answer.FromString)
-            return call(request, timeout=seconds, metadata=metadata)
+            return wire.unary(self._open(), rpc, request, seconds, metadata)
 
     def _stream(self, payloads: list[bytes], seconds: float) -> pb.PublishInteractionStreamResponse:
-        stream: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
         with self._errors(seconds), fork.call_in_progress():
-            stream = self._open().stream_unary(rpcs.PUBLISH_STREAM.path, None, rpcs.PUBLISH_STREAM.answer.FromString)
-            return stream(iter(payloads), timeout=seconds, metadata=self._metadata())
+            return wire.stream(self._open(), payloads, seconds, self._metadata())
 
     def _image(self, interaction_id: str, timeout: float | None) -> bytes:
         request = pb.GetImageRequest(interaction_id=checks.text("interaction_id", interaction_id, required=True))

@@ -65,7 +65,11 @@ class NotFoundError(ReflexioError):
 
 
 class AlreadyExistsError(ReflexioError):
-    """The request_id was used before with other content, or belongs to an erased request."""
+    """The request_id was used before with other content."""
+
+
+class RequestErasedError(AlreadyExistsError):
+    """The request_id belongs to a request that was erased: it stays taken, and publishing it again stores nothing."""
 
 
 class ResourceExhaustedError(ReflexioError):

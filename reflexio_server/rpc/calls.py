@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,7 @@ class Call:
         call_id: the `x-request-id` of its metadata when that is usable, else 16 hexadecimal digits.
         caller: who makes it, NOBODY until the key was looked at.
         received, sent: bytes of messages so far, before compression.
+        recheck: raises Unauthenticated when the caller's key is not valid any more.
     """
 
     method: str
@@ -37,6 +38,7 @@ class Call:
     caller: Caller = NOBODY
     received: int = 0
     sent: int = 0
+    recheck: Callable[[], object] = lambda: None
 
 
 _current: ContextVar[Call | None] = ContextVar("call", default=None)
@@ -70,9 +72,14 @@ def call_id() -> str:
     return call.call_id if call else ""
 
 
-def set_caller(caller: Caller) -> None:
-    """Remember who makes the call that this thread is handling."""
-    current().caller = caller
+def set_caller(caller: Caller, recheck: Callable[[], object]) -> None:
+    """Remember who makes the call that this thread is handling; see Call for `recheck`."""
+    current().caller, current().recheck = caller, recheck
+
+
+def recheck() -> None:
+    """Look again whether the caller's key is valid, as a stream may outlive it. Raises Unauthenticated."""
+    current().recheck()
 
 
 def caller() -> Caller:

@@ -46,7 +46,8 @@ class Authenticate(Around):
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
         """Refuse the call, or remember whose it is."""
         if not method.startswith(WITHOUT_KEY):
-            calls.set_caller(self._accounts.authenticate(_bearer(context)))
+            key = _bearer(context)
+            calls.set_caller(self._accounts.authenticate(key), lambda: self._accounts.authenticate(key))
         yield
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 
@@ -14,10 +14,11 @@ from reflexio_server.errors import (
     Draining,
     InvalidInput,
     MalformedMessage,
+    RequestErased,
     RequestIdReused,
     TooBusy,
 )
-from reflexio_server.model import NewRequest, ReusedRequestId
+from reflexio_server.model import ErasedRequestId, NewRequest, ReusedRequestId
 from reflexio_server.rpc import convert
 from reflexio_server.rpc.errors import reason
 from reflexio_server.rpc.validation import Limits, check_publish
@@ -27,6 +28,7 @@ READ_AHEAD_BYTES = 4 * 1024 * 1024
 MOST_LISTED = 1000  # rejections
 _LONGEST_MESSAGE = 500  # characters of a rejection's text
 _LOOK_SECONDS = 0.25  # how often a waiting stream looks whether the server is shutting down
+RECHECK_SECONDS = 10.0  # with the 15 s that a key is cached, a revoked one ends its streams within 25 s
 
 Message = pb.PublishInteractionStreamRequest | MalformedMessage
 
@@ -111,13 +113,20 @@ class PublishStream:
         context: grpc.ServicerContext,
         idle_seconds: float,
         draining: threading.Event,
+        recheck: Callable[[], None],
     ) -> pb.PublishInteractionStreamResponse:
-        """Store all that comes; the verdict when the client closes, is idle too long, or the server shuts down."""
+        """Store all that comes; the verdict when the client closes, is idle too long, or the server shuts down.
+
+        `recheck` raises Unauthenticated when the caller's key is not valid any more.
+        """
         ahead = ReadAhead(messages)
         try:
-            last_seen = time.monotonic()
+            last_seen = rechecked = time.monotonic()
             while True:
                 taken = ahead.take(_LOOK_SECONDS)
+                if time.monotonic() - rechecked > RECHECK_SECONDS:
+                    recheck()
+                    rechecked = time.monotonic()
                 if taken is None:
                     self._verdict.end_reason = pb.END_REASON_COMPLETE
                     break
@@ -153,6 +162,8 @@ class PublishStream:
             outcome = next(outcomes)
             if isinstance(outcome, ReusedRequestId):
                 self._reject(self._handled + offset, RequestIdReused(outcome.request_id), message)
+            elif isinstance(outcome, ErasedRequestId):
+                self._reject(self._handled + offset, RequestErased(outcome.request_id), message)
             elif outcome.replayed:
                 self._verdict.requests.duplicate += 1
                 self._verdict.interactions.duplicate += len(outcome.interaction_ids)
@@ -188,6 +199,8 @@ class PublishStream:
             text += f" (and {error.total - 1} more)" if error.total > 1 else ""
         elif isinstance(error, RequestIdReused):
             field, text = "request_id", "this request_id was used before with another body"
+        elif isinstance(error, RequestErased):
+            field, text = "request_id", "this request_id belongs to an erased request"
         self._verdict.rejections.add(
             index=index,
             request_id=request.request_id[: self._limits.request_id] if request else "",

@@ -11,11 +11,13 @@ from reflexio.v1 import auth_service_pb2_grpc as auth_grpc
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
 from reflexio_server.core.accounts import Accounts
+from reflexio_server.core.erasing import Eraser
 from reflexio_server.core.listing import Lister
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
 from reflexio_server.rpc import convert, page_token, validation
-from reflexio_server.rpc.calls import caller
+from reflexio_server.rpc.calls import caller, recheck
+from reflexio_server.rpc.peer import address_of
 from reflexio_server.rpc.publish_stream import Message, PublishStream
 from reflexio_server.rpc.validation import Limits
 
@@ -39,6 +41,7 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
         publisher: Publisher,
         searcher: Searcher,
         lister: Lister,
+        eraser: Eraser,
         limits: Limits,
         stream_idle_seconds: float,
         draining: threading.Event,
@@ -46,6 +49,7 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
         self._publisher = publisher
         self._searcher = searcher
         self._lister = lister
+        self._eraser = eraser
         self._limits = limits
         self._stream_idle_seconds = stream_idle_seconds
         self._draining = draining
@@ -71,7 +75,7 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     ) -> pb.PublishInteractionStreamResponse:
         """Store many requests, each for itself."""
         stream = PublishStream(caller().account.account_id, self._publisher, self._limits)
-        return stream.run(request_iterator, context, self._stream_idle_seconds, self._draining)
+        return stream.run(request_iterator, context, self._stream_idle_seconds, self._draining, recheck)
 
     def SearchInteractions(
         self, request: pb.SearchInteractionsRequest, context: grpc.ServicerContext
@@ -106,6 +110,40 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
         for start in range(CHUNK_BYTES, len(data), CHUNK_BYTES):
             yield pb.GetImageResponse(data=data[start : start + CHUNK_BYTES])
 
+    def DeleteInteraction(
+        self, request: pb.DeleteInteractionRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteInteractionResponse:
+        """Erase one interaction."""
+        validation.check_delete_interaction(request, self._limits)
+        user_id = request.user_id if request.HasField("user_id") else None
+        erased = self._eraser.interaction(caller().account.account_id, request.interaction_id, user_id)
+        return pb.DeleteInteractionResponse(erased=convert.erased(erased))
+
+    def DeleteRequest(
+        self, request: pb.DeleteRequestRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteRequestResponse:
+        """Erase one request."""
+        validation.check_delete_request(request, self._limits)
+        user_id = request.user_id if request.HasField("user_id") else None
+        erased = self._eraser.request(caller().account.account_id, request.request_id, user_id)
+        return pb.DeleteRequestResponse(erased=convert.erased(erased))
+
+    def DeleteRequestGroup(
+        self, request: pb.DeleteRequestGroupRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteRequestGroupResponse:
+        """Erase a thread."""
+        validation.check_delete_request_group(request, self._limits)
+        erased = self._eraser.request_group(
+            caller().account.account_id, request.user_id, request.request_group, context.is_active
+        )
+        return pb.DeleteRequestGroupResponse(erased=convert.erased(erased))
+
+    def DeleteUser(self, request: pb.DeleteUserRequest, context: grpc.ServicerContext) -> pb.DeleteUserResponse:
+        """Erase a user."""
+        validation.check_delete_user(request, self._limits)
+        erased = self._eraser.user(caller().account.account_id, request.user_id, context.is_active)
+        return pb.DeleteUserResponse(erased=convert.erased(erased))
+
 
 class AuthService(auth_grpc.AuthServiceServicer):
     """Trades a password for an API key and manages the keys."""
@@ -117,7 +155,7 @@ class AuthService(auth_grpc.AuthServiceServicer):
     def Login(self, request: auth_pb.LoginRequest, context: grpc.ServicerContext) -> auth_pb.LoginResponse:
         """Make a new key."""
         validation.check_login(request, self._limits)
-        api_key, key = self._accounts.login(request.email, request.password)
+        api_key, key = self._accounts.login(request.email, request.password, address_of(context))
         return auth_pb.LoginResponse(api_key=api_key, key_id=key.key_id)
 
     def WhoAmI(self, request: auth_pb.WhoAmIRequest, context: grpc.ServicerContext) -> auth_pb.WhoAmIResponse:
@@ -143,5 +181,5 @@ class AuthService(auth_grpc.AuthServiceServicer):
     ) -> auth_pb.RevokeApiKeyResponse:
         """Revoke one of the account's keys."""
         validation.check_revoke_key(request)
-        key = self._accounts.revoke_key(caller().account.account_id, request.key_id)
+        key = self._accounts.revoke_key(caller().account, request.key_id, address_of(context))
         return auth_pb.RevokeApiKeyResponse(api_key=convert.api_key(key))

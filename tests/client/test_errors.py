@@ -146,11 +146,11 @@ def test_no_key_and_a_mistyped_key_are_said_at_once() -> None:
 
 def test_the_environment_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFLEXIO_API_KEY", f"{KEY}\n")
-    monkeypatch.setenv("REFLEXIO_API_URL", "http://elsewhere:5/")
+    monkeypatch.setenv("REFLEXIO_API_URL", "https://elsewhere:5/")
     client = reflexio.ReflexioClient()
     assert client.api_key == KEY
     assert "elsewhere:5" in repr(client)
-    assert "here:6" in repr(reflexio.ReflexioClient(url_endpoint="http://here:6/"))
+    assert "here:6" in repr(reflexio.ReflexioClient(url_endpoint="https://here:6/"))
 
 
 @pytest.mark.parametrize(

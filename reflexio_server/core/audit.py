@@ -1,0 +1,35 @@
+"""One line for each login and for each change of an account or key, without secrets."""
+
+import logging
+import time
+
+from cachetools import LRUCache
+
+logger = logging.getLogger("reflexio.audit")
+
+THROTTLED_SECONDS = 10.0
+"""Logins that are turned away unseen get one line an address in this time, which counts them: a flood fills no disk."""
+
+
+def record(event: str, *, account: str = "-", **more: str | int) -> None:
+    """Log an event of an account, named by its public tag, with what belongs to it."""
+    fields = {"account": account, **more}
+    text = " ".join(f"{name}={value}" for name, value in fields.items())
+    logger.info("%s %s", event, text, extra={"event": event, **fields})
+
+
+class Throttled:
+    """Counts the logins of an address that were turned away, and logs now and then. For use under one lock."""
+
+    def __init__(self) -> None:
+        self._seen: LRUCache[str, tuple[float, int]] = LRUCache(1000)
+
+    def count(self, address: str) -> None:
+        """One more."""
+        now = time.monotonic()
+        logged, waiting = self._seen.get(address, (float("-inf"), 0))
+        if now - logged < THROTTLED_SECONDS:
+            self._seen[address] = (logged, waiting + 1)
+            return
+        self._seen[address] = (now, 0)
+        record("login throttled", address=address, tries=waiting + 1)
