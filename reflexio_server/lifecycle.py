@@ -10,6 +10,7 @@ from importlib.metadata import version
 from reflexio_server import logs
 from reflexio_server.app import App
 from reflexio_server.config import Settings
+from reflexio_server.transport import is_loopback
 
 logger = logging.getLogger(__name__)
 
