@@ -1,6 +1,5 @@
 """`reflexio-server`: serve, accounts, keys, index, model."""
 
-
 import click
 
 from reflexio_server.cli_accounts import accounts, keys

@@ -216,8 +216,10 @@ def _confirm(question: str, yes: bool) -> None:
 
 def _audit_to_stderr() -> None:
     """The server's log is another process's; what is done here is told where its caller can keep it."""
+    from reflexio_server.logs import TextFormatter  # imported here, as it takes a moment
+
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(TextFormatter())
     level = audit.logger.level
     audit.logger.addHandler(handler)
     audit.logger.setLevel(logging.INFO)

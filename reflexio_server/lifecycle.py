@@ -10,6 +10,7 @@ from importlib.metadata import version
 from reflexio_server import logs
 from reflexio_server.app import App
 from reflexio_server.config import Settings
+from reflexio_server.transport import is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ def serve(settings: Settings) -> None:
         logger.warning("others can reach %s, and everything is sent in clear text", app.address)
     if app.metrics_address:
         logger.info("metrics on http://%s/metrics", app.metrics_address)
+        if not is_loopback(settings.metrics_host):
+            logger.warning("others can read the metrics on %s, without a login", app.metrics_address)
     if not accounts:
         logger.info("there is no account yet: make one with `reflexio-server accounts create EMAIL`")
     stop.wait()

@@ -67,10 +67,13 @@ class JsonFormatter(logging.Formatter):
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """What belongs to a line beside its message: the id of the call at hand, and what was given as `extra`."""
-    fields = {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}
-    if call := call_id():
-        fields = {"call_id": call, **fields}
-    return fields
+    call = call_id()
+    return ({"call_id": call} if call else {}) | extra_fields(record)
+
+
+def extra_fields(record: logging.LogRecord) -> dict[str, Any]:
+    """What was given as `extra`."""
+    return {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}
 
 
 def _plain(value: object) -> str:

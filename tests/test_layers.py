@@ -168,3 +168,6 @@ def test_the_interceptors_stand_in_their_order(start: Callable[..., LocalServer]
     monkeypatch.setattr("reflexio_server.app.grpc.server", watched)
     start()
     assert made == [["LogCalls", "MapErrors", "Authenticate", "LimitStreams", "Decode"]]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    start(metrics_port=0)
+    assert made[1] == ["LogCalls", "CountCalls", "TraceCalls", *made[0][1:]]

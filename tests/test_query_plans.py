@@ -174,7 +174,7 @@ def test_the_lag_of_the_index_is_counted_in_what_waits_alone(database: Database)
     steps = plans(database, lambda conn: collections.count_not_applied(conn, 1))
     (walk,) = [step for step in steps if step.startswith("SEARCH vectors")]
     assert walk.endswith("COVERING INDEX vectors_by_account (account_id=? AND model=? AND id>?)")
-    assert [step for step in steps if step.startswith("SCAN")] == ["SCAN accounts"]
+    assert [step.split()[:2] for step in steps if step.startswith("SCAN")] == [["SCAN", "accounts"]]
 
 
 def test_erasing_walks_no_table(database: Database) -> None:

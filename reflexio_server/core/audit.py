@@ -14,9 +14,7 @@ THROTTLED_SECONDS = 10.0
 
 def record(event: str, *, account: str = "-", **more: str | int) -> None:
     """Log an event of an account, named by its public tag, with what belongs to it."""
-    fields = {"account": account, **more}
-    text = " ".join(f"{name}={value}" for name, value in fields.items())
-    logger.info("%s %s", event, text, extra={"event": event, **fields})
+    logger.info(event, extra={"account": account, **more})
 
 
 class Throttled:
