@@ -13,7 +13,7 @@ from types import FrameType
 
 import click
 
-from scripts.fault_runs import exit_matrix, kill_sweep, outage, planted, power_cut
+from scripts.fault_runs import exit_matrix, kill_sweep, outage, planted, power_cut, wire_fuzz
 from scripts.fault_runs.row import SECONDS, SHORT_SECONDS, Row, Run
 
 ROWS: dict[str, Callable[[Run], Row]] = {
@@ -22,6 +22,7 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "planted": planted.run,
     "power-cut": power_cut.run,
     "outage": outage.run,
+    "wire-fuzz": wire_fuzz.run,
 }
 
 
@@ -49,8 +50,8 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
 @click.option("--short", is_flag=True, help="Everything smaller: together under 90 seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines only.")
 def main(names: tuple[str, ...], seconds: float | None, seed: int | None, short: bool, as_json: bool) -> None:
-    """Break clients, servers and disks, and count what is lost or doubled: exit-matrix, kill-sweep, planted,
-    power-cut, outage; without a name all of them."""
+    """Break clients, servers and disks, and count what is lost or doubled: the rows are those of ROWS; without a name
+    all of them."""
     signal.signal(signal.SIGTERM, _as_interrupt)  # so that children are ended then too
     if seed is None:
         seed = random.SystemRandom().randrange(1_000_000)
