@@ -13,7 +13,7 @@ from types import FrameType
 
 import click
 
-from scripts.fault_runs import exit_matrix, kill_sweep, outage, planted, power_cut, wire_fuzz
+from scripts.fault_runs import exit_matrix, hostile_pictures, kill_sweep, outage, planted, power_cut, soak, wire_fuzz
 from scripts.fault_runs.row import SECONDS, SHORT_SECONDS, Row, Run
 
 ROWS: dict[str, Callable[[Run], Row]] = {
@@ -23,6 +23,8 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "power-cut": power_cut.run,
     "outage": outage.run,
     "wire-fuzz": wire_fuzz.run,
+    "hostile-pictures": hostile_pictures.run,
+    "soak": soak.run,
 }
 
 

@@ -138,6 +138,13 @@ class Server:
     def rss_mb(self) -> float:
         return rss_mb(self.pid)
 
+    def forget_peak(self) -> None:
+        """Let the peak of memory begin with what it has now (Linux: proc_pid_clear_refs(5))."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def peak_rss_mb(self) -> float:
+        return rss_mb(self.pid, "VmHWM")
+
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 

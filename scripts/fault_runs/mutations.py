@@ -220,21 +220,21 @@ def mutate_token(token: str, source: random.Random) -> str:
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
-def mutated(message: Message, source: random.Random) -> bytes:
+def mutated(message: Any, source: random.Random) -> bytes:
     """A serialized message made from a right one; one in twenty is left right."""
     token = getattr(message, "page_token", "")
     if token and source.random() < 0.5:
-        message.page_token = mutate_token(token, source)  # type: ignore[attr-defined]
-        return message.SerializeToString()
+        message.page_token = mutate_token(token, source)
+        return bytes(message.SerializeToString())
     kind = source.random()
     if kind < 0.05:
-        return message.SerializeToString()
+        return bytes(message.SerializeToString())
     if kind < 0.35:
         mutate_fields(message, source)
-        return message.SerializeToString()
+        return bytes(message.SerializeToString())
     if kind < 0.45:
         return random_message(GetMessageClass(message.DESCRIPTOR), source).SerializeToString()
-    raw = message.SerializeToString()
+    raw = bytes(message.SerializeToString())
     for _ in range(source.choice((1, 1, 1, 3))):
         try:
             raw = mutate_bytes(raw, source)

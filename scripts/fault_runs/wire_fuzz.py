@@ -13,11 +13,10 @@ from typing import Any
 import grpc
 
 from reflexio.v1 import auth_service_pb2 as auth_pb
-from reflexio.v1 import auth_service_pb2_grpc as auth_grpc
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
 from scripts.contract import NEVER_STORED, RPCS, Named, call_raw, right_request
+from scripts.fault_runs.caller import Caller
 from scripts.fault_runs.fleet import EMAIL, PASSWORD, Fleet, Server
 from scripts.fault_runs.mutations import mutated, mutated_metadata
 from scripts.fault_runs.raw_http2 import converse
@@ -57,37 +56,21 @@ class Stock:
     before: list[bytes] = field(default_factory=list)
 
 
-class Caller:
-    """Raw stubs on a connection of their own."""
-
-    def __init__(self, server: Server) -> None:
-        self.channel = grpc.insecure_channel(server.address, options=(("grpc.use_local_subchannel_pool", 1),))
-        self.metadata = (("authorization", f"Bearer {server.api_key}"),)
-        self.interactions = pb_grpc.InteractionServiceStub(self.channel)
-        self.auth = auth_grpc.AuthServiceStub(self.channel)
-
-    def kept(self) -> list[bytes]:
-        """Everything of the users that nothing erases."""
-        return [
-            self.interactions.GetInteractions(
-                pb.GetInteractionsRequest(user_id=_KEPT.format(number), page_size=1000, include_images=True),
-                metadata=self.metadata,
-                timeout=60,
-            ).SerializeToString(deterministic=True)
-            for number in range(_USERS)
-        ]
+def _kept(caller: Caller) -> list[bytes]:
+    """Everything of the users that nothing erases."""
+    pages = [caller.get(user_id=_KEPT.format(user), page_size=1000, include_images=True) for user in range(_USERS)]
+    return [page.SerializeToString(deterministic=True) for page in pages]
 
 
 def _stock_up(caller: Caller) -> Stock:
     stock = Stock()
-    options: dict[str, Any] = {"metadata": caller.metadata, "timeout": 60}
     for form, names in ((_KEPT, stock.kept), (_PASSING, stock.passing)):
         for number in range(_USERS):
             for turn in range(5):
                 thread = f"{form.format(number)} thread {turn % 2}"
                 named = Named(form.format(number), f"{form.format(number)} {turn}", thread)
                 request = right_request("InteractionService.PublishInteractions", named)
-                answer = caller.interactions.PublishInteractions(request, **options)
+                answer = caller.interactions.PublishInteractions(request, **caller.options)
                 names.append(
                     Named(
                         *(named.user_id, named.request_id, thread, answer.interaction_ids[1]),
@@ -101,20 +84,21 @@ def _stock_up(caller: Caller) -> Stock:
     service = "reflexio.v1.InteractionService."
     stock.tokens = {
         service + "GetInteractions": [
-            caller.interactions.GetInteractions(_narrow(named), **options).next_page_token for named in stock.kept[::5]
+            caller.interactions.GetInteractions(_narrow(named), **caller.options).next_page_token
+            for named in stock.kept[::5]
         ],
         service + "GetRequests": [
             caller.interactions.GetRequests(
-                pb.GetRequestsRequest(user_id=named.user_id, page_size=1), **options
+                pb.GetRequestsRequest(user_id=named.user_id, page_size=1), **caller.options
             ).next_page_token
             for named in stock.kept[::5]
         ],
         "reflexio.v1.AuthService.ListApiKeys": [
-            caller.auth.ListApiKeys(auth_pb.ListApiKeysRequest(page_size=1), **options).next_page_token
+            caller.auth.ListApiKeys(auth_pb.ListApiKeysRequest(page_size=1), **caller.options).next_page_token
         ],
     }
     assert all(all(tokens) for tokens in stock.tokens.values()), "a listing has no second page"
-    stock.before = caller.kept()
+    stock.before = _kept(caller)
     return stock
 
 
@@ -143,24 +127,26 @@ def _base(name: str, stock: Stock, source: random.Random) -> Any:
 class Fuzzer:
     """Sends its share of the requests, and notes what is wrong."""
 
-    def __init__(self, server: Server, stock: Stock, seed: str, count: int, folder: Path) -> None:
+    def __init__(self, server: Server, stock: Stock, seed: str, folder: Path) -> None:
         self.codes: Counter[str] = Counter()
         self.rpcs: Counter[str] = Counter()
         self.unforeseen: list[str] = []
         self.leaks: list[str] = []
-        self._server, self._stock, self._count, self._folder = server, stock, count, folder
+        self._server, self._stock, self._folder = server, stock, folder
+        self._sent = 0
         self._source = random.Random(seed)
         self._seed = seed
         self._names = sorted(RPCS)
         self._weights = [_LOGIN_WEIGHT if name.endswith("Login") else 1.0 for name in self._names]
 
-    def run(self) -> None:
+    def run(self, count: int) -> None:
         caller = Caller(self._server)
         with caller.channel:
-            for number in range(self._count):
-                self._send(caller, number)
+            for _ in range(count):
+                self._send(caller)
+                self._sent += 1
 
-    def _send(self, caller: Caller, number: int) -> None:
+    def _send(self, caller: Caller) -> None:
         source = self._source
         (name,) = source.choices(self._names, self._weights)
         count = source.choice((1, 1, 3, 10)) if RPCS[name].client_streaming else 1
@@ -180,12 +166,12 @@ class Fuzzer:
         self.codes[code.name] += 1
         self.rpcs[name] += 1
         if code not in FORESEEN:
-            self._note(self.unforeseen, name, f"{code.name} {said[:300]!r}", raws, number)
+            self._note(self.unforeseen, name, f"{code.name} {said[:300]!r}", raws)
         if INSIDE.search(said):
-            self._note(self.leaks, name, f"{said[:500]!r}", raws, number)
+            self._note(self.leaks, name, f"{said[:500]!r}", raws)
 
-    def _note(self, where: list[str], name: str, what: str, raws: list[bytes], number: int) -> None:
-        file = self._folder / f"{self._seed.replace(' ', '-')}-{number}.hex"
+    def _note(self, where: list[str], name: str, what: str, raws: list[bytes]) -> None:
+        file = self._folder / f"{self._seed.replace(' ', '-')}-{self._sent}.hex"
         file.write_text("\n".join(raw.hex() for raw in raws))
         where.append(f"{name}: {what}; sent {raws[0].hex()[:400]}{'…' if len(raws[0]) > 200 else ''} (all: {file})")
 
@@ -209,19 +195,20 @@ def run(run: Run) -> Row:
         server.start()
         caller = Caller(server)
         stock = _stock_up(caller)
-        before = server.rss_mb()
         seed = str(run.chosen.getrandbits(32))
-        each = -(-count // _CALLERS)
-        fuzzers = [Fuzzer(server, stock, f"{seed} {number}", each, run.folder) for number in range(_CALLERS)]
+        fuzzers = [Fuzzer(server, stock, f"{seed} {number}", run.folder) for number in range(_CALLERS)]
         raw_leaks: list[str] = []
         began = time.monotonic()
+        settling = count // _CALLERS // 5  # memory is looked at when every path was gone once
         with ThreadPoolExecutor(_CALLERS + _RAW_CALLERS) as pool:
+            list(pool.map(lambda fuzzer: fuzzer.run(settling), fuzzers))
+            before = server.rss_mb()
             raw_each = count // _RAW_SHARE // _RAW_CALLERS
             raw = [
                 pool.submit(_converse, server, f"{seed} raw {number}", raw_each, raw_leaks)
                 for number in range(_RAW_CALLERS)
             ]
-            for done in [pool.submit(fuzzer.run) for fuzzer in fuzzers]:
+            for done in [pool.submit(fuzzer.run, count // _CALLERS - settling + 1) for fuzzer in fuzzers]:
                 done.result()
             raw_codes = sum((one.result() for one in raw), Counter[str]())
         seconds = time.monotonic() - began
@@ -255,20 +242,13 @@ def _afterwards(caller: Caller, server: Server, stock: Stock) -> list[str]:
     wrong = []
     if not server.alive():
         return ["the server has ended"]
-    if caller.kept() != stock.before:
+    if _kept(caller) != stock.before:
         wrong.append("what no request named for erasing reads otherwise than before")
-    options: dict[str, Any] = {"metadata": caller.metadata, "timeout": 60}
     text = "the walrus keeps a ledger"
-    request = pb.PublishInteractionsRequest(
-        user_id="afterwards", interactions=[noun.InteractionData(content=text)], wait_until=pb.WAIT_UNTIL_SEARCHABLE
-    )
-    answer = caller.interactions.PublishInteractions(request, **options)
-    read = caller.interactions.GetInteractions(
-        pb.GetInteractionsRequest(interaction_ids=[*answer.interaction_ids, NEVER_STORED]), **options
-    )
-    found = caller.interactions.SearchInteractions(
-        pb.SearchInteractionsRequest(user_id="afterwards", query="which animal does the books?"), **options
-    )
+    item = noun.InteractionData(content=text)
+    answer = caller.publish("afterwards", item, wait_until=pb.WAIT_UNTIL_SEARCHABLE)
+    read = caller.get(interaction_ids=[*answer.interaction_ids, NEVER_STORED])
+    found = caller.search(user_id="afterwards", query="which animal does the books?")
     if [one.content for one in read.interactions] != [text] or list(read.missing_interaction_ids) != [NEVER_STORED]:
         wrong.append("what was published afterwards is not read")
     if not found.hits or found.hits[0].interaction.content != text or not answer.searchable:
