@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -107,7 +108,7 @@ class Load:
 
     def _fail(self, caller: Caller, source: random.Random) -> None:
         path = "/reflexio.v1.InteractionService/GetInteractions"
-        junk = caller.channel.unary_unary(path)
+        junk: Any = caller.channel.unary_unary(path)
         failing: tuple[tuple[Callable[[], object], grpc.StatusCode], ...] = (
             (lambda: caller.get(user_id=""), grpc.StatusCode.INVALID_ARGUMENT),
             (lambda: junk(b"\xff", **caller.options), grpc.StatusCode.INVALID_ARGUMENT),
