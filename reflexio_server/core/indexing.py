@@ -5,8 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from reflexio_server.core.models import LoadedModel, Models
 from reflexio_server.errors import DomainError
 from reflexio_server.storage import vectors
@@ -20,7 +18,6 @@ logger = logging.getLogger(__name__)
 BATCH = 64  # rows whose vectors are committed together
 _RETRY_SECONDS = 1.0
 _LOOK_SECONDS = 5.0  # how often it is looked for rows that wait for other reasons than a publish
-_EMBED_PAUSES = (0.05, 0.2)  # seconds before the second and third try of a text that could not be embedded
 _MOST_KEPT = 4096  # vectors that could not be written and are kept for the next try: 6 MB
 
 
@@ -181,17 +178,11 @@ class Indexer:
         kept = self._unwritten.get((model.number, row.ref))
         if kept is not None:
             return kept
-        for pause in (*_EMBED_PAUSES, None):
-            try:
-                return model.embedder.embed(row.text)
-            except Exception:
-                if pause is not None:
-                    time.sleep(pause)
-                else:
-                    logger.exception("interaction row %d cannot be embedded", row.ref)
-        with self._changed:
-            self.failed += 1
-        return np.zeros((0, model.embedder.dimensions), dtype=np.float32)
+        made = model.vectors_of(row)
+        if not len(made):
+            with self._changed:
+                self.failed += 1
+        return made
 
     def _keep(self, model: LoadedModel, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
         with self._changed:

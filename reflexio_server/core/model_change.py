@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 
-import numpy as np
 from sqlalchemy import Connection
 
 from reflexio_server.core.following import Follower
@@ -79,7 +78,7 @@ class ModelChange:
         for row in rows:
             if self._stopping.is_set():
                 return
-            embedded.append((row, _embed(coming, row)))
+            embedded.append((row, coming.vectors_of(row)))
         if embedded:
             self._store(coming, embedded)
             self._tell(coming, embedded[-1][0].ref)
@@ -123,11 +122,3 @@ class ModelChange:
             "%s is to take over: %d of %d interactions have its vectors", coming.embedder.model_id, so_far, total
         )
         self._told = time.monotonic()
-
-
-def _embed(model: LoadedModel, row: Waiting) -> Matrix:
-    try:
-        return model.embedder.embed(row.text)
-    except Exception:
-        logger.exception("interaction row %d cannot be embedded", row.ref)
-        return np.zeros((0, model.embedder.dimensions), dtype=np.float32)

@@ -1,12 +1,20 @@
 """The embedding models at hand, by the number that their vectors carry."""
 
+import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from sqlalchemy import Connection
 
 from reflexio_server.index.embedder import Embedder
 from reflexio_server.storage import models
+from reflexio_server.storage.vectors import Matrix, Waiting
+
+logger = logging.getLogger(__name__)
+
+_EMBED_PAUSES = (0.05, 0.2)  # seconds before the second and third try of a text that could not be embedded
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +23,18 @@ class LoadedModel:
 
     number: int
     embedder: Embedder
+
+    def vectors_of(self, row: Waiting) -> Matrix:
+        """A row's vectors, one for each chunk of its text; none when that failed in three tries, which is logged."""
+        for pause in (*_EMBED_PAUSES, None):
+            try:
+                return self.embedder.embed(row.text)
+            except Exception:
+                if pause is not None:
+                    time.sleep(pause)
+                else:
+                    logger.exception("interaction row %d cannot be embedded", row.ref)
+        return np.zeros((0, self.embedder.dimensions), dtype=np.float32)
 
 
 class Models:
