@@ -16,6 +16,7 @@ from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc, interaction_ser
 from reflexio_server.config import Settings
 from reflexio_server.core.accounts import Accounts
 from reflexio_server.core.candidates import Finder
+from reflexio_server.core.erasing import Eraser
 from reflexio_server.core.following import Follower
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import Lister
@@ -23,6 +24,7 @@ from reflexio_server.core.model_change import ModelChange
 from reflexio_server.core.models import LoadedModel, Models
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
+from reflexio_server.core.settling import Settler
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
@@ -37,7 +39,7 @@ from reflexio_server.storage.writer import Writer
 logger = logging.getLogger(__name__)
 
 WORKERS_KEPT_BACK = 16  # from streams, for unary calls
-_BACKGROUND_READERS = 4  # threads that read the database beside the workers
+_BACKGROUND_READERS = 5  # threads that read the database beside the workers
 _SERVICES = (
     auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
     interaction_service_pb2.DESCRIPTOR.services_by_name["InteractionService"].full_name,
@@ -64,6 +66,9 @@ class App:
             opened.callback(self.database.close)
             writer = Writer(self.database, settings.write_queue)
             opened.callback(writer.close)
+            self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
+            self._settler = Settler(self.database, writer, self.cache)
+            opened.callback(self._settler.stop)
             self.models, coming = self._choose_model(writer)
             self.follower = Follower(self.database, writer, settings.data_dir / CHROMA_FOLDER)
             self.indexer = Indexer(self.database, writer, self.models, self.follower.follow)
@@ -79,6 +84,7 @@ class App:
         _raise_open_files_limit()
         sys.setswitchinterval(0.0005)  # a loop over rows in one thread must not hold up the others for long
         self.follower.start()
+        self._settler.start()
         if self._settings.indexing:
             self.indexer.start()
             self._change.start()
@@ -139,7 +145,6 @@ class App:
             content=settings.max_content_bytes,
             image=settings.max_image_bytes,
         )
-        self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
         finder = Finder(self.cache, self.follower)
         searcher = Searcher(self.database, self.models, self.indexer, finder, settings.freshness_seconds)
         interaction_service_pb2_grpc.add_InteractionServiceServicer_to_server(
@@ -147,6 +152,7 @@ class App:
                 Publisher(writer, self.indexer),
                 searcher,
                 Lister(self.database),
+                Eraser(self.database, writer, self.follower, self._settler, self._draining),
                 limits,
                 settings.stream_idle_seconds,
                 self._draining,

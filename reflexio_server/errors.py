@@ -51,6 +51,14 @@ class RequestIdReused(DomainError):
         self.request_id = request_id
 
 
+class RequestErased(DomainError):
+    """The request_id belongs to a request that was erased."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(request_id)
+        self.request_id = request_id
+
+
 class TooBusy(DomainError):
     """A bounded resource is used up; try again after `retry_after` seconds."""
 

@@ -1,6 +1,5 @@
 """What every floor speaks of. Times are int microseconds since 1970 UTC throughout."""
 
-import re
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -101,7 +100,23 @@ class ReusedRequestId:
     request_id: str
 
 
-Outcome = StoredRequest | ReusedRequestId
+@dataclass(frozen=True, slots=True)
+class ErasedRequestId:
+    """The outcome for a request whose id belongs to an erased one, whatever its body: nothing was written."""
+
+    request_id: str
+
+
+Outcome = StoredRequest | ReusedRequestId | ErasedRequestId
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedCounts:
+    """What was erased: requests of which nothing is left, interactions, and pictures that nobody has any more."""
+
+    requests: int = 0
+    interactions: int = 0
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +293,3 @@ class Caller:
 
     account: Account
     key: ApiKey
-
-
-def search_text(content: str, description: str, url: str) -> str:
-    """What of an interaction is embedded and indexed: content, description and the words of the URL."""
-    if not description and not url:  # nearly every chat turn
-        return "" if content.isspace() else content
-    url_words = " ".join(re.findall(r"\w+", url.partition("://")[2] or url))
-    return "\n".join(part for part in (content, description, url_words) if part.strip())

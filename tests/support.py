@@ -55,6 +55,22 @@ class Caller:
         messages = (pb.PublishInteractionStreamRequest(request=request) for request in requests)
         return self.interactions.PublishInteractionStream(messages, metadata=self.metadata, timeout=60)
 
+    def delete_interaction(self, interaction_id: str, **fields: Any) -> pb.ErasedCounts:
+        request = pb.DeleteInteractionRequest(interaction_id=interaction_id, **fields)
+        return self.interactions.DeleteInteraction(request, metadata=self.metadata, timeout=60).erased
+
+    def delete_request(self, request_id: str, **fields: Any) -> pb.ErasedCounts:
+        request = pb.DeleteRequestRequest(request_id=request_id, **fields)
+        return self.interactions.DeleteRequest(request, metadata=self.metadata, timeout=60).erased
+
+    def delete_request_group(self, user_id: str, request_group: str) -> pb.ErasedCounts:
+        request = pb.DeleteRequestGroupRequest(user_id=user_id, request_group=request_group)
+        return self.interactions.DeleteRequestGroup(request, metadata=self.metadata, timeout=60).erased
+
+    def delete_user(self, user_id: str) -> pb.ErasedCounts:
+        request = pb.DeleteUserRequest(user_id=user_id)
+        return self.interactions.DeleteUser(request, metadata=self.metadata, timeout=60).erased
+
 
 def log_in(address: str, email: str, password: str = PASSWORD) -> Caller:
     with grpc.insecure_channel(address) as channel:

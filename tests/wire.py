@@ -135,7 +135,11 @@ def to_first_schema(data_dir: Path) -> None:
     """Make the database of a stopped server what the first version would have left."""
     with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
         conn.executescript(
-            """DROP TABLE live_model; DROP TABLE jobs;
+            """DROP TABLE erased_vectors; DROP INDEX interactions_by_image;
+               ALTER TABLE accounts DROP COLUMN erased; ALTER TABLE accounts DROP COLUMN settled;
+               ALTER TABLE users DROP COLUMN erasures;
+               ALTER TABLE requests DROP COLUMN erased_at; ALTER TABLE requests DROP COLUMN published_ids;
+               DROP TABLE live_model; DROP TABLE jobs;
                ALTER TABLE collections DROP COLUMN folder; ALTER TABLE collections DROP COLUMN rebuilt_at;
                ALTER TABLE collections DROP COLUMN verified_at;
                DROP INDEX requests_by_user; DROP INDEX requests_by_group;

@@ -6,7 +6,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from reflexio_server.index.chroma_check import SAMPLES, Expected, fingerprints
-from reflexio_server.storage import vectors
+from reflexio_server.storage import forgetting, vectors
 from reflexio_server.storage.collections import Collection
 
 _READ_AT_ONCE = 5_000  # vectors, 8 MB
@@ -22,4 +22,5 @@ def expected_of(conn: Connection, collection: Collection) -> Expected:
         prints.append(fingerprints(part.matrix))
     samples = vectors.blobs(conn, random.sample(stamps, min(SAMPLES, len(stamps))))
     newest = vectors.newest_stamp(conn, account_id, model)
-    return Expected.of(collection.name, applied, newest, stamps, np.concatenate(prints), samples)
+    erased = forgetting.pending_of_model(conn, account_id, model)
+    return Expected.of(collection.name, applied, newest, erased, stamps, np.concatenate(prints), samples)

@@ -14,7 +14,7 @@ from reflexio_server.errors import DomainError
 from reflexio_server.index import chroma
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.chroma_check import CheckStopped, check
-from reflexio_server.storage import collections, models, vectors
+from reflexio_server.storage import collections, forgetting, models, vectors
 from reflexio_server.storage.collections import Collection
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
@@ -49,7 +49,7 @@ class Follower:
         self._thread.start()
 
     def follow(self, accounts: set[int]) -> None:
-        """Say that these accounts have new vectors."""
+        """Say that these accounts have new vectors, or erased ones."""
         with self._changed:
             self._accounts |= accounts
             self._changed.notify_all()
@@ -127,6 +127,7 @@ class Follower:
         with self._database.read() as conn:
             state = models.state(conn)
             lagging = [collections.lagging_accounts(conn, model) for model in state.in_use] if state else []
+            lagging.append(forgetting.accounts_with_pending(conn))
         with self._changed:
             self._accounts.update(*lagging)
             self._index, self._failed = index, False
@@ -161,6 +162,7 @@ class Follower:
             if account_id is not None:
                 try:
                     self._follow(index, account_id)
+                    self._forget(index, account_id)
                 except BaseException:
                     self.follow({account_id})
                     raise
@@ -182,6 +184,27 @@ class Follower:
             self._writer.submit(lambda conn, followed=followed: collections.set_live(conn, followed)).result()  # type: ignore[misc]
             if len(new.stamps) == chroma.BATCH:
                 self.follow({account_id})
+
+    def _forget(self, index: ChromaIndex, account_id: int) -> None:
+        """Take a batch of what was erased out of the account's collections, also of replaced and half built ones.
+
+        What reads vectors and puts them in does so without a step of this in between, so none comes back.
+        """
+        with self._database.read() as conn:
+            erased = forgetting.pending(conn, account_id, chroma.BATCH)
+        if not erased:
+            return
+        chroma.drop_set_aside(self._root)
+        names = index.names()
+        for model, stamps in erased.items():
+            prefix = collections.name_prefix(account_id, model)
+            for name in names:
+                if name.startswith(prefix):
+                    index.delete(name, stamps)
+        forgotten = [stamp for stamps in erased.values() for stamp in stamps]
+        self._writer.submit(lambda conn: forgetting.note_forgotten(conn, forgotten)).result()
+        if len(forgotten) == chroma.BATCH:
+            self.follow({account_id})
 
 
 def _applied(live: list[Collection]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reflexio_server.errors import DomainError
 from reflexio_server.index.chroma import BATCH, ChromaIndex
 from reflexio_server.index.chroma_check import finds_itself
-from reflexio_server.storage import collections, jobs, models, vectors
+from reflexio_server.storage import collections, forgetting, jobs, models, vectors
 from reflexio_server.storage.collections import Collection
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.jobs import Job
@@ -113,7 +113,7 @@ class IndexCare:
         yield from self._end(job, "done", "\n".join(said))
 
     def _rebuild(self, index: ChromaIndex, account_id: int, model: int) -> Steps:
-        prefix = Collection(account_id, model, index.number, 0, 0).name.removesuffix("0")
+        prefix = collections.name_prefix(account_id, model)
         used = [int(name.removeprefix(prefix)) for name in self._names if name.startswith(prefix)]
         fresh = Collection(account_id, model, index.number, max(used, default=0) + 1, 0)
         count = 0
@@ -137,13 +137,15 @@ class IndexCare:
         with self._database.read() as conn:
             _check_live(models.live(conn), model)
             lost = vectors.lost(conn, account_id, model)
-            live = collections.live_collection(conn, account_id, model)
-            expected = vectors.applied_stamps(conn, account_id, model, live.applied) if live else _none()
         for start in range(0, len(lost), BATCH):
             part = lost[start : start + BATCH]
             self._writer.submit(lambda conn, part=part: vectors.let_wait(conn, part)).result()  # type: ignore[misc]
             yield 0
         said = [f"{len(lost)} interactions had lost their vectors and wait for new ones"] if lost else []
+        with self._database.read() as conn:
+            live = collections.live_collection(conn, account_id, model)
+            expected = vectors.applied_stamps(conn, account_id, model, live.applied) if live else _none()
+            erased = forgetting.pending_of_model(conn, account_id, model)
         if live is None:
             return ", ".join([*said, "no vectors in Chroma yet"])
         present = np.array(index.stamps(live.name), dtype=np.int64)
@@ -152,9 +154,11 @@ class IndexCare:
         for start in range(0, len(missing), BATCH):
             with self._database.read() as conn:
                 absent = vectors.of_stamps(conn, missing[start : start + BATCH].tolist())
-            index.upsert(live.name, absent.stamps.tolist(), absent.users.tolist(), absent.matrix)
+            if len(absent.stamps):  # else all were erased meanwhile
+                index.upsert(live.name, absent.stamps.tolist(), absent.users.tolist(), absent.matrix)
             yield 0
-        extra = self._gone(account_id, model, np.setdiff1d(present, expected))
+        # What was erased just now goes without being called too much.
+        extra = self._gone(account_id, model, np.setdiff1d(present, np.append(expected, erased)))
         for start in range(0, len(extra), BATCH):
             index.delete(live.name, extra[start : start + BATCH].tolist())
             yield 0
@@ -189,7 +193,9 @@ class IndexCare:
             blobs = vectors.blobs(conn, chosen)
         unfound = 0
         for stamp, blob in blobs.items():
-            unfound += not finds_itself(index, live.name, stamp, np.frombuffer(blob, dtype="<f4"))
+            if not finds_itself(index, live.name, stamp, np.frombuffer(blob, dtype="<f4")):
+                with self._database.read() as conn:
+                    unfound += bool(vectors.blobs(conn, [stamp]))  # else it was erased meanwhile
             yield 0
         return unfound
 

@@ -95,7 +95,11 @@ class Indexer:
             self._wake.clear()
             try:
                 self._work_off()
-                pause = _RETRY_SECONDS if self._more_waits() else _LOOK_SECONDS
+                pause = _RETRY_SECONDS
+                if not self._more_waits():
+                    pause = _LOOK_SECONDS
+                    with self._changed:
+                        self._unwritten.clear()  # what is left is of rows that were erased
             except Exception as error:
                 if isinstance(error, DomainError):
                     logger.warning("indexing waits: writing is not possible now")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reflexio_server.core.indexing import Indexer
-from reflexio_server.errors import RequestIdReused
-from reflexio_server.model import NewInteraction, NewRequest, Outcome, ReusedRequestId, StoredRequest
+from reflexio_server.errors import RequestErased, RequestIdReused
+from reflexio_server.model import ErasedRequestId, NewInteraction, NewRequest, Outcome, ReusedRequestId, StoredRequest
 from reflexio_server.storage.writer import Writer
 
 _HASH_VERSION = 1
@@ -56,11 +56,14 @@ class Publisher:
     def publish(self, account_id: int, request: NewRequest, searchable_by: float | None) -> Published:
         """Store one request, all or nothing, and make it searchable by a time (time.monotonic) if one is given.
 
-        Raises RequestIdReused when its id was stored with another body. Not searchable in time is no error.
+        Raises RequestIdReused when its id was stored with another body, RequestErased when that request was erased. Not
+        searchable in time is no error.
         """
         (outcome,) = self.publish_all(account_id, [request])
         if isinstance(outcome, ReusedRequestId):
             raise RequestIdReused(outcome.request_id)
+        if isinstance(outcome, ErasedRequestId):
+            raise RequestErased(outcome.request_id)
         searchable = False
         if searchable_by is not None:
             searchable = self._indexer.index_rows(outcome.refs, max(searchable_by, time.monotonic()))

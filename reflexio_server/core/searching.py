@@ -106,7 +106,7 @@ def _count_of_texts(conn: Connection, scope: Scope, held: Vectors | None, uninde
     Where there are too many to be counted each time, interactions without text count too.
     """
     if scope.user_ref is None:
-        return interactions.last_sequence(conn, scope.account_id)
+        return interactions.count_of_account(conn, scope.account_id)
     if held is None:
         return interactions.count_of_user(conn, scope.user_ref)
     if scope.filter != Filter():

@@ -15,11 +15,15 @@ _ENTRY_BYTES = 1000  # what an entry takes beside its arrays, about
 
 @dataclass(eq=False)
 class _Entry:
-    """A user's vectors in the order of their stamps; `buffer` holds them, and has room for some more."""
+    """A user's vectors in the order of their stamps; `buffer` holds them, and has room for some more.
+
+    `erasures`: how often vectors of the user had been deleted.
+    """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     held: Vectors | None = None
     buffer: Matrix | None = None
+    erasures: int = 0
 
     def size(self) -> int:
         if self.held is None or self.buffer is None:
@@ -49,8 +53,7 @@ class VectorCache:
     """Holds at most `max_bytes` of vectors. Any number of threads may use it at once.
 
     SQL stays the truth: each search says in its own snapshot how far the user's vectors go, gets exactly those, and
-    what is newer than the entry is read and appended. Vectors are only ever added; whoever erases some must drop the
-    user's entry.
+    what is newer than the entry is read and appended. When some were deleted since, all are read again.
 
     Attributes:
         hits: searches that found their user's vectors here.
@@ -74,13 +77,17 @@ class VectorCache:
             entry = self._entries.get(key) or _Entry()
             self._keep(key, entry)
         with entry.lock:  # whoever searches the same user meanwhile waits, rather than reading it all too
-            newest = vectors.newest_of_user(conn, user_ref, model)
-            held, found = entry.held, entry.held is not None
+            newest, erasures = vectors.state_of_user(conn, user_ref, model)
+            if entry.held is not None and erasures < entry.erasures:  # a search of a later snapshot was here before
+                return _read(conn, user_ref, model, most)
+            held = entry.held if erasures == entry.erasures else None
+            found = held is not None
             if held is None:
-                if vectors.count_of_user(conn, user_ref, model, most + 1) > most:
+                entry.held, entry.buffer = None, None
+                held = _read(conn, user_ref, model, most)
+                if held is None:
                     return None
-                held = vectors.of_user(conn, user_ref, model)
-                entry.buffer = held.matrix
+                entry.buffer, entry.erasures = held.matrix, erasures
             elif newest > _newest(held):
                 held = entry.append(held, vectors.of_user(conn, user_ref, model, after=_newest(held)))
             entry.held = held
@@ -91,12 +98,28 @@ class VectorCache:
             held = held.up_to(newest)
         return held if len(held.refs) <= most else None
 
+    def drop_erased(self, conn: Connection) -> None:
+        """Let go of what is held of users who are gone, or of whom something was erased since."""
+        with self._lock:
+            held = {key: entry.erasures for key, entry in self._entries.items()}
+        erasures = vectors.erasures(conn, sorted({user_ref for user_ref, _ in held}))
+        with self._lock:
+            for (user_ref, model), count in held.items():
+                if erasures.get(user_ref) != count:
+                    self._entries.pop((user_ref, model), None)
+
     def _keep(self, key: tuple[int, int], entry: _Entry) -> None:
         """Make the entry the latest used one, and count it with the size it has now."""
         try:
             self._entries[key] = entry
         except ValueError:  # it alone is larger than all that may be held
             self._entries.pop(key, None)
+
+
+def _read(conn: Connection, user_ref: int, model: int, most: int) -> Vectors | None:
+    if vectors.count_of_user(conn, user_ref, model, most + 1) > most:
+        return None
+    return vectors.of_user(conn, user_ref, model)
 
 
 def _newest(held: Vectors) -> int:

@@ -43,10 +43,15 @@ def next_folder(root: Path) -> Path:
 
 def set_aside(folder: Path) -> Path:
     """Rename a damaged folder, keeping only the latest such for a look at it; the new name is returned."""
-    for older in folder.parent.glob("*.damaged"):
-        shutil.rmtree(older, ignore_errors=True)
+    drop_set_aside(folder.parent)
     folder.with_suffix(".closed").unlink(missing_ok=True)
     return folder.rename(folder.with_suffix(".damaged"))
+
+
+def drop_set_aside(root: Path) -> None:
+    """Delete what was set aside below `root`."""
+    for folder in root.glob("*.damaged"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_as_closed(folder: Path, applied: Mapping[str, int]) -> bool:

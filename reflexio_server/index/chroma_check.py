@@ -36,23 +36,32 @@ class CheckStopped(Exception):
 class Expected:
     """What a collection must hold: `stamps` up to `applied`, as a digest, and a fingerprint of each one's vector.
 
-    It may hold more, up to `newest`. `samples` are some of the vectors, which must be found by themselves.
+    It may hold more, up to `newest`, and any of the `erased`. `samples` are some of the vectors, which must be found by
+    themselves.
     """
 
     name: str
     applied: int
     newest: int
+    erased: list[int]
     digest: str
     fingerprints: str
     samples: dict[int, str]
 
     @classmethod
     def of(
-        cls, name: str, applied: int, newest: int, stamps: list[int], prints: Prints, samples: dict[int, bytes]
+        cls,
+        name: str,
+        applied: int,
+        newest: int,
+        erased: list[int],
+        stamps: list[int],
+        prints: Prints,
+        samples: dict[int, bytes],
     ) -> "Expected":
         """From the stamps in order, their vectors' fingerprints, and sample vectors as float32 bytes."""
         encoded = {stamp: _encode(vector) for stamp, vector in samples.items()}
-        return cls(name, applied, newest, _digest(stamps), _encode(prints.astype("<f4").tobytes()), encoded)
+        return cls(name, applied, newest, erased, _digest(stamps), _encode(prints.astype("<f4").tobytes()), encoded)
 
 
 def fingerprints(matrix: NDArray[np.float32]) -> Prints:
@@ -113,7 +122,8 @@ def finds_itself(index: ChromaIndex, name: str, stamp: int, vector: NDArray[np.f
 def _problem(index: ChromaIndex, expected: Expected) -> str | None:
     # What was put in after `applied` was noted is put in again, so there may be more. What is newer than the newest
     # vector in SQL comes from before a backup was restored, and would stand in the way of what is there.
-    present = index.stamps(expected.name)
+    erased = set(expected.erased)
+    present = [stamp for stamp in index.stamps(expected.name) if stamp not in erased]
     wanted = [stamp for stamp in present if stamp <= expected.applied]
     if _digest(wanted) != expected.digest or (present and present[-1] > expected.newest):
         return f"{expected.name} does not hold the vectors it must"

@@ -213,6 +213,11 @@ def image(info: model.ImageInfo) -> noun.Image:
     )
 
 
+def erased(counts: model.ErasedCounts) -> pb.ErasedCounts:
+    """What was erased."""
+    return pb.ErasedCounts(requests=counts.requests, interactions=counts.interactions, images=counts.images)
+
+
 def account(stored: model.Account) -> auth_pb2.Account:
     """An account."""
     return auth_pb2.Account(email=stored.email, tag=stored.tag, created_at=timestamp(stored.created_at))

@@ -75,6 +75,10 @@ def _describe(error: errors.DomainError) -> tuple[int, str, str, Mapping[str, st
             )
             name = _name(ErrorReason.ERROR_REASON_REQUEST_ID_REUSED)
             return code_pb2.ALREADY_EXISTS, name, text, {"request_id": error.request_id}
+        case errors.RequestErased():
+            text = f"request_id {error.request_id!r} belongs to an erased request: use a new id for something new"
+            name = _name(ErrorReason.ERROR_REASON_REQUEST_ERASED)
+            return code_pb2.ALREADY_EXISTS, name, text, {"request_id": error.request_id}
         case errors.TooBusy():
             text = f"too many {error.limit}: try again after the time in RetryInfo"
             return code_pb2.RESOURCE_EXHAUSTED, _name(ErrorReason.ERROR_REASON_TOO_BUSY), text, {"limit": error.limit}

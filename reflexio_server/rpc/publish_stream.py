@@ -14,10 +14,11 @@ from reflexio_server.errors import (
     Draining,
     InvalidInput,
     MalformedMessage,
+    RequestErased,
     RequestIdReused,
     TooBusy,
 )
-from reflexio_server.model import NewRequest, ReusedRequestId
+from reflexio_server.model import ErasedRequestId, NewRequest, ReusedRequestId
 from reflexio_server.rpc import convert
 from reflexio_server.rpc.errors import reason
 from reflexio_server.rpc.validation import Limits, check_publish
@@ -153,6 +154,8 @@ class PublishStream:
             outcome = next(outcomes)
             if isinstance(outcome, ReusedRequestId):
                 self._reject(self._handled + offset, RequestIdReused(outcome.request_id), message)
+            elif isinstance(outcome, ErasedRequestId):
+                self._reject(self._handled + offset, RequestErased(outcome.request_id), message)
             elif outcome.replayed:
                 self._verdict.requests.duplicate += 1
                 self._verdict.interactions.duplicate += len(outcome.interaction_ids)
@@ -188,6 +191,8 @@ class PublishStream:
             text += f" (and {error.total - 1} more)" if error.total > 1 else ""
         elif isinstance(error, RequestIdReused):
             field, text = "request_id", "this request_id was used before with another body"
+        elif isinstance(error, RequestErased):
+            field, text = "request_id", "this request_id belongs to an erased request"
         self._verdict.rejections.add(
             index=index,
             request_id=request.request_id[: self._limits.request_id] if request else "",

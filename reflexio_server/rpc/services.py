@@ -11,6 +11,7 @@ from reflexio.v1 import auth_service_pb2_grpc as auth_grpc
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
 from reflexio_server.core.accounts import Accounts
+from reflexio_server.core.erasing import Eraser
 from reflexio_server.core.listing import Lister
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
@@ -39,6 +40,7 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
         publisher: Publisher,
         searcher: Searcher,
         lister: Lister,
+        eraser: Eraser,
         limits: Limits,
         stream_idle_seconds: float,
         draining: threading.Event,
@@ -46,6 +48,7 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
         self._publisher = publisher
         self._searcher = searcher
         self._lister = lister
+        self._eraser = eraser
         self._limits = limits
         self._stream_idle_seconds = stream_idle_seconds
         self._draining = draining
@@ -105,6 +108,40 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
         yield pb.GetImageResponse(image=convert.image(info), data=data[:CHUNK_BYTES])
         for start in range(CHUNK_BYTES, len(data), CHUNK_BYTES):
             yield pb.GetImageResponse(data=data[start : start + CHUNK_BYTES])
+
+    def DeleteInteraction(
+        self, request: pb.DeleteInteractionRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteInteractionResponse:
+        """Erase one interaction."""
+        validation.check_delete_interaction(request, self._limits)
+        user_id = request.user_id if request.HasField("user_id") else None
+        erased = self._eraser.interaction(caller().account.account_id, request.interaction_id, user_id)
+        return pb.DeleteInteractionResponse(erased=convert.erased(erased))
+
+    def DeleteRequest(
+        self, request: pb.DeleteRequestRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteRequestResponse:
+        """Erase one request."""
+        validation.check_delete_request(request, self._limits)
+        user_id = request.user_id if request.HasField("user_id") else None
+        erased = self._eraser.request(caller().account.account_id, request.request_id, user_id)
+        return pb.DeleteRequestResponse(erased=convert.erased(erased))
+
+    def DeleteRequestGroup(
+        self, request: pb.DeleteRequestGroupRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteRequestGroupResponse:
+        """Erase a thread."""
+        validation.check_delete_request_group(request, self._limits)
+        erased = self._eraser.request_group(
+            caller().account.account_id, request.user_id, request.request_group, context.is_active
+        )
+        return pb.DeleteRequestGroupResponse(erased=convert.erased(erased))
+
+    def DeleteUser(self, request: pb.DeleteUserRequest, context: grpc.ServicerContext) -> pb.DeleteUserResponse:
+        """Erase a user."""
+        validation.check_delete_user(request, self._limits)
+        erased = self._eraser.user(caller().account.account_id, request.user_id, context.is_active)
+        return pb.DeleteUserResponse(erased=convert.erased(erased))
 
 
 class AuthService(auth_grpc.AuthServiceServicer):

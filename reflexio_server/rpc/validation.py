@@ -218,6 +218,39 @@ def check_get_image(request: pb.GetImageRequest) -> None:
     walk.finish()
 
 
+def check_delete_interaction(request: pb.DeleteInteractionRequest, limits: Limits) -> None:
+    """The rules of a call to erase an interaction. Raises InvalidInput."""
+    walk = Walk()
+    walk.text("interaction_id", request.interaction_id, 64, required=True)
+    if request.HasField("user_id"):
+        walk.text("user_id", request.user_id, limits.user_id, required=True)
+    walk.finish()
+
+
+def check_delete_request(request: pb.DeleteRequestRequest, limits: Limits) -> None:
+    """The rules of a call to erase a request. Raises InvalidInput."""
+    walk = Walk()
+    walk.text("request_id", request.request_id, limits.request_id, required=True)
+    if request.HasField("user_id"):
+        walk.text("user_id", request.user_id, limits.user_id, required=True)
+    walk.finish()
+
+
+def check_delete_request_group(request: pb.DeleteRequestGroupRequest, limits: Limits) -> None:
+    """The rules of a call to erase a thread. Raises InvalidInput."""
+    walk = Walk()
+    walk.text("user_id", request.user_id, limits.user_id, required=True)
+    walk.text("request_group", request.request_group, limits.request_group, required=True)
+    walk.finish()
+
+
+def check_delete_user(request: pb.DeleteUserRequest, limits: Limits) -> None:
+    """The rules of a call to erase a user. Raises InvalidInput."""
+    walk = Walk()
+    walk.text("user_id", request.user_id, limits.user_id, required=True)
+    walk.finish()
+
+
 def check_login(request: auth_pb.LoginRequest, limits: Limits) -> None:
     """The rules of a login. Raises InvalidInput."""
     walk = Walk()

@@ -84,7 +84,9 @@ def revoke_key(conn: Connection, account_id: int, key_id: str, now: int) -> tupl
 
 def counts(conn: Connection) -> tuple[int, int]:
     """How many accounts and interactions there are in all."""
-    query = select(func.count(), func.coalesce(func.sum(accounts.c.last_sequence), 0)).select_from(accounts)
+    query = select(func.count(), func.coalesce(func.sum(accounts.c.last_sequence - accounts.c.erased), 0)).select_from(
+        accounts
+    )
     row = conn.execute(query).one()
     return row[0], int(row[1])
 

@@ -8,6 +8,11 @@ from reflexio_server.storage import models
 from reflexio_server.storage.tables import accounts, collections, interactions, vectors
 
 
+def name_prefix(account_id: int, model: int) -> str:
+    """What the names of this account's collections of a model begin with; a generation follows."""
+    return f"account-{account_id}-model-{model}-"
+
+
 @dataclass(frozen=True, slots=True)
 class Collection:
     """The live collection of an account and model: it holds all their vectors up to the stamp `applied`.
@@ -24,7 +29,7 @@ class Collection:
     @property
     def name(self) -> str:
         """Its name in Chroma."""
-        return f"account-{self.account_id}-model-{self.model}-{self.generation}"
+        return f"{name_prefix(self.account_id, self.model)}{self.generation}"
 
     def up_to(self, applied: int) -> "Collection":
         """The same, having followed up to this stamp."""

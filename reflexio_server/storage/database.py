@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
+from reflexio_server.storage import sqlite
 from reflexio_server.storage.sqlite import is_damaged, make_engine
 
 DATABASE_FILE = "reflexio.db"
@@ -80,6 +81,14 @@ class Database:
         """One write transaction, on disk when the block ends. In a server only the Writer may use it."""
         with self._write.connect() as conn, conn.begin():
             yield conn
+
+    def empty_log(self) -> bool:
+        """Bring all of the log into the database file and leave nothing in it; False when a reader is in the way.
+
+        Only for the owner. The Writer waits meanwhile, as there is one connection to write with.
+        """
+        with self._write.connect() as conn:
+            return sqlite.empty_log(conn.connection.driver_connection)  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Close every connection, the writer's last: closing it empties the log into the database."""

@@ -40,6 +40,12 @@ def last_sequence(conn: Connection, account_id: int) -> int:
     return int(conn.execute(query).scalar_one())
 
 
+def count_of_account(conn: Connection, account_id: int) -> int:
+    """How many interactions an account has."""
+    query = select(accounts.c.last_sequence - accounts.c.erased).where(accounts.c.id == account_id)
+    return int(conn.execute(query).scalar_one())
+
+
 def listing(
     conn: Connection, scope: Scope, *, oldest_first: bool = False, after: Cursor | None = None, limit: int
 ) -> Iterator[Interaction]:

@@ -1,10 +1,11 @@
 """Storing requests: one transaction takes any number of them, of any accounts."""
 
+import json
 from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from reflexio_server.model import NewRequest, Outcome, ReusedRequestId, StoredRequest
+from reflexio_server.model import ErasedRequestId, NewRequest, Outcome, ReusedRequestId, StoredRequest
 from reflexio_server.storage import sqlite
 from reflexio_server.storage.rows import Submitted, insert_rows, make_rows
 
@@ -12,8 +13,8 @@ from reflexio_server.storage.rows import Submitted, insert_rows, make_rows
 def store_requests(conn: Connection, submitted: Sequence[Submitted], now: int) -> list[Outcome]:
     """Store every request that was not stored before; the outcomes are in the order of `submitted`.
 
-    A request whose id is known is a replay (same body hash) or a reuse (another), and writes nothing. `now`: the
-    time of storing, microseconds UTC.
+    A request whose id is known is a replay (same body hash), a reuse (another) or erased, and writes nothing. `now`:
+    the time of storing, microseconds UTC.
     """
     known = _stored_before(conn, submitted)
     fresh: dict[tuple[int, str], NewRequest] = {}
@@ -34,7 +35,9 @@ def store_requests(conn: Connection, submitted: Sequence[Submitted], now: int) -
             body_hash, first = known[key]
         else:
             body_hash, first = fresh[key].body_hash, stored[key]
-        if body_hash != request.body_hash:
+        if first is None:
+            outcomes.append(ErasedRequestId(request.request_id))
+        elif body_hash != request.body_hash:
             outcomes.append(ReusedRequestId(request.request_id))
         elif key in first_seen:
             outcomes.append(StoredRequest(first.request_id, first.interaction_ids, first.refs, replayed=True))
@@ -46,15 +49,20 @@ def store_requests(conn: Connection, submitted: Sequence[Submitted], now: int) -
 
 def _stored_before(
     conn: Connection, submitted: Sequence[Submitted]
-) -> dict[tuple[int, str], tuple[bytes, StoredRequest]]:
-    known: dict[tuple[int, str], tuple[bytes, StoredRequest]] = {}
+) -> dict[tuple[int, str], tuple[bytes, StoredRequest | None]]:
+    """The body hash and first outcome of each that is known; None for an erased one."""
+    known: dict[tuple[int, str], tuple[bytes, StoredRequest | None]] = {}
     found = sqlite.stored_requests(conn, {(account_id, request.request_id) for account_id, request in submitted})
-    published: dict[int, list[tuple[str, int]]] = {row.id: [] for row in found}
+    published: dict[int, list[tuple[str, int]]] = {row.id: [] for row in found if row.erased_at is None}
     if published:
         for row in sqlite.published_with(conn, published):
             published[row.request_ref].append((row.interaction_id, row.id))
     for row in found:
-        ids = tuple(interaction_id for interaction_id, _ in published[row.id])
-        refs = tuple(ref for _, ref in published[row.id])
-        known[row.account_id, row.request_id] = (row.body_hash, StoredRequest(row.request_id, ids, refs, False))
+        first = None
+        if row.erased_at is None:
+            left = [interaction_id for interaction_id, _ in published[row.id]]
+            ids = tuple(left if row.published_ids is None else json.loads(row.published_ids))
+            refs = tuple(ref for _, ref in published[row.id])
+            first = StoredRequest(row.request_id, ids, refs, False)
+        known[row.account_id, row.request_id] = (row.body_hash, first)
     return known

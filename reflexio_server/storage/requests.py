@@ -109,7 +109,10 @@ def _conditions(table: FromClause, scope: RequestScope) -> ColumnElement[bool]:
     if wanted.start_time is not None:
         all_of.append(exists().where(interactions.c.request_ref == table.c.id, _span(scope)))
     elif wanted.end_time is not None:
-        all_of.append(table.c.created_at < wanted.end_time)  # that of its first interaction
+        all_of.append(table.c.created_at < wanted.end_time)  # that of its first interaction, unless it was erased
+        earlier = interactions.c.created_at < wanted.end_time
+        begins = exists().where(interactions.c.request_ref == table.c.id, earlier)
+        all_of.append(or_(table.c.published_ids.is_(None), begins))
     return and_(*all_of)
 
 

@@ -1,5 +1,6 @@
 """The rows of new requests: made in one walk, inserted in one statement a table."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -9,19 +10,22 @@ from sqlalchemy import Connection, insert, update
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
 from reflexio.ids import uuid7s
-from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, search_text
+from reflexio_server.model import NewInteraction, NewRequest, StoredRequest
 from reflexio_server.storage import sqlite
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users
 
 NOTHING_TO_EMBED = 0
 CANNOT_BE_EMBEDDED = -1  # by the model in use; another one tries again
 
+_ONCE_ERASED = ("erased_at", "published_ids")
+_REQUEST_COLUMNS = tuple(name for name in requests.columns.keys() if name not in _ONCE_ERASED)  # noqa: SIM118
+
 Submitted = tuple[int, NewRequest]  # account_id, request
 
 
 @dataclass(slots=True)
 class Rows:
-    """Rows ready to be inserted, as tuples: `requests` and `interactions` in the order of the tables' columns."""
+    """Rows ready to be inserted, as tuples in the order of the tables' columns; `requests` without _ONCE_ERASED."""
 
     requests: list[tuple[Any, ...]] = field(default_factory=list)
     images: dict[tuple[int, bytes], dict[str, Any]] = field(default_factory=dict)
@@ -52,7 +56,7 @@ def make_rows(
         ids = tuple(islice(new_ids, len(refs)))
         for ref, interaction_id, item in zip(refs, ids, request.interactions, strict=True):
             sequence += 1
-            text = search_text(item.content, item.user_action_description, item.interacted_image_url)
+            text = _search_text(item.content, item.user_action_description, item.interacted_image_url)
             if text:
                 rows.texts.append((ref, owner, text))
             if item.image:
@@ -96,9 +100,17 @@ def make_rows(
     return rows, stored
 
 
+def _search_text(content: str, description: str, url: str) -> str:
+    """What of an interaction is embedded and indexed: content, description and the words of the URL."""
+    if not description and not url:  # nearly every chat turn
+        return "" if content.isspace() else content
+    url_words = " ".join(re.findall(r"\w+", url.partition("://")[2] or url))
+    return "\n".join(part for part in (content, description, url_words) if part.strip())
+
+
 def insert_rows(conn: Connection, rows: Rows) -> None:
     """Write new requests: everything a publish writes but users and sequences."""
-    sqlite.insert_rows(conn, requests.name, tuple(requests.columns.keys()), rows.requests)
+    sqlite.insert_rows(conn, requests.name, _REQUEST_COLUMNS, rows.requests)
     for image in rows.images.values():
         conn.execute(sqlite_dialect.insert(images).on_conflict_do_nothing(), image)
     sqlite.insert_rows(conn, interactions.name, tuple(interactions.columns.keys()), rows.interactions)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Row, create_engine, event, text
 
 BUSY_TIMEOUT_MS = 10_000
+_SHORT_WAIT_MS = 100  # the writer waits meanwhile
 CHECKPOINT_PAGES = 4000  # 16 MB of log: a page that many transactions change is copied into the file once
 
 
@@ -37,6 +38,7 @@ def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool =
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted, by whatever way, becomes zeros
         connection.execute("PRAGMA temp_store = MEMORY")  # what a savepoint remembers was half of all that was written
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if checkpoints else 0}")
 
@@ -80,7 +82,8 @@ def next_ids(conn: Connection, table: str, count: int) -> range:
 
 # The keys come as one JSON text: an IN list of them would be another statement for each number of keys.
 _STORED_REQUESTS = text(
-    """SELECT r.id, r.account_id, r.request_id, r.body_hash FROM json_each(:keys) k CROSS JOIN requests r
+    """SELECT r.id, r.account_id, r.request_id, r.body_hash, r.erased_at, r.published_ids
+       FROM json_each(:keys) k CROSS JOIN requests r
        ON r.account_id = json_extract(k.value, '$[0]') AND r.request_id = json_extract(k.value, '$[1]')"""
 )
 _KNOWN_USERS = text(
@@ -94,7 +97,7 @@ _PUBLISHED_WITH = text(
 
 
 def stored_requests(conn: Connection, keys: Iterable[tuple[int, str]]) -> Sequence[Row[Any]]:
-    """Of these (account_id, request_id) those that are stored: (id, account_id, request_id, body_hash)."""
+    """Of these (account_id, request_id) those that were stored: their columns that a replay is told from."""
     return conn.execute(_STORED_REQUESTS, {"keys": json.dumps(list(keys))}).all()
 
 
@@ -136,6 +139,51 @@ def _insert_sql(table: str, columns: tuple[str, ...], rows: int) -> str:
 def add_full_text(conn: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
     """Index texts: rows of (ref, owner, text)."""
     insert_rows(conn, *_FULL_TEXT, rows)
+
+
+# The index keeps no texts: it finds what to delete by the words that were put in.
+_DROP_FULL_TEXT = text(
+    """INSERT INTO interactions_fts (interactions_fts, rowid, owner, text)
+       SELECT 'delete', t.id, t.owner, t.text FROM json_each(:refs) k CROSS JOIN interactions_text t
+       ON t.id = k.value WHERE t.text != ''"""
+)
+
+
+def drop_full_text(conn: Connection, refs: Sequence[int]) -> None:
+    """Take interactions out of the full-text index, as long as they are there themselves.
+
+    Their words stay on disk until `merge_full_text` is through.
+    """
+    conn.execute(_DROP_FULL_TEXT, {"refs": json.dumps(list(refs))})
+
+
+_MERGE_PAGES = 300  # of work a step: about 0.05 s
+
+
+def merge_full_text(conn: Connection, *, first: bool) -> bool:
+    """Do a step of making the full-text index one piece, which leaves out what was deleted; False when it is one.
+
+    `first`: take up all pieces there are, else go on. https://sqlite.org/fts5.html#the_merge_command
+    """
+    driver = conn.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    before = driver.total_changes
+    pages = -_MERGE_PAGES if first else _MERGE_PAGES
+    conn.exec_driver_sql("INSERT INTO interactions_fts (interactions_fts, rank) VALUES ('merge', ?)", (pages,))
+    return driver.total_changes - before >= 2
+
+
+def empty_log(conn: sqlite3.Connection) -> bool:
+    """Copy the log into the database file and make it empty; False when a reader or writer is in the way.
+
+    Only for the one connection that checkpoints.
+    """
+    conn.execute(f"PRAGMA busy_timeout = {_SHORT_WAIT_MS}")
+    try:
+        (busy, *_) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+    finally:
+        conn.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
 
 def full_text_owner(account_id: int, user_ref: int) -> str:

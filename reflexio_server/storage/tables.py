@@ -30,6 +30,9 @@ accounts = Table(
     Column("created_at", BigInteger, nullable=False),
     # The sequence of the account's newest interaction.
     Column("last_sequence", BigInteger, nullable=False, server_default="0"),
+    # How many of its interactions were erased, and how many of these have left no trace on disk either.
+    Column("erased", BigInteger, nullable=False, server_default="0"),
+    Column("settled", BigInteger, nullable=False, server_default="0"),
 )
 
 api_keys = Table(
@@ -51,7 +54,11 @@ users = Table(
     Column("id", _Id, primary_key=True),
     Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
     Column("user_id", Text, nullable=False),
+    # Rises whenever vectors of the user's are deleted: what is held of them in memory must be read again.
+    Column("erasures", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("account_id", "user_id"),
+    # A user has a row as long as it has requests. Numbers are never used again: Chroma and memory know users by them.
+    sqlite_autoincrement=True,
 )
 
 requests = Table(
@@ -59,17 +66,22 @@ requests = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
-    Column("user_ref", _Id, ForeignKey("users.id"), nullable=False),
+    # NULL, as everything else that says something of a person, when the request was erased.
+    Column("user_ref", _Id, ForeignKey("users.id")),
     Column("request_id", Text, nullable=False),
     Column("request_group", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("agent_version", Text, nullable=False),
     Column("body_hash", LargeBinary(32), nullable=False),
     Column("stored_at", BigInteger, nullable=False),
-    # When its first interaction happened.
+    # When its first interaction happened, and the sequence of its last one: its place in a listing, which stays the
+    # same when interactions of it are erased, or a page that was begun would miss it.
     Column("created_at", BigInteger, nullable=False, server_default="0"),
-    # The sequence of its last interaction: requests are in the order of storing by it.
     Column("sequence", BigInteger, nullable=False, server_default="0"),
+    # When it was erased, which leaves of it request_id and body_hash: so that it is refused, not stored again.
+    Column("erased_at", BigInteger),
+    # When a part of it was erased: the ids of all that it published, in their order, as a JSON list.
+    Column("published_ids", Text),
     UniqueConstraint("account_id", "request_id"),
     Index("requests_by_group", "user_ref", "request_group", "created_at", "sequence"),
     Index("requests_by_user", "user_ref", "created_at", "sequence"),
@@ -113,6 +125,14 @@ Index(
     postgresql_where=interactions.c.model.is_(None),
 )
 
+Index(
+    "interactions_by_image",
+    interactions.c.account_id,
+    interactions.c.image_sha256,
+    sqlite_where=interactions.c.image_sha256.is_not(None),
+    postgresql_where=interactions.c.image_sha256.is_not(None),
+)
+
 images = Table(
     "images",
     metadata,
@@ -150,6 +170,17 @@ vectors = Table(
     Index("vectors_by_user", "user_ref", "model", "id"),
     Index("vectors_by_account", "account_id", "model", "id"),
     sqlite_autoincrement=True,
+)
+
+# Vectors that were deleted and that collections may hold still; a row goes when those of the account are without it.
+erased_vectors = Table(
+    "erased_vectors",
+    metadata,
+    # What their vectors.id was.
+    Column("stamp", _Id, primary_key=True),
+    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
+    Column("model", _Id, ForeignKey("models.id"), nullable=False),
+    Index("erased_vectors_by_account", "account_id", "model"),
 )
 
 # One row: whose vectors searches compare. Another model takes over by changing it.

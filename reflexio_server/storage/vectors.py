@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, func, insert, or_, select, update
 
+from reflexio_server.storage.forgetting import drop_vectors
 from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED, NOTHING_TO_EMBED
-from reflexio_server.storage.tables import interactions, live_model, vectors
+from reflexio_server.storage.tables import interactions, live_model, users, vectors
 
 Matrix = NDArray[np.float32]
 _REFS_AT_ONCE = 1000
@@ -126,11 +127,12 @@ def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix
 def store_beside(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
     """Write vectors of a model, whichever is live, and leave alone whether their rows wait.
 
-    Needs a write transaction.
+    Rows that were erased meanwhile get none. Needs a write transaction.
     """
-    # They may be there already: as at a row that waits again.
     refs = [row.ref for row, _ in embedded]
-    conn.execute(delete(vectors).where(vectors.c.interaction_ref.in_(refs), vectors.c.model == model))
+    # They may be there already: as at a row that waits again.
+    drop_vectors(conn, vectors.c.interaction_ref.in_(refs) & (vectors.c.model == model))
+    there = set(conn.execute(select(interactions.c.id).where(interactions.c.id.in_(refs))).scalars())
     rows = [
         {
             "account_id": row.account_id,
@@ -141,6 +143,7 @@ def store_beside(conn: Connection, model: int, embedded: Sequence[tuple[Waiting,
             "vector": vector.astype("<f4").tobytes(),
         }
         for row, matrix in embedded
+        if row.ref in there
         for chunk, vector in enumerate(matrix)
     ]
     if rows:
@@ -170,10 +173,20 @@ def let_wait(conn: Connection, refs: Sequence[int]) -> None:
     conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=None))
 
 
-def newest_of_user(conn: Connection, user_ref: int, model: int) -> int:
-    """The stamp of the user's newest vector, 0 when there is none."""
-    query = select(func.max(vectors.c.id)).where(vectors.c.user_ref == user_ref, vectors.c.model == model)
-    return conn.execute(query).scalar() or 0
+def state_of_user(conn: Connection, user_ref: int, model: int) -> tuple[int, int]:
+    """The stamp of the user's newest vector, 0 when there is none, and how often vectors of the user were deleted."""
+    newest = select(func.max(vectors.c.id)).where(vectors.c.user_ref == user_ref, vectors.c.model == model)
+    row = conn.execute(select(newest.scalar_subquery(), users.c.erasures).where(users.c.id == user_ref)).one_or_none()
+    return (0, 0) if row is None else (row[0] or 0, row[1])
+
+
+def erasures(conn: Connection, user_refs: Sequence[int]) -> dict[int, int]:
+    """How often vectors of these users were deleted; users who are gone are left out."""
+    found: dict[int, int] = {}
+    for start in range(0, len(user_refs), _REFS_AT_ONCE):
+        query = select(users.c.id, users.c.erasures).where(users.c.id.in_(user_refs[start : start + _REFS_AT_ONCE]))
+        found.update({user: count for user, count in conn.execute(query)})
+    return found
 
 
 def of_user(conn: Connection, user_ref: int, model: int, after: int = 0) -> Vectors:

@@ -1,0 +1,46 @@
+"""What holds in every database at any moment, whatever was stored and erased, and whenever a server was killed."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from reflexio_server.storage.database import DATABASE_FILE
+
+# Each finds what must not be.
+FAULTS = {
+    "a vector without its interaction": (
+        "SELECT count(*) FROM vectors WHERE interaction_ref NOT IN (SELECT id FROM interactions)"
+    ),
+    "a vector that is to be forgotten": "SELECT count(*) FROM vectors WHERE id IN (SELECT stamp FROM erased_vectors)",
+    "full text without its interaction": (
+        "SELECT count(*) FROM interactions_fts_docsize WHERE id NOT IN (SELECT id FROM interactions)"
+    ),
+    "an interaction without its full text": """SELECT count(*) FROM interactions_text
+        WHERE text != '' AND id NOT IN (SELECT id FROM interactions_fts_docsize)""",
+    "a picture that nobody has": """SELECT count(*) FROM images m WHERE NOT EXISTS
+        (SELECT 1 FROM interactions i WHERE i.account_id = m.account_id AND i.image_sha256 = m.sha256)""",
+    "an interaction without its picture": """SELECT count(*) FROM interactions i WHERE image_sha256 IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM images m WHERE i.account_id = m.account_id AND i.image_sha256 = m.sha256)""",
+    "a user without requests": """SELECT count(*) FROM users
+        WHERE id NOT IN (SELECT user_ref FROM requests WHERE user_ref IS NOT NULL)""",
+    "a request without interactions": """SELECT count(*) FROM requests
+        WHERE erased_at IS NULL AND id NOT IN (SELECT request_ref FROM interactions)""",
+    "an interaction of an erased request": """SELECT count(*) FROM interactions
+        WHERE request_ref IN (SELECT id FROM requests WHERE erased_at IS NOT NULL)""",
+    "a tombstone that tells of somebody": """SELECT count(*) FROM requests WHERE erased_at IS NOT NULL AND
+        (user_ref IS NOT NULL OR published_ids IS NOT NULL OR stored_at OR created_at OR sequence
+         OR request_group || source || agent_version != '')""",
+    "a count that is wrong": """SELECT count(*) FROM accounts a WHERE last_sequence - erased !=
+        (SELECT count(*) FROM interactions i WHERE i.account_id = a.id)""",
+    "a reference to nothing": "SELECT count(*) FROM pragma_foreign_key_check",
+}
+
+
+def faults(data_dir: Path) -> dict[str, int]:
+    """What is wrong with a data directory's database, and how often; seen from outside of the server."""
+    with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
+        conn.execute("INSERT INTO interactions_fts (interactions_fts) VALUES ('integrity-check')")
+        found = {what: conn.execute(query).fetchone()[0] for what, query in FAULTS.items()}
+        assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        conn.rollback()
+    return {what: count for what, count in found.items() if count}
