@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import FrameType
 import click
 
 from scripts.fault_runs import exit_matrix, hostile_pictures, kill_sweep, outage, planted, power_cut, soak, wire_fuzz
+from scripts.fault_runs.report import write_report
 from scripts.fault_runs.row import SECONDS, SHORT_SECONDS, Row, Run
 
 ROWS: dict[str, Callable[[Run], Row]] = {
@@ -31,6 +33,7 @@ ROWS: dict[str, Callable[[Run], Row]] = {
 def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
     """Run one row in a folder of its own, which is kept only when a promise broke."""
     folder = Path(tempfile.mkdtemp(prefix=f"reflexio-faults-{name}-"))
+    began = time.monotonic()
     try:
         row = ROWS[name](Run(folder, random.Random(f"{seed} {name}"), seconds, short))
     except Exception:
@@ -38,6 +41,7 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
     except BaseException:
         click.echo(f"{name}: broken off; logs are in {folder}", err=True)
         raise
+    row.figures["took_s"] = round(time.monotonic() - began, 1)
     if row.ok:
         shutil.rmtree(folder, ignore_errors=True)
     else:
@@ -51,7 +55,14 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
 @click.option("--seed", type=int, help="Repeat a run's choices (not its timing).")
 @click.option("--short", is_flag=True, help="Everything smaller: together under 90 seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines only.")
-def main(names: tuple[str, ...], seconds: float | None, seed: int | None, short: bool, as_json: bool) -> None:
+@click.option(
+    "--report",
+    type=click.Path(exists=True, dir_okay=False, writable=True, path_type=Path),
+    help="Write the figures into this document: docs/reliability.md. Rows that did not run stay as they are.",
+)
+def main(
+    names: tuple[str, ...], seconds: float | None, seed: int | None, short: bool, as_json: bool, report: Path | None
+) -> None:
     """Break clients, servers and disks, and count what is lost or doubled: the rows are those of ROWS; without a name
     all of them."""
     signal.signal(signal.SIGTERM, _as_interrupt)  # so that children are ended then too
@@ -67,6 +78,8 @@ def main(names: tuple[str, ...], seconds: float | None, seed: int | None, short:
             for failure in row.failures:
                 click.echo(f"  {failure}")
         click.echo(json.dumps(row.json() | {"seed": seed}))
+        if report is not None:
+            write_report(report, row, ROWS, seed)
     sys.exit(1 if failed else 0)
 
 

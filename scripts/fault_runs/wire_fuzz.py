@@ -3,7 +3,6 @@
 import random
 import re
 import tempfile
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -198,7 +197,6 @@ def run(run: Run) -> Row:
         seed = str(run.chosen.getrandbits(32))
         fuzzers = [Fuzzer(server, stock, f"{seed} {number}", run.folder) for number in range(_CALLERS)]
         raw_leaks: list[str] = []
-        began = time.monotonic()
         settling = count // _CALLERS // 5  # memory is looked at when every path was gone once
         with ThreadPoolExecutor(_CALLERS + _RAW_CALLERS) as pool:
             list(pool.map(lambda fuzzer: fuzzer.run(settling), fuzzers))
@@ -211,7 +209,6 @@ def run(run: Run) -> Row:
             for done in [pool.submit(fuzzer.run, count // _CALLERS - settling + 1) for fuzzer in fuzzers]:
                 done.result()
             raw_codes = sum((one.result() for one in raw), Counter[str]())
-        seconds = time.monotonic() - began
         growth = server.rss_mb() - before
         wrong = _afterwards(caller, server, stock)
         caller.channel.close()
@@ -231,7 +228,6 @@ def run(run: Run) -> Row:
         "raw_connections": raw_codes.total(),
         "codes": dict(codes.most_common()),
         "raw_codes": dict(raw_codes.most_common()),
-        "seconds": round(seconds, 1),
     }
     row.exactly("rpcs_left_out", len(RPCS) - row.figures["rpcs"], 0)
     return row
