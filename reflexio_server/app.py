@@ -28,6 +28,7 @@ from reflexio_server.core.settling import Settler
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
+from reflexio_server.memory import settle_allocator
 from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, LogCalls, MapErrors
 from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.validation import Limits
@@ -82,6 +83,7 @@ class App:
     def start(self) -> None:
         """Begin to serve, and to index what an earlier run left."""
         _raise_open_files_limit()
+        settle_allocator()
         sys.setswitchinterval(0.0005)  # a loop over rows in one thread must not hold up the others for long
         self.follower.start()
         self._settler.start()

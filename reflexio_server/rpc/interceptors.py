@@ -26,6 +26,9 @@ OPEN_SERVICES = ("/grpc.health.v1.", "/grpc.reflection.")
 WITHOUT_KEY = (*OPEN_SERVICES, "/reflexio.v1.AuthService/Login")
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
+# grpc logs a metadata value that is not UTF-8 in full, at ERROR: it may be a key with a damaged character.
+logging.getLogger("grpc._cython.cygrpc").addFilter(lambda record: not str(record.msg).startswith("Invalid encoding"))
+
 _NOBODY = Caller(Account(0, "", "-", 0), ApiKey("", "", 0, None))
 _caller: ContextVar[Caller] = ContextVar("caller", default=_NOBODY)
 

@@ -60,7 +60,7 @@ def _settings(_api_key: str, source: random.Random) -> bytes:
 
 
 def _odd_headers(api_key: str, source: random.Random) -> bytes:
-    headers = _headers(api_key, path_of(RPCS[source.choice(list(RPCS))]))
+    headers = headers_of(api_key, path_of(RPCS[source.choice(list(RPCS))]))
     at = source.randrange(len(headers))
     match source.randrange(4):
         case 0:
@@ -72,25 +72,26 @@ def _odd_headers(api_key: str, source: random.Random) -> bytes:
         case 3:
             odd = ((b"grpc-timeout", b"1x"), (b"grpc-encoding", b"nonsense"), (b"te", b"no"), (b"UPPER", b"x"))
             headers.append(source.choice(odd))
-    return _call(headers, _message(b"", 0))
+    return call_of(headers, message_of(b"", 0))
 
 
 def _lying_message(api_key: str, source: random.Random) -> bytes:
     """The prefix of a message tells whether it is compressed, and how long it is."""
     name = source.choice(list(RPCS))
     raw = right_request(name, Named(user_id="raw", key_id=NEVER_STORED)).SerializeToString()
-    headers = _headers(api_key, path_of(RPCS[name]))
+    headers = headers_of(api_key, path_of(RPCS[name]))
     if source.random() < 0.5:
         headers.append((b"grpc-encoding", source.choice((b"gzip", b"deflate", b"identity"))))
     body = source.choice((raw, gzip.compress(raw), gzip.compress(raw)[:-9], gzip.compress(bytes(1 << 26))))
     lie = source.choice((None, 0, 1, len(body) + 1, 2**31, 2**32 - 1))
-    return _call(headers, _message(body, source.choice((0, 1, 1, 2, 255)), lie), ended=source.random() < 0.8)
+    return call_of(headers, message_of(body, source.choice((0, 1, 1, 2, 255)), lie), ended=source.random() < 0.8)
 
 
 _KINDS = (_junk, _http1, _cut_preface, _junk_frames, _settings, _odd_headers, _lying_message, _lying_message)
 
 
-def _headers(api_key: str, path: str) -> list[tuple[bytes, bytes]]:
+def headers_of(api_key: str, path: str) -> list[tuple[bytes, bytes]]:
+    """The headers of a right call."""
     return [
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -102,7 +103,8 @@ def _headers(api_key: str, path: str) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _call(headers: list[tuple[bytes, bytes]], message: bytes, *, ended: bool = True) -> bytes:
+def call_of(headers: list[tuple[bytes, bytes]], message: bytes, *, ended: bool = True) -> bytes:
+    """All that a client sends for one call on a new connection."""
     block = b"".join(b"\0" + _text(name) + _text(value) for name, value in headers)
     frames = [_frame(_SETTINGS, 0, 0, b""), _frame(_HEADERS, _END_HEADERS, 1, block[:16384])]
     parts = [message[at : at + 16384] for at in range(0, len(message), 16384)]
@@ -130,5 +132,6 @@ def _text(text: bytes) -> bytes:
     return bytes(out) + text
 
 
-def _message(body: bytes, flag: int, lie: int | None = None) -> bytes:
+def message_of(body: bytes, flag: int, lie: int | None = None) -> bytes:
+    """A message behind its prefix: whether it is compressed, and how long it is or is said to be."""
     return struct.pack(">BI", flag, len(body) if lie is None else lie) + body

@@ -1,11 +1,12 @@
 """Mixed load, half a minute to settle and a minute to measure: memory, files and threads of the server do not grow."""
 
+import contextlib
 import random
 import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ SETTLE_SECONDS, SECONDS = 30.0, 60.0
 SHORT_SETTLE_SECONDS, SHORT_SECONDS = 4.0, 6.0
 RSS_SLOPE_MB = 1.0  # a minute
 _CALLERS = 4
-_SAMPLE_SECONDS = 0.5
-_REST_SECONDS = 2.0  # until no call is left
+_MORE_CALLERS = 8  # while it settles: so that what grows with calls at once has grown
+_SAMPLE_SECONDS = 1.0
+_REST_SECONDS = 0.05  # what a call leaves to do behind its answer
 _USERS, _REQUESTS, _TURNS = 20, 25, 4
 _PICTURE_BYTES = 300_000
 _WORDS = "parcel invoice walrus ledger tomato router garden piano refund ticket violin passport".split()
@@ -37,7 +39,7 @@ class Sample:
 
     at: float
     rss_mb: float
-    files: int
+    files: frozenset[str]
     threads: int
 
 
@@ -50,9 +52,37 @@ class Load:
     calls: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    _busy: int = 0
+    _paused: bool = False
+    _changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def run(self, server: Server, source: random.Random) -> None:
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """No call is in flight meanwhile: such come and go by megabytes."""
+        with self._changed:
+            self._paused = True
+            self._changed.wait_for(lambda: not self._busy, 60)
+        time.sleep(_REST_SECONDS)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._paused = False
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def _in_flight(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._paused)
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+
+    def run(self, server: Server, source: random.Random, until: float) -> None:
         caller = Caller(server)
         kinds: list[tuple[float, Callable[[Caller, random.Random], None]]] = [
             (30, self._publish),
@@ -67,15 +97,16 @@ class Load:
         weights, calls = zip(*kinds, strict=True)
         counts = Counter[str]()
         try:
-            while not self.over.is_set():
+            while not self.over.is_set() and time.monotonic() < until:
                 (call,) = source.choices(calls, weights)
-                call(caller, source)
+                with self._in_flight():
+                    call(caller, source)
                 counts[call.__name__.lstrip("_")] += 1
         except Exception as error:
             self.wrong.append(f"{call.__name__.lstrip('_')}: {error}")
         finally:
             caller.channel.close()
-            with self.lock:
+            with self._changed:
                 self.calls += counts
 
     def _publish(self, caller: Caller, source: random.Random) -> None:
@@ -132,17 +163,19 @@ def run(run: Run) -> Row:
         server = Server(fleet, run.folder, run.chosen, arguments=())
         server.start()
         load = _fill(server, run.chosen)
+        began = time.monotonic()
+        ends = [began + settle + seconds + 60] * _CALLERS + [began + settle / 2] * _MORE_CALLERS
         threads = [
-            threading.Thread(target=load.run, args=(server, random.Random(run.chosen.random())), daemon=True)
-            for _ in range(_CALLERS)
+            threading.Thread(target=load.run, args=(server, random.Random(run.chosen.random()), end), daemon=True)
+            for end in ends
         ]
         for thread in threads:
             thread.start()
-        began = time.monotonic()
         samples = []
         while time.monotonic() < began + settle + seconds and not load.wrong:
-            samples.append(_sample(server))
             time.sleep(_SAMPLE_SECONDS)
+            with load.at_rest():
+                samples.append(_sample(server))
         load.over.set()
         for thread in threads:
             thread.join(60)
@@ -155,13 +188,15 @@ def run(run: Run) -> Row:
             row.figures["rss_slope_mb_per_minute"] = round(slope, 2)
         else:
             row.at_most("rss_slope_mb_per_minute", round(slope, 2), RSS_SLOPE_MB)
-        row.exactly("files_grown", max(one.files for one in measured) - min(one.files for one in measured), 0)
+        opened = measured[-1].files - measured[0].files
+        row.exactly("files_grown", max(len(one.files) for one in measured) - len(measured[0].files), 0)
+        row.failures += [f"opened meanwhile: {name}" for name in sorted(opened)] if row.missed else []
         third = len(measured) // 3  # each stream has a thread of its own while it is open
         first, last = (min(one.threads for one in part) for part in (measured[:third], measured[-third:]))
         row.at_most("threads_grown", last - first, 0)
-        row.figures |= {"files": measured[-1].files, "threads": last}
+        row.figures |= {"files": len(measured[-1].files), "threads": last}
         row.figures |= {"rss_mb": round(measured[-1].rss_mb, 1)}
-        row.figures["samples"] = {f"{one.at - began:.0f}": round(one.rss_mb, 1) for one in samples[::10]}
+        row.figures["rss_mb_by_second"] = {f"{one.at - began:.0f}": round(one.rss_mb, 1) for one in samples[::5]}
     row.figures |= {"calls_by_kind": dict(load.calls.most_common()), "measured_s": seconds}
     return row
 
@@ -195,6 +230,5 @@ def _fill(server: Server, source: random.Random) -> Load:
 
 def _sample(server: Server) -> Sample:
     folder = Path(f"/proc/{server.pid}")
-    return Sample(
-        time.monotonic(), server.rss_mb(), len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
-    )
+    files = frozenset(f"{file.name} {file.readlink()}" for file in (folder / "fd").iterdir())
+    return Sample(time.monotonic(), server.rss_mb(), files, len(list((folder / "task").iterdir())))

@@ -38,11 +38,11 @@ FORESEEN = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 INSIDE = re.compile(
-    rb"Traceback|\.py\b|File \"|[A-Za-z](Error|Exception)\b|sqlite|sqlalchemy|reflexio_server|object at 0x|SELECT |"
+    rb"Traceback|\.py\b|File \"|[A-Za-z]Error\b|Exception\b|sqlite|sqlalchemy|reflexio_server|object at 0x|SELECT |"
     + tempfile.gettempdir().encode()
 )
 """What would show that the text of an exception got out."""
-_LOGGED = re.compile(r"\b(ERROR|CRITICAL)\b|Traceback|unforeseen", re.I)
+_LOGGED = re.compile(r"\b(ERROR|CRITICAL)\b|Traceback|unforeseen|\[libprotobuf")
 
 
 @dataclass(slots=True)
