@@ -60,6 +60,7 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._draining = threading.Event()
+        settle_allocator()  # before there are threads, each of which may take an arena of its own
         with contextlib.ExitStack() as opened:
             opened.enter_context(own(settings.data_dir))
             self.embedder = load_embedder(settings.embedder, settings.model_dir)
@@ -83,7 +84,6 @@ class App:
     def start(self) -> None:
         """Begin to serve, and to index what an earlier run left."""
         _raise_open_files_limit()
-        settle_allocator()
         sys.setswitchinterval(0.0005)  # a loop over rows in one thread must not hold up the others for long
         self.follower.start()
         self._settler.start()

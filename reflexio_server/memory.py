@@ -4,9 +4,9 @@ import ctypes
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # glibc's malloc.h
 
-LARGE_BYTES = 256 * 1024
+LARGE_BYTES = 64 * 1024
 """Blocks from this size on go back to the system when they are freed."""
-ARENAS = 4
+ARENAS = 2
 
 
 def settle_allocator() -> None:

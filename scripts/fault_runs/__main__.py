@@ -14,7 +14,17 @@ from types import FrameType
 
 import click
 
-from scripts.fault_runs import exit_matrix, hostile_pictures, kill_sweep, outage, planted, power_cut, soak, wire_fuzz
+from scripts.fault_runs import (
+    erase,
+    exit_matrix,
+    hostile_pictures,
+    kill_sweep,
+    outage,
+    planted,
+    power_cut,
+    soak,
+    wire_fuzz,
+)
 from scripts.fault_runs.report import write_report
 from scripts.fault_runs.row import SECONDS, SHORT_SECONDS, Row, Run
 
@@ -24,6 +34,7 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "planted": planted.run,
     "power-cut": power_cut.run,
     "outage": outage.run,
+    "erase": erase.run,
     "wire-fuzz": wire_fuzz.run,
     "hostile-pictures": hostile_pictures.run,
     "soak": soak.run,

@@ -17,7 +17,12 @@ class Caller:
     """Calls over a connection of its own; grpc.RpcError when one fails."""
 
     def __init__(self, server: Server) -> None:
-        self.channel = grpc.insecure_channel(server.address, options=(("grpc.use_local_subchannel_pool", 1),))
+        options = (
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.min_reconnect_backoff_ms", 50),
+            ("grpc.max_reconnect_backoff_ms", 200),
+        )
+        self.channel = grpc.insecure_channel(server.address, options=options)
         self.interactions = pb_grpc.InteractionServiceStub(self.channel)
         self.auth = auth_grpc.AuthServiceStub(self.channel)
         self.options: dict[str, Any] = {
