@@ -1,5 +1,6 @@
 """Two accounts never see each other's anything: one check for every RPC of the contract."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -191,6 +192,72 @@ def check_revoke_key(mine: Side, theirs: Side) -> None:
     theirs.caller.get()
 
 
+def alike(mine: Side, theirs: Side, erase: Callable[[Caller], Any], resource: str) -> None:
+    """What both have under the same name goes on one side only, and then it is as if it never was."""
+    name = f"{mine.own} {resource}"  # a request_id is never free again
+    for side in (mine, theirs):
+        for number in range(2):
+            names: dict[str, Any] = {"request_id": f"{name} {number}", "request_group": "to go"}
+            items = [Say(content=TEXT.format(side.own)), Say(content=side.own, image=SHARED_PICTURE)]
+            publish(side.caller, "to go", *items, **names)
+
+    def left() -> list[str]:
+        return [item.interaction_id for item in theirs.caller.get(user_id="to go", page_size=1000).interactions]
+
+    before = left()
+    while True:
+        try:
+            erase(mine.caller)
+        except grpc.RpcError:
+            break
+    expect(failure(erase, mine.caller), grpc.StatusCode.NOT_FOUND, "NOT_FOUND", resource=resource)
+    assert left() == before
+    for side in (mine, theirs):
+        with contextlib.suppress(grpc.RpcError):
+            side.caller.delete_user("to go")
+
+
+def check_delete_interaction(mine: Side, theirs: Side) -> None:
+    made_up = failure(mine.caller.delete_interaction, NEVER_STORED)
+    expect(made_up, grpc.StatusCode.NOT_FOUND, "NOT_FOUND", resource="interaction")
+    for interaction_id in theirs.ids:
+        assert failure(mine.caller.delete_interaction, interaction_id) == made_up
+        assert failure(mine.caller.delete_interaction, interaction_id, user_id="same user") == made_up
+    assert not theirs.caller.get(interaction_ids=theirs.ids).missing_interaction_ids
+
+    def erase(caller: Caller) -> None:
+        (item, *_) = caller.get(filter=pb.InteractionFilter(request_id=f"{mine.own} interaction 0")).interactions or [
+            None
+        ]
+        caller.delete_interaction(item.interaction_id if item else NEVER_STORED)
+
+    alike(mine, theirs, erase, "interaction")
+
+
+def check_delete_request(mine: Side, theirs: Side) -> None:
+    own = f"only {theirs.own}"
+    if not theirs.caller.get(filter=pb.InteractionFilter(request_id=own)).interactions:
+        theirs.caller.publish("same user", "mine alone", request_id=own)
+    assert failure(mine.caller.delete_request, own) == failure(mine.caller.delete_request, "never stored")
+    alike(mine, theirs, lambda caller: caller.delete_request(f"{mine.own} request 0"), "request")
+
+
+def check_delete_request_group(mine: Side, theirs: Side) -> None:
+    own = f"only {theirs.own}"
+    theirs.caller.publish("same user", "mine alone", request_group=own)
+    made_up = failure(mine.caller.delete_request_group, "same user", "never stored")
+    assert failure(mine.caller.delete_request_group, "same user", own) == made_up
+    alike(mine, theirs, lambda caller: caller.delete_request_group("to go", "to go"), "request_group")
+
+
+def check_delete_user(mine: Side, theirs: Side) -> None:
+    own = f"user of {theirs.own}"
+    theirs.caller.publish(own, "mine alone")
+    assert failure(mine.caller.delete_user, own) == failure(mine.caller.delete_user, "never stored")
+    alike(mine, theirs, lambda caller: caller.delete_user("to go"), "user")
+    theirs.caller.delete_user(own)
+
+
 CHECKS: dict[str, Callable[[Side, Side], None]] = {
     "reflexio.v1.InteractionService.PublishInteractions": check_publish,
     "reflexio.v1.InteractionService.PublishInteractionStream": check_stream,
@@ -198,6 +265,10 @@ CHECKS: dict[str, Callable[[Side, Side], None]] = {
     "reflexio.v1.InteractionService.GetInteractions": check_get,
     "reflexio.v1.InteractionService.GetRequests": check_get_requests,
     "reflexio.v1.InteractionService.GetImage": check_get_image,
+    "reflexio.v1.InteractionService.DeleteInteraction": check_delete_interaction,
+    "reflexio.v1.InteractionService.DeleteRequest": check_delete_request,
+    "reflexio.v1.InteractionService.DeleteRequestGroup": check_delete_request_group,
+    "reflexio.v1.InteractionService.DeleteUser": check_delete_user,
     "reflexio.v1.AuthService.Login": check_login,
     "reflexio.v1.AuthService.WhoAmI": check_who_am_i,
     "reflexio.v1.AuthService.ListApiKeys": check_list_keys,

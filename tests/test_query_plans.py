@@ -6,14 +6,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import Connection, event
 
-from reflexio_server.model import Cursor, Filter, RequestCursor, RequestFilter, UserAction
-from reflexio_server.storage import interactions, requests, vectors
+from reflexio_server.model import (
+    Cursor,
+    Filter,
+    NewInteraction,
+    NewRequest,
+    Picture,
+    RequestCursor,
+    RequestFilter,
+    StoredRequest,
+    UserAction,
+)
+from reflexio_server.storage import erasing, forgetting, interactions, models, requests, vectors
+from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database
+from reflexio_server.storage.erasing import Part
 from reflexio_server.storage.interactions import Scope
+from reflexio_server.storage.publishing import store_requests
 from reflexio_server.storage.requests import RequestScope
+from reflexio_server.storage.tables import metadata
 
 ID = "01900000-0000-7000-8000-000000000000"
 CONDITIONS: dict[str, Any] = {
@@ -37,6 +52,15 @@ BOUNDED = re.compile(
     r"(SEARCH \w+ USING (COVERING )?INDEX \w+ \((user_ref|account_id|request_ref|interaction_id|interaction_ref)=\?"
     r"|SEARCH \w+ USING INTEGER PRIMARY KEY \(rowid=\?\)"
     r"|(LIST|CORRELATED SCALAR) SUBQUERY \d+$|USE TEMP B-TREE FOR ORDER BY$)"
+)
+
+# What else an erase may do: look up single rows, walk a list it was given, or what is to be forgotten.
+ERASING = re.compile(
+    r"(SCAN k VIRTUAL TABLE INDEX 1:"
+    r"|SEARCH \w+ USING (COVERING )?INDEX \w+ \(account_id=\? AND "
+    r"|SEARCH \w+ USING INTEGER PRIMARY KEY \(rowid=\?\)"
+    r"|USING ROWID SEARCH ON TABLE \w+ FOR IN-OPERATOR$"
+    r"|(LIST|SCALAR|CORRELATED SCALAR) SUBQUERY \d+$)"
 )
 
 
@@ -133,6 +157,7 @@ def test_requests_are_found_by_an_index_and_come_in_its_order(database: Database
 def test_vectors_are_found_by_an_index(database: Database) -> None:
     for read in (
         lambda conn: vectors.of_user(conn, 7, 1),
+        lambda conn: vectors.erasures(conn, [1, 2]),
         lambda conn: vectors.of_refs(conn, [1, 2], 1),
         lambda conn: vectors.after(conn, 1, 1, 5, 100),
         lambda conn: vectors.refs_of_stamps(conn, 1, [1, 2]),
@@ -142,6 +167,57 @@ def test_vectors_are_found_by_an_index(database: Database) -> None:
         lambda conn: interactions.threads(conn, [1, 2]),
     ):
         is_bounded(database, read)
+
+
+def test_erasing_walks_no_table(database: Database) -> None:
+    """Also not the look-ups of the foreign keys, which no plan shows: each child's column leads an index."""
+    ids: list[str] = []
+    for erase in (
+        lambda conn: erasing.erase_interaction(conn, 1, ids[0], "ann", 5),
+        lambda conn: erasing.erase_interaction(conn, 1, ids[1], None, 5),
+        lambda conn: erasing.erase_request(conn, 1, "r1", "ann", 5),
+        lambda conn: erasing.part_of(conn, 1, "ann", "g"),
+        lambda conn: erasing.erase_some(conn, Part(1, 1, "g", 100), 500, 5),
+        lambda conn: erasing.erase_some(conn, Part(1, 1, None, 100), 500, 5),
+        lambda conn: forgetting.pending(conn, 1, 100),
+        lambda conn: forgetting.pending_of_model(conn, 1, 1),
+        lambda conn: forgetting.note_forgotten(conn, [1, 2]),
+    ):
+        with database.write() as conn:
+            ids[:] = _fill(conn)
+            with statements(conn) as seen:
+                erase(conn)
+            found = [
+                step.detail
+                for statement, parameters in seen
+                for step in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            ]
+            assert seen
+            assert [step for step in found if not (BOUNDED.match(step) or ERASING.match(step))] == []
+            children = [
+                (table.name, column.name)
+                for table in metadata.tables.values()
+                for column in table.columns
+                if column.foreign_keys and table.name not in ("api_keys", "collections", "jobs", "live_model")
+            ]
+            for table, column in children:
+                if column not in ("account_id", "model"):  # accounts and models are never deleted
+                    (plan,) = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN SELECT 1 FROM {table} WHERE {column} = 1")
+                    assert f"({column}=?)" in plan.detail, plan.detail
+            conn.rollback()
+
+
+def _fill(conn: Connection) -> list[str]:
+    """A user with a thread of three requests, with pictures and vectors: the ids of their interactions."""
+    add_account(conn, "a@example.com", "aaaaaaaaaa", "hash", 1)
+    number = models.register(conn, "model", 4)
+    models.choose(conn, number)
+    picture = Picture(b"x", bytes(32), "image/png", 1, 1)
+    items = tuple(NewInteraction("User", f"text {n}", UserAction.NONE, "", "", picture, None) for n in range(3))
+    made = [NewRequest(f"r{n}", "ann", "g", "", "", items, bytes(32)) for n in range(3)]
+    stored = store_requests(conn, [(1, one) for one in made], 1)
+    vectors.store(conn, number, [(row, np.ones((1, 4), dtype=np.float32)) for row in vectors.waiting(conn, 0, 100)])
+    return [one for outcome in stored if isinstance(outcome, StoredRequest) for one in outcome.interaction_ids]
 
 
 def test_a_walk_would_be_noticed(database: Database) -> None:
