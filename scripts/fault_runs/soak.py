@@ -28,7 +28,7 @@ _CALLERS = 4
 _MORE_CALLERS = 8  # while it settles: so that what grows with calls at once has grown
 _SAMPLE_SECONDS = 1.0
 _REST_SECONDS = 0.05  # what a call leaves to do behind its answer
-_USERS, _REQUESTS, _TURNS = 20, 25, 4
+_USERS, _REQUESTS, _TURNS = 20, 10, 4
 _PICTURE_BYTES = 300_000
 _WORDS = "parcel invoice walrus ledger tomato router garden piano refund ticket violin passport".split()
 
