@@ -4,8 +4,8 @@ import ctypes
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # glibc's malloc.h
 
-LARGE_BYTES = 64 * 1024
-"""Blocks from this size on go back to the system when they are freed."""
+LARGE_BYTES = 128 * 1024
+"""Blocks from this size on go back to the system when they are freed: glibc's default, which setting it holds."""
 ARENAS = 2
 
 

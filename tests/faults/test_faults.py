@@ -15,6 +15,17 @@ ZERO = {
     "planted": (),
     "power-cut": ("lost",),
     "outage": ("lost", "duplicated", "out_of_order"),
+    "erase": (
+        "lost",
+        "back",
+        "back_in_search",
+        "back_in_search_after_rebuild",
+        "revived_by_late_retry",
+        "erased_on_disk",
+    ),
+    "wire-fuzz": ("unforeseen_codes", "leaks", "logged_errors", "wrong_afterwards", "rpcs_left_out"),
+    "hostile-pictures": ("wrong",),
+    "soak": ("failed_callers", "files_grown"),
 }
 ABOVE_ZERO = {
     "exit-matrix": ("accepted", "flaps"),
@@ -22,6 +33,10 @@ ABOVE_ZERO = {
     "planted": (),
     "power-cut": ("cuts", "acknowledged", "control_lost"),
     "outage": ("accepted",),
+    "erase": ("server_kills", "published", "erased"),
+    "wire-fuzz": ("requests", "raw_connections"),
+    "hostile-pictures": ("pictures", "refused"),
+    "soak": ("calls", "files"),
 }
 
 
