@@ -60,7 +60,7 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
     return row
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=f"Rows: {', '.join(ROWS)}.")
 @click.argument("names", nargs=-1, type=click.Choice(list(ROWS)), metavar="[ROW]...")
 @click.option("--seconds", type=click.FloatRange(2, 3600), help="Length of the kill sweep; its quotas scale with it.")
 @click.option("--seed", type=int, help="Repeat a run's choices (not its timing).")
@@ -74,8 +74,8 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
 def main(
     names: tuple[str, ...], seconds: float | None, seed: int | None, short: bool, as_json: bool, report: Path | None
 ) -> None:
-    """Break clients, servers and disks, and count what is lost or doubled: the rows are those of ROWS; without a name
-    all of them."""
+    """Break clients, servers and disks, send what is broken or hostile, and count what is lost, doubled or let through;
+    without a name all rows."""
     signal.signal(signal.SIGTERM, _as_interrupt)  # so that children are ended then too
     if seed is None:
         seed = random.SystemRandom().randrange(1_000_000)
