@@ -29,7 +29,6 @@ def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool =
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
         pool_size=connections,
         max_overflow=0,
-        pool_use_lifo=True,  # few warm page caches rather than one for each connection
         hide_parameters=True,  # an error's text goes to the log, and the parameters are what people said
     )
 

@@ -45,7 +45,7 @@ def _lines(inside: str, name: str) -> str:
 
 
 def _described(row: Row, runs: Callable[..., Any], seed: int) -> tuple[str, str]:
-    said = (sys.modules[runs.__module__].__doc__ or "").splitlines()[0].rstrip(".")
+    said = (runs.__doc__ or sys.modules[runs.__module__].__doc__ or "").splitlines()[0].rstrip(".")
     beside = [
         f"{name} {_number(value)}"
         for name, value in row.figures.items()
