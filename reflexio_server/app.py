@@ -30,6 +30,7 @@ from reflexio_server.core.settling import Settler
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
+from reflexio_server.memory import settle_allocator
 from reflexio_server.metrics import Metrics
 from reflexio_server.rpc.call_log import LogCalls
 from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, MapErrors
@@ -62,6 +63,7 @@ class App:
         self._settings = settings
         self._draining = threading.Event()
         self.transport = Transport(settings)
+        settle_allocator()  # before there are threads, each of which may take an arena of its own
         with contextlib.ExitStack() as opened:
             opened.enter_context(own(settings.data_dir))
             self.embedder = load_embedder(settings.embedder, settings.model_dir)

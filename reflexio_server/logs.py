@@ -24,6 +24,10 @@ def set_up(level: str, form: str) -> None:
         for name in _NOISY:
             logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # grpc logs a metadata value that is not UTF-8 in full, at ERROR: it may be a key with a damaged character.
+    logging.getLogger("grpc._cython.cygrpc").addFilter(
+        lambda record: not str(record.msg).startswith("Invalid encoding")
+    )
     logging.captureWarnings(True)
     threading.excepthook = _uncaught_in_thread
     sys.excepthook = lambda kind, error, _trace: logger.critical("uncaught %s", kind.__name__, exc_info=error)

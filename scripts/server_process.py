@@ -19,10 +19,10 @@ def create_account(data_dir: Path, email: str | None = None, password: str = PAS
     return email
 
 
-def rss_mb(pid: int) -> float:
-    """What a process has in memory, in MiB, as Linux tells."""
+def rss_mb(pid: int, figure: str = "VmRSS") -> float:
+    """What a process has in memory, or by "VmHWM" has had at most, in MiB, as Linux tells."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+    return int(status.split(f"{figure}:")[1].split()[0]) / 1024
 
 
 class ServerProcess:

@@ -1,6 +1,8 @@
 """What holds for every RPC of the contract, found by its descriptors: a new one is covered from its first day."""
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -10,11 +12,16 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from reflexio.ids import checksum
+from reflexio.v1 import auth_service_pb2 as auth_pb
+from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.rpc.interceptors import WITHOUT_KEY
-from tests.support import Caller, LocalServer
-from tests.wire import RPCS, call_raw, code_of, expect, failure, path_of, random_message, seeded
+from scripts.contract import RPCS, Metadata, Named, call_raw, path_of, random_message, right_request
+from tests.support import PASSWORD, Caller, Failure, LocalServer, failure_of, log_in
+from tests.wire import code_of, everything, expect, failure, publish, seeded
 
+CANARY = "the word of the other account"
 OPEN = {"reflexio.v1.AuthService.Login"}
 BROKEN = {
     "no field": b"\xff" * 8,
@@ -42,12 +49,111 @@ def caller(server: LocalServer) -> Caller:
 @EVERY_RPC
 def test_it_needs_a_key_before_it_reads_anything(caller: Caller, name: str) -> None:
     for raw in (b"", b"\xff"):
+        found = failure(call_raw, caller.channel, RPCS[name], [raw], ())
         if name in OPEN:
-            found = failure(call_raw, caller.channel, RPCS[name], [raw], ())
             assert found.code is grpc.StatusCode.INVALID_ARGUMENT, "without a key it gets as far as reading the message"
         else:
-            found = failure(call_raw, caller.channel, RPCS[name], [raw], ())
             expect(found, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+
+def make_key(tag: str) -> str:
+    """A key of the right form that nobody was given."""
+    key = f"rflx_{tag}_{secrets.token_urlsafe(32)}"
+    return key + checksum(key)
+
+
+def bearer(key: str) -> Metadata:
+    return (("authorization", f"Bearer {key}"),)
+
+
+def revoked(server: LocalServer) -> Metadata:
+    caller = server.new_caller()
+    other = log_in(caller.address, caller.email)
+    key_id = other.auth.WhoAmI(auth_pb.WhoAmIRequest(), metadata=other.metadata).api_key.key_id
+    caller.auth.RevokeApiKey(auth_pb.RevokeApiKeyRequest(key_id=key_id), metadata=caller.metadata)
+    return other.metadata
+
+
+def damaged(server: LocalServer) -> Metadata:
+    key = server.new_caller().api_key
+    return bearer(key[:-8] + ("a" if key[-8] == "b" else "b") + key[-7:])
+
+
+CREDENTIALS: dict[str, Callable[[LocalServer], Metadata]] = {
+    "no key": lambda server: (),
+    "empty": lambda server: (("authorization", ""),),
+    "no scheme": lambda server: (("authorization", server.new_caller().api_key),),
+    "another scheme": lambda server: (("authorization", f"Basic {server.new_caller().api_key}"),),
+    "two keys": lambda server: (*server.new_caller().metadata, *server.new_caller().metadata),
+    "malformed": lambda server: bearer("rflx_malformed"),
+    "cut short": lambda server: bearer(server.new_caller().api_key[:-1]),
+    "a character changed": damaged,
+    "of no account": lambda server: bearer(make_key("0000000000")),
+    "never given": lambda server: bearer(make_key(server.new_caller().api_key.split("_")[1])),
+    "revoked": revoked,
+}
+
+
+@pytest.fixture(scope="module")
+def credentials(server: LocalServer) -> dict[str, Metadata]:
+    return {what: make(server) for what, make in CREDENTIALS.items()}
+
+
+@EVERY_RPC
+@pytest.mark.parametrize("what", CREDENTIALS)
+def test_without_a_valid_key(
+    caller: Caller, credentials: dict[str, Metadata], foreign: Named, name: str, what: str
+) -> None:
+    """The same answer for all of them, and from a Login that a key is nothing to."""
+    raws = [right_request(name, foreign).SerializeToString()]
+    if name in OPEN:
+        assert call_raw(caller.channel, RPCS[name], raws, credentials[what])
+        return
+    found = failure(call_raw, caller.channel, RPCS[name], raws, credentials[what])
+    expect(found, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+    assert found == failure(call_raw, caller.channel, RPCS[name], raws, ())
+
+
+@pytest.fixture(scope="module")
+def owner(server: LocalServer) -> Caller:
+    return server.new_caller()
+
+
+@pytest.fixture(scope="module")
+def foreign(owner: Caller) -> Named:
+    """What another account has."""
+    named = Named(user_id="owner", request_id="owned", request_group="owned", email=owner.email, password=PASSWORD)
+    items = [noun.InteractionData(content=CANARY, image=CANARY.encode())]
+    stored = publish(owner, "owner", *items, request_id="owned", request_group="owned", source="chat")
+    key = owner.auth.WhoAmI(auth_pb.WhoAmIRequest(), metadata=owner.metadata).api_key
+    (interaction_id,) = stored.interaction_ids
+    return replace(named, interaction_id=interaction_id, picture_id=interaction_id, key_id=key.key_id)
+
+
+@EVERY_RPC
+def test_what_is_anothers_is_as_what_is_not_there(
+    server: LocalServer, owner: Caller, foreign: Named, name: str
+) -> None:
+    """Whatever a request names of another account: the same answer as for what never was, and the owner keeps it."""
+    if name in OPEN:
+        foreign = replace(foreign, password="never right")
+    never = Named(user_id="nobody", request_id="never", request_group="never")
+    before = everything(owner)
+    caller = server.new_caller()
+    answers: list[bytes | Failure] = []
+    for named in (foreign, never):
+        raw = right_request(name, named).SerializeToString()
+        try:
+            answers.append(b"".join(call_raw(caller.channel, RPCS[name], [raw], caller.metadata)))
+        except grpc.RpcError as error:
+            answers.append(failure_of(error))
+    theirs, none = answers
+    assert type(theirs) is type(none)
+    assert CANARY.encode() not in theirs if isinstance(theirs, bytes) else theirs == none
+    if name.endswith(("SearchInteractions", "GetInteractions", "GetRequests")):
+        assert theirs == none == b"", "an empty answer"
+    assert everything(owner) == before
+    assert owner.auth.WhoAmI(auth_pb.WhoAmIRequest(), metadata=owner.metadata).api_key.key_id == foreign.key_id
 
 
 def test_only_these_need_no_key() -> None:

@@ -5,44 +5,16 @@ import random
 import struct
 import time
 import tracemalloc
-import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reflexio_server.core.images import PictureHeader, read_header
+from scripts.pictures import JPEG_START, PNG_SIGNATURE, frame, gif, jpeg, png, png_header, segment, vp8x, webp
 
 OCTETS = "application/octet-stream"
 MEDIA_TYPES = {"image/png", "image/jpeg", "image/webp", "image/gif", OCTETS}
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-JPEG_START = b"\xff\xd8"
-
-
-def png(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    rows = b"".join(b"\0" + bytes((x * y) % 251 for x in range(width)) for y in range(height))
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def png_header(width: int, height: int, kind: bytes = b"IHDR", length: int = 13) -> bytes:
-    return PNG_SIGNATURE + struct.pack(">I4sIIBBBBB", length, kind, width, height, 8, 0, 0, 0, 0) + bytes(4)
-
-
-def gif(width: int, height: int, version: bytes = b"89a") -> bytes:
-    """A screen of two colours with one pixel drawn on it, and a comment to give it length."""
-    screen = b"GIF" + version + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(3) + b"\xff" * 3
-    comment = b"\x21\xfe\xf0" + b"c" * 240 + b"\0"
-    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
-    return screen + comment + frame + b"\x3b"
-
-
-def webp(kind: bytes, payload: bytes, length: int | None = None) -> bytes:
-    chunk = kind + struct.pack("<I", len(payload) if length is None else length) + payload
-    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
 
 
 def vp8(width: int, height: int, *, tag: int = 0x10, start_code: bytes = b"\x9d\x01\x2a") -> bytes:
@@ -52,39 +24,6 @@ def vp8(width: int, height: int, *, tag: int = 0x10, start_code: bytes = b"\x9d\
 def vp8l(width: int, height: int, *, signature: int = 0x2F, version: int = 0) -> bytes:
     bits = (width - 1) | (height - 1) << 14 | 1 << 28 | version << 29
     return webp(b"VP8L", struct.pack("<BI", signature, bits) + bytes(201))
-
-
-def vp8x(width: int, height: int) -> bytes:
-    canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    return webp(b"VP8X", b"\x10\0\0\0" + canvas) + b"VP8L" + struct.pack("<I", 200) + bytes(200)
-
-
-def segment(code: int, body: bytes, *, fill: int = 0) -> bytes:
-    return b"\xff" * fill + struct.pack(">BBH", 0xFF, code, len(body) + 2) + body
-
-
-def frame(width: int, height: int, code: int = 0xC0) -> bytes:
-    return segment(code, struct.pack(">BHHB", 8, height, width, 1) + b"\x01\x11\x00")
-
-
-def scan(width: int, height: int) -> bytes:
-    """A black picture: tables whose only code is the bit 0, so each 8×8 block is two zero bits."""
-    blocks = -(-width // 8) * -(-height // 8)
-    table = bytes([1]) + bytes(15) + b"\0"
-    return (
-        segment(0xC4, b"\x00" + table)
-        + segment(0xC4, b"\x10" + table)
-        + segment(0xDA, b"\x01\x01\x00\x00\x3f\x00")
-        + bytes(-(-blocks * 2 // 8))
-        + b"\xff\xd9"
-    )
-
-
-QUANTISATION = segment(0xDB, b"\0" + b"\1" * 64)
-
-
-def jpeg(width: int, height: int, *, before: bytes = b"", code: int = 0xC0) -> bytes:
-    return JPEG_START + before + QUANTISATION + frame(width, height, code) + scan(width, height)
 
 
 THUMBNAIL = segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + jpeg(160, 120))

@@ -1,10 +1,10 @@
-"""What the tests of the contract share: calls by descriptor, raw bytes, random messages, expected failures."""
+"""What the tests of the contract share: the contract itself, expected failures, streams that stay open."""
 
 import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -12,47 +12,21 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
-from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from reflexio.v1 import auth_service_pb2, interaction_service_pb2
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.storage.database import DATABASE_FILE
+from scripts.contract import NEVER_STORED as NEVER_STORED
+from scripts.contract import RPCS as RPCS
+from scripts.contract import call_raw as call_raw
+from scripts.contract import path_of as path_of
+from scripts.contract import random_message as random_message
 from tests.support import Caller, Failure, LocalServer, failure_of
 
 MIB = 1024 * 1024
 DOMAIN = "reflexio"
-NEVER_STORED = "01900000-0000-7000-8000-000000000000"  # an id of the right form that nothing has
 MICROS = 1_700_000_000_000_000  # a time to count from
-
-RPCS: dict[str, MethodDescriptor] = {
-    method.full_name: method
-    for file in (interaction_service_pb2, auth_service_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-}
-"""Every RPC of every service of the contract: whoever adds one has it tested from the first day."""
-
-Metadata = Sequence[tuple[str, str | bytes]]
-
-
-def path_of(method: MethodDescriptor) -> str:
-    return f"/{method.containing_service.full_name}/{method.name}"
-
-
-def call_raw(channel: grpc.Channel, method: MethodDescriptor, raws: Iterable[bytes], metadata: Metadata) -> list[bytes]:
-    """Make any call with bytes as they are, and return the answers; of a unary request only the first is sent."""
-    path = path_of(method)
-    if method.client_streaming:
-        assert not method.server_streaming, "teach call_raw the new kind"
-        return [channel.stream_unary(path)(iter(raws), metadata=metadata, timeout=30)]  # type: ignore[arg-type]
-    (raw,) = raws
-    if method.server_streaming:
-        return list(channel.unary_stream(path)(raw, metadata=metadata, timeout=30))  # type: ignore[arg-type]
-    return [channel.unary_unary(path)(raw, metadata=metadata, timeout=30)]  # type: ignore[arg-type]
 
 
 def code_of(call: Callable[[], Any]) -> grpc.StatusCode:
@@ -173,47 +147,3 @@ def to_first_schema(data_dir: Path) -> None:
                CREATE INDEX requests_by_group ON requests (user_ref, request_group);
                UPDATE alembic_version SET version_num = '0001';"""
         )
-
-
-_NUMBERS = (0, 1, 2, 5, 1000, 1001, 2**31 - 1)
-_TEXTS = ("", " ", "a", "words of a text", "\0", "é" * 300, "🙂", '"*:^(AND', "x" * 70_000, NEVER_STORED)
-
-
-def random_message(message_type: type[Message], source: random.Random) -> Message:
-    """A message with every field set or not, to a value that may be an extreme."""
-    message = message_type()
-    for field in message.DESCRIPTOR.fields:
-        if source.random() < 0.4:
-            continue
-        count = source.choice((0, 1, 1, 3)) if field.is_repeated else 1
-        values = [_random_value(field, source) for _ in range(count)]
-        if field.message_type is not None and not field.is_repeated:
-            getattr(message, field.name).CopyFrom(values[0])
-        elif field.is_repeated:
-            getattr(message, field.name).extend(values)
-        else:
-            setattr(message, field.name, values[0])
-    return message
-
-
-def _random_value(field: Any, source: random.Random) -> Any:
-    if field.message_type is not None:
-        return random_message(GetMessageClass(field.message_type), source)
-    match field.type:
-        case FieldDescriptor.TYPE_STRING:
-            return source.choice(_TEXTS)
-        case FieldDescriptor.TYPE_BYTES:
-            return source.randbytes(source.choice((0, 1, 100)))
-        case FieldDescriptor.TYPE_BOOL:
-            return source.random() < 0.5
-        case FieldDescriptor.TYPE_DOUBLE:
-            return source.choice((0.0, 0.5, 1.0, -1.0, 2.0, float("nan"), float("inf"), float("-inf")))
-        case FieldDescriptor.TYPE_ENUM:
-            return source.choice((0, 1, 2, 3, 4, 99))
-        case FieldDescriptor.TYPE_UINT32:
-            return source.choice((*_NUMBERS, 2**32 - 1))
-        case FieldDescriptor.TYPE_INT32:
-            return source.choice((*_NUMBERS, -1, -(2**31)))
-        case FieldDescriptor.TYPE_INT64:
-            return source.choice((*_NUMBERS, -1, -(2**63), 2**63 - 1))
-    raise AssertionError(f"teach random_message the type of {field.full_name}")

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,19 @@ from types import FrameType
 
 import click
 
-from scripts.fault_runs import exit_matrix, kill_sweep, logins, outage, planted, power_cut
+from scripts.fault_runs import (
+    erase,
+    exit_matrix,
+    hostile_pictures,
+    kill_sweep,
+    logins,
+    outage,
+    planted,
+    power_cut,
+    soak,
+    wire_fuzz,
+)
+from scripts.fault_runs.report import write_report
 from scripts.fault_runs.row import SECONDS, SHORT_SECONDS, Row, Run
 
 ROWS: dict[str, Callable[[Run], Row]] = {
@@ -25,12 +38,17 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "login-timing": logins.timing,
     "login-throttle": logins.throttle,
     "login-flood": logins.flood,
+    "erase": erase.run,
+    "wire-fuzz": wire_fuzz.run,
+    "hostile-pictures": hostile_pictures.run,
+    "soak": soak.run,
 }
 
 
 def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
     """Run one row in a folder of its own, which is kept only when a promise broke."""
     folder = Path(tempfile.mkdtemp(prefix=f"reflexio-faults-{name}-"))
+    began = time.monotonic()
     try:
         row = ROWS[name](Run(folder, random.Random(f"{seed} {name}"), seconds, short))
     except Exception:
@@ -38,6 +56,7 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
     except BaseException:
         click.echo(f"{name}: broken off; logs are in {folder}", err=True)
         raise
+    row.figures["took_s"] = round(time.monotonic() - began, 1)
     if row.ok:
         shutil.rmtree(folder, ignore_errors=True)
     else:
@@ -45,15 +64,22 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
     return row
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=f"Rows: {', '.join(ROWS)}.")
 @click.argument("names", nargs=-1, type=click.Choice(list(ROWS)), metavar="[ROW]...")
 @click.option("--seconds", type=click.FloatRange(2, 3600), help="Length of the kill sweep; its quotas scale with it.")
 @click.option("--seed", type=int, help="Repeat a run's choices (not its timing).")
 @click.option("--short", is_flag=True, help="Everything smaller: together about two minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines only.")
-def main(names: tuple[str, ...], seconds: float | None, seed: int | None, short: bool, as_json: bool) -> None:
-    """Break clients, servers and disks, and count what is lost or doubled: exit-matrix, kill-sweep, planted,
-    power-cut, outage; attack the login: login-timing, login-throttle, login-flood; without a name all of them."""
+@click.option(
+    "--report",
+    type=click.Path(exists=True, dir_okay=False, writable=True, path_type=Path),
+    help="Write the figures into this document: docs/reliability.md. Rows that did not run stay as they are.",
+)
+def main(
+    names: tuple[str, ...], seconds: float | None, seed: int | None, short: bool, as_json: bool, report: Path | None
+) -> None:
+    """Break clients, servers and disks, send what is broken or hostile, and count what is lost, doubled or let through;
+    without a name all rows."""
     signal.signal(signal.SIGTERM, _as_interrupt)  # so that children are ended then too
     if seed is None:
         seed = random.SystemRandom().randrange(1_000_000)
@@ -67,6 +93,8 @@ def main(names: tuple[str, ...], seconds: float | None, seed: int | None, short:
             for failure in row.failures:
                 click.echo(f"  {failure}")
         click.echo(json.dumps(row.json() | {"seed": seed}))
+        if report is not None:
+            write_report(report, row, ROWS, seed)
     sys.exit(1 if failed else 0)
 
 

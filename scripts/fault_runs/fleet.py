@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import DATABASE_FILE, Database, own
 from reflexio_server.storage.writer import Writer
 from scripts.fault_runs.plants import VARIABLE as PLANT_VARIABLE
+from scripts.server_process import rss_mb
 
 START_SECONDS = 120.0  # a loaded machine takes long
 EMAIL, PASSWORD = "faults@example.com", "only for a server of this run"
@@ -72,23 +73,32 @@ def end(process: subprocess.Popen[bytes]) -> None:
 class Server:
     """A real server that is killed and started again on the same port and data folder."""
 
-    def __init__(self, fleet: Fleet, folder: Path, chosen: random.Random, plant: str = "") -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        folder: Path,
+        chosen: random.Random,
+        plant: str = "",
+        # Where it is not what is tested, the index would take the processor.
+        arguments: Sequence[str] = ("--no-indexing",),
+    ) -> None:
         self.kills = 0
         self.port = _free_port(chosen)
         self.url = f"http://127.0.0.1:{self.port}/"
         self.address = f"127.0.0.1:{self.port}"
         self._fleet = fleet
         self._plant = plant
+        self._arguments = arguments
         self._log = folder / "server.log"
-        self._data_dir = folder / "data"
+        self.data_dir = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._spare: subprocess.Popen[bytes] | None = None
-        self.api_key = _make_account(self._data_dir)
+        self.api_key = _make_account(self.data_dir)
 
-    def start(self, *arguments: str) -> None:
-        """Returns when it listens. `arguments` for `serve` cannot be given to a process that was prepared."""
+    def start(self) -> None:
+        """Returns when it listens."""
         before = self._log.stat().st_size if self._log.exists() else 0
-        self._process = process = self._spare or self._load(*arguments)
+        self._process = process = self._spare or self._load()
         self._spare = None
         assert process.stdin
         process.stdin.write(b"\n")
@@ -104,18 +114,39 @@ class Server:
         """Load the next process while this one serves, so that kills can follow each other quickly."""
         self._spare = self._spare or self._load()
 
-    def _load(self, *more: str) -> subprocess.Popen[bytes]:
-        arguments = ["--port", str(self.port), "--data-dir", str(self._data_dir), "--log-level", "info"]
-        arguments.append("--no-indexing")  # the index is tested elsewhere; here it would take the processor
-        return self._fleet.start("serve", *arguments, *more, log=self._log, plant=self._plant)
+    def _load(self) -> subprocess.Popen[bytes]:
+        arguments = ["--port", str(self.port), "--data-dir", str(self.data_dir), "--log-level", "info"]
+        arguments += self._arguments
+        return self._fleet.start("serve", *arguments, log=self._log, plant=self._plant)
 
     def wait_for_writes(self, seconds: float, over: threading.Event) -> None:
         """Wait until it stores something, at most so long: a kill while nothing is on its way shows little."""
-        log = self._data_dir / f"{DATABASE_FILE}-wal"
+        log = self.data_dir / f"{DATABASE_FILE}-wal"
         deadline = time.monotonic() + seconds
         before = log.stat().st_mtime_ns
         while log.stat().st_mtime_ns == before and time.monotonic() < deadline and not over.wait(0.005):
             pass
+
+    @property
+    def pid(self) -> int:
+        assert self._process, "it was not started"
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def rss_mb(self) -> float:
+        return rss_mb(self.pid)
+
+    def forget_peak(self) -> None:
+        """Let the peak of memory begin with what it has now (Linux: proc_pid_clear_refs(5))."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def peak_rss_mb(self) -> float:
+        return rss_mb(self.pid, "VmHWM")
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
 
     def kill(self) -> None:
         if self._process is not None:

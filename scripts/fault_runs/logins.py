@@ -55,15 +55,16 @@ def timing(run: Run) -> Row:
     """The same answer after the same time, whether there is such an account or not."""
     count = SHORT_TRIES if run.short else TRIES
     with Fleet() as fleet:
-        server = Server(fleet, run.folder, run.chosen)
-        server.start("--login-tries", "100000", "--login-tries-per-address", "100000")
+        unbounded = ("--no-indexing", "--login-tries", "100000", "--login-tries-per-address", "100000")
+        server = Server(fleet, run.folder, run.chosen, arguments=unbounded)
+        server.start()
         known, unknown = login_times(server.address, EMAIL, count, run.chosen)
     auc = time_auc(known, unknown)
     # In the long form 0.05 is 4 standard errors of equal distributions; fewer tries err by more.
     margin = 0.05 if not run.short else 4 * (1 / 6 / count) ** 0.5
-    row = Row("login-timing", {"tries_each": count, "auc": round(auc, 3)})
+    row = Row("login-timing", {"tries_each": count})
     row.figures |= {f"{name}_p50_ms": _ms(statistics.median(times)) for name, times in _named(known, unknown)}
-    row.expect(abs(auc - 0.5) <= margin, f"the time of a login tells known from unknown accounts: AUC {auc:.3f}")
+    row.between("auc", round(auc, 3), round(0.5 - margin, 3), round(0.5 + margin, 3))
     return row
 
 
@@ -83,13 +84,12 @@ def throttle(run: Run) -> Row:
             owner += [_owner_logs_in(elsewhere.address) for _ in range(5)]
         with grpc.insecure_channel(server.address) as channel:
             here = _try(auth_grpc.AuthServiceStub(channel), EMAIL, PASSWORD)
-    row = Row("login-throttle", {"tries": codes.total(), "refused": codes["UNAUTHENTICATED"]})
+    row = Row("login-throttle", {"tries": codes.total()})
+    row.at_most("refused", codes["UNAUTHENTICATED"], 11)  # so many passwords could be tried
     row.figures |= {"throttled": codes["RESOURCE_EXHAUSTED"], "owner_logins": len(owner)}
-    row.figures["owner_s"] = round(max(owner), 3)
     row.expect(codes["UNAUTHENTICATED"] + codes["RESOURCE_EXHAUSTED"] == WRONG_TRIES, f"answers were {dict(codes)}")
-    row.expect(codes["UNAUTHENTICATED"] <= 11, f"{codes['UNAUTHENTICATED']} passwords could be tried")
     row.expect(here is grpc.StatusCode.RESOURCE_EXHAUSTED, f"where the tries came from a login was answered {here}")
-    row.expect(max(owner) <= 1.0, f"the owner waited {max(owner):.2f} s to get in from elsewhere")
+    row.at_most("owner_s", round(max(owner), 3), 1.0)
     return row
 
 
@@ -126,11 +126,10 @@ def flood(run: Run) -> Row:
         f"{name}_p50_ms": _ms(statistics.median(times)) for name, times in zip(_STATES, (quiet, flooded), strict=True)
     }
     row.figures |= {f"{name}_p99_ms": _ms(value) for name, value in zip(_STATES, p99, strict=True)}
-    row.figures["ratio"] = round(ratio, 2)
     wanted = rounds * ROUND_SECONDS * FLOOD_PER_SECOND
     row.expect(answers.total() >= wanted / 4, f"the flood was of {answers.total()} logins, not of {wanted:.0f}")
     most = 8.0 if run.short else 2.0  # a few seconds on a busy machine say little
-    row.expect(ratio <= most, f"publishing took {ratio:.2f} times as long (p99) beside a flood of logins")
+    row.at_most("ratio", round(ratio, 2), most)
     return row
 
 

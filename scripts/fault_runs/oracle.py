@@ -11,6 +11,7 @@ import grpc
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
 from scripts.fault_runs.fleet import Fleet, Server, end
+from scripts.fault_runs.row import Row
 
 _MOMENT = 2.0
 _NAMED = 5  # of what is wrong, so many are named
@@ -52,8 +53,12 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
 
-    def figures(self) -> dict[str, int]:
-        return {"accepted": self.accepted, "lost": len(self.lost), "duplicated": len(self.duplicated)}
+    def report(self, row: Row) -> None:
+        """Put what was found into a row."""
+        row.failures += self.failures(row.name)
+        row.figures["accepted"] = self.accepted
+        row.exactly("lost", len(self.lost), 0)
+        row.exactly("duplicated", len(self.duplicated), 0)
 
     def failures(self, where: str) -> list[str]:
         wrong = {"lost": self.lost, "duplicated": self.duplicated}

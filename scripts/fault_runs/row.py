@@ -32,6 +32,10 @@ class Row:
     figures: dict[str, Any]
     failures: list[str] = field(default_factory=list)
     skipped: str = ""
+    bounds: dict[str, str] = field(default_factory=dict)
+    """What a figure must be, as the report shows it: "= 0", "≤ 64"."""
+    missed: set[str] = field(default_factory=set)
+    """The figures that are not what they must be."""
 
     @property
     def ok(self) -> bool:
@@ -43,8 +47,28 @@ class Row:
         return f"{self.name}: {state} {figures}".rstrip()
 
     def json(self) -> dict[str, Any]:
-        return {"row": self.name, "ok": self.ok, **self.figures, "failures": self.failures, "skipped": self.skipped}
+        rest = {"bounds": self.bounds, "failures": self.failures, "skipped": self.skipped}
+        return {"row": self.name, "ok": self.ok, **self.figures, **rest}
 
     def expect(self, kept: bool, otherwise: str) -> None:
         if not kept:
             self.failures.append(otherwise)
+
+    def exactly(self, figure: str, value: float, wanted: float) -> None:
+        self._bounded(figure, value, f"= {wanted:g}", value == wanted)
+
+    def at_most(self, figure: str, value: float, bound: float) -> None:
+        self._bounded(figure, value, f"≤ {bound:g}", value <= bound)
+
+    def at_least(self, figure: str, value: float, bound: float) -> None:
+        self._bounded(figure, value, f"≥ {bound:g}", value >= bound)
+
+    def between(self, figure: str, value: float, least: float, most: float) -> None:
+        self._bounded(figure, value, f"{least:g}–{most:g}", least <= value <= most)
+
+    def _bounded(self, figure: str, value: float, bound: str, kept: bool) -> None:
+        self.figures[figure] = value
+        self.bounds[figure] = bound
+        if not kept:
+            self.missed.add(figure)
+            self.failures.append(f"{figure} is {value}, must be {bound}")

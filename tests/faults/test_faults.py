@@ -18,6 +18,17 @@ ZERO = {
     "login-timing": (),
     "login-throttle": (),
     "login-flood": (),
+    "erase": (
+        "lost",
+        "back",
+        "back_in_search",
+        "back_in_search_after_rebuild",
+        "revived_by_late_retry",
+        "erased_on_disk",
+    ),
+    "wire-fuzz": ("unforeseen_codes", "leaks", "logged_errors", "wrong_afterwards", "rpcs_left_out"),
+    "hostile-pictures": ("wrong",),
+    "soak": ("failed_callers", "files_grown"),
 }
 ABOVE_ZERO = {
     "exit-matrix": ("accepted", "flaps"),
@@ -28,6 +39,10 @@ ABOVE_ZERO = {
     "login-timing": ("tries_each", "known_p50_ms", "unknown_p50_ms"),
     "login-throttle": ("refused", "throttled", "owner_logins"),
     "login-flood": ("refused", "throttled", "publishes"),
+    "erase": ("server_kills", "published", "erased"),
+    "wire-fuzz": ("requests", "raw_connections"),
+    "hostile-pictures": ("pictures", "refused"),
+    "soak": ("calls", "files"),
 }
 
 

@@ -1,0 +1,56 @@
+"""The raw stubs of a run's server, with its key."""
+
+from typing import Any
+
+import grpc
+
+from reflexio.v1 import auth_service_pb2_grpc as auth_grpc
+from reflexio.v1 import interaction_pb2 as noun
+from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
+from scripts.fault_runs.fleet import Server
+
+TIMEOUT = 60.0  # seconds; a loaded machine takes long
+
+
+class Caller:
+    """Calls over a connection of its own; grpc.RpcError when one fails."""
+
+    def __init__(self, server: Server) -> None:
+        options = (
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.min_reconnect_backoff_ms", 50),
+            ("grpc.max_reconnect_backoff_ms", 200),
+        )
+        self.channel = grpc.insecure_channel(server.address, options=options)
+        self.interactions = pb_grpc.InteractionServiceStub(self.channel)
+        self.auth = auth_grpc.AuthServiceStub(self.channel)
+        self.options: dict[str, Any] = {
+            "metadata": (("authorization", f"Bearer {server.api_key}"),),
+            "timeout": TIMEOUT,
+            "wait_for_ready": True,
+        }
+
+    def publish(self, user_id: str, *items: noun.InteractionData, **fields: Any) -> pb.PublishInteractionsResponse:
+        request = pb.PublishInteractionsRequest(user_id=user_id, interactions=items, **fields)
+        return self.interactions.PublishInteractions(request, **self.options)
+
+    def get(self, **fields: Any) -> pb.GetInteractionsResponse:
+        return self.interactions.GetInteractions(pb.GetInteractionsRequest(**fields), **self.options)
+
+    def everything(self, **fields: Any) -> list[noun.Interaction]:
+        """All pages of a listing."""
+        page = self.get(page_size=1000, **fields)
+        found = list(page.interactions)
+        while page.next_page_token:
+            page = self.get(page_size=1000, page_token=page.next_page_token, **fields)
+            found += page.interactions
+        return found
+
+    def search(self, **fields: Any) -> pb.SearchInteractionsResponse:
+        return self.interactions.SearchInteractions(pb.SearchInteractionsRequest(**fields), **self.options)
+
+    def image(self, interaction_id: str) -> tuple[noun.Image, bytes]:
+        """A picture, as GetImage streams it."""
+        parts = list(self.interactions.GetImage(pb.GetImageRequest(interaction_id=interaction_id), **self.options))
+        return parts[0].image, b"".join(part.data for part in parts)
