@@ -6,6 +6,7 @@ import logging
 import resource
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -26,7 +27,10 @@ from reflexio_server.core.searching import Searcher
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
-from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, LogCalls, MapErrors
+from reflexio_server.rpc.admission import Admit, Watchdog
+from reflexio_server.rpc.decode import Decode
+from reflexio_server.rpc.interceptors import Authenticate, LogCalls, MapErrors
+from reflexio_server.rpc.limits import ByteRate, LimitCalls, Shares
 from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.validation import Limits
 from reflexio_server.storage import models
@@ -37,6 +41,8 @@ from reflexio_server.storage.writer import Writer
 logger = logging.getLogger(__name__)
 
 WORKERS_KEPT_BACK = 16  # from streams, for unary calls
+_LINGER_SECONDS, _QUIET_SECONDS = 1.0, 0.1  # at the end, for telling callers to come again
+MOST_METADATA_BYTES = 8 * 1024
 _BACKGROUND_READERS = 4  # threads that read the database beside the workers
 _SERVICES = (
     auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
@@ -71,6 +77,9 @@ class App:
             opened.callback(self.follower.stop)
             opened.callback(self.indexer.stop)
             opened.callback(self._change.stop)
+            self._watchdog = Watchdog(settings.stream_idle_seconds)
+            opened.callback(self._watchdog.close)
+            self._admit = Admit(self._draining)
             self._server, self.address = self._listen(writer)
             self._opened = opened.pop_all()
 
@@ -89,7 +98,9 @@ class App:
         """Take no more calls, let those in flight finish within the grace, then close everything in order."""
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._draining.set()
-        self._server.stop(self._settings.grace_seconds).wait()
+        deadline = time.monotonic() + self._settings.grace_seconds
+        self._admit.wait_until_quiet(_QUIET_SECONDS, min(_LINGER_SECONDS, self._settings.grace_seconds))
+        self._server.stop(max(0.0, deadline - time.monotonic())).wait()
         self._opened.close()
 
     def counts(self) -> tuple[int, int]:
@@ -124,14 +135,18 @@ class App:
             interceptors=[
                 LogCalls(),
                 MapErrors(),
+                self._admit,
                 Authenticate(accounts),
-                LimitStreams(min(settings.max_streams, settings.workers - WORKERS_KEPT_BACK)),
-                Decode(),
+                LimitCalls(_shares(settings), self._watchdog),
+                Decode(self._watchdog, ByteRate(settings.account_bytes_per_second), settings.max_interactions),
             ],
             options=(
                 ("grpc.so_reuseport", 0),  # else a second server would silently share the port
                 ("grpc.http2.bdp_probe", 0),  # 64 slow streams held 1,246 MiB with it, 112 MiB without
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_receive_message_length", settings.max_message_bytes),  # also of what is unpacked
+                ("grpc.max_concurrent_streams", 100),  # of a connection: further calls wait in their client
+                ("grpc.max_metadata_size", MOST_METADATA_BYTES),
+                ("grpc.absolute_max_metadata_size", MOST_METADATA_BYTES),
             ),
         )
         limits = Limits(
@@ -173,6 +188,18 @@ class App:
     def _set_health(self, status: int) -> None:
         for service in ("", *_SERVICES):
             self._health.set(service, status)
+
+
+def _shares(settings: Settings) -> Shares:
+    """Unless set, an account may take half of what there is, and callers without a key a quarter."""
+    streams = min(settings.max_streams, settings.workers - WORKERS_KEPT_BACK)
+    return Shares(
+        streams=streams,
+        account_calls=settings.account_calls or settings.workers // 2,
+        account_streams=min(streams, settings.account_streams or max(1, streams // 2)),
+        strangers=settings.workers // 4,
+        stranger_streams=max(1, streams // 8),
+    )
 
 
 def is_loopback(host: str) -> bool:

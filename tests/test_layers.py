@@ -145,4 +145,4 @@ def test_the_interceptors_stand_in_their_order(start: Callable[..., LocalServer]
 
     monkeypatch.setattr("reflexio_server.app.grpc.server", watched)
     start()
-    assert made == [["LogCalls", "MapErrors", "Authenticate", "LimitStreams", "Decode"]]
+    assert made == [["LogCalls", "MapErrors", "Admit", "Authenticate", "LimitCalls", "Decode"]]

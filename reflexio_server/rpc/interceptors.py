@@ -1,11 +1,11 @@
-"""What happens around every call, outermost first: log → errors → auth → limits → decode → the servicer.
+"""What happens around every call, outermost first: log → errors → admit → auth → limits → decode → the servicer.
 
-An interceptor runs on grpc's one serving thread, so it only wraps: everything here happens in the worker.
+An interceptor runs on grpc's one serving thread, so it only wraps: everything else happens in the worker. Here are log,
+errors and auth; admit and limits are in limits.py, decode is in decode.py.
 """
 
 import contextlib
 import logging
-import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -13,17 +13,17 @@ from contextvars import ContextVar
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 
 from reflexio_server.core.accounts import Accounts
-from reflexio_server.errors import DomainError, MalformedMessage, TooBusy, Unauthenticated
+from reflexio_server.errors import DomainError, Unauthenticated
 from reflexio_server.model import Account, ApiKey, Caller
 from reflexio_server.rpc import errors
 
 logger = logging.getLogger("reflexio_server.calls")
 
 OPEN_SERVICES = ("/grpc.health.v1.", "/grpc.reflection.")
-WITHOUT_KEY = (*OPEN_SERVICES, "/reflexio.v1.AuthService/Login")
+LOGIN = "/reflexio.v1.AuthService/Login"
+WITHOUT_KEY = (*OPEN_SERVICES, LOGIN)
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _NOBODY = Caller(Account(0, "", "-", 0), ApiKey("", "", 0, None))
@@ -35,25 +35,31 @@ def caller() -> Caller:
     return _caller.get()
 
 
-class _Around(grpc.ServerInterceptor):
+class Around(grpc.ServerInterceptor):
     """Wraps every handler in `around`, a context manager."""
 
     def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Wrap the handler; nothing else happens on this thread."""
         handler = continuation(details)
-        return None if handler is None else _wrap(handler, lambda context: self.around(details.method, context))
+        return None if handler is None else wrap(handler, lambda context: self.around(details.method, context))
 
     @abstractmethod
     def around(self, method: str, context: grpc.ServicerContext) -> contextlib.AbstractContextManager[None]:
         """What happens around a call of `method`, in its worker."""
 
 
-def _wrap(handler: Any, around: Callable[[grpc.ServicerContext], contextlib.AbstractContextManager[None]]) -> Any:
+def holds_no_worker(handler: Any) -> bool:
+    """Whether the handler is called in another way and at once returns: health's Watch."""
+    return getattr(handler.unary_stream, "experimental_non_blocking", False)
+
+
+def wrap(handler: Any, around: Callable[[grpc.ServicerContext], contextlib.AbstractContextManager[None]]) -> Any:
+    """The handler inside a context manager, whatever its kind."""
+    if holds_no_worker(handler):
+        return handler
     kind = ("stream" if handler.request_streaming else "unary") + "_"
     kind += "stream" if handler.response_streaming else "unary"
     behaviour = getattr(handler, kind)
-    if getattr(behaviour, "experimental_non_blocking", False):
-        return handler  # health's Watch: it holds no worker, and is called in another way
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         with around(context):
@@ -63,10 +69,14 @@ def _wrap(handler: Any, around: Callable[[grpc.ServicerContext], contextlib.Abst
         with around(context):
             yield from behaviour(request, context)
 
-    return handler._replace(**{kind: answers if handler.response_streaming else answer})
+    wrapped: Any = answers if handler.response_streaming else answer
+    pool = getattr(behaviour, "experimental_thread_pool", None)
+    if pool is not None:
+        wrapped.experimental_thread_pool = pool
+    return handler._replace(**{kind: wrapped})
 
 
-class LogCalls(_Around):
+class LogCalls(Around):
     """One line a call: method, code, milliseconds, account."""
 
     @contextlib.contextmanager
@@ -85,7 +95,7 @@ class LogCalls(_Around):
             logger.log(level, "%s %s %.1f ms account=%s", method, code.name, spent, caller().account.tag)
 
 
-class MapErrors(_Around):
+class MapErrors(Around):
     """Turns whatever is raised below into a status; grpc itself would send its text to the caller."""
 
     @contextlib.contextmanager
@@ -101,7 +111,7 @@ class MapErrors(_Around):
             errors.abort(context, error)
 
 
-class Authenticate(_Around):
+class Authenticate(Around):
     """Lets only calls with a valid key through, and remembers whose it is."""
 
     def __init__(self, accounts: Accounts) -> None:
@@ -123,70 +133,3 @@ def _bearer(context: grpc.ServicerContext) -> str:
     if scheme.lower() != "bearer":
         raise Unauthenticated
     return key.strip()
-
-
-class LimitStreams(_Around):
-    """Keeps workers back for unary calls: no more than `most` streams are open at once."""
-
-    def __init__(self, most: int) -> None:
-        self._free = threading.BoundedSemaphore(most)
-
-    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Wrap streams only."""
-        handler = continuation(details)
-        if handler is None or not (handler.request_streaming or handler.response_streaming):
-            return handler
-        return _wrap(handler, lambda context: self.around(details.method, context))
-
-    @contextlib.contextmanager
-    def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        """Hold one of the places while the stream is open."""
-        if not self._free.acquire(blocking=False):
-            raise TooBusy("streams")
-        try:
-            yield
-        finally:
-            self._free.release()
-
-
-class Decode(grpc.ServerInterceptor):
-    """Parses requests in the worker: grpc would answer broken bytes with INTERNAL, before any handler.
-
-    In a client stream a message that cannot be read becomes a MalformedMessage among the others.
-    """
-
-    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Take the parsing away from grpc and put it around the servicer."""
-        handler = continuation(details)
-        if handler is None or details.method.startswith(OPEN_SERVICES):
-            return handler
-        parse = handler.request_deserializer
-
-        def read(raw: bytes) -> Message | MalformedMessage:
-            try:
-                message: Message = parse(raw)
-            except DecodeError:
-                return MalformedMessage()
-            return message
-
-        def one(raw: bytes) -> Message:
-            message = read(raw)
-            if isinstance(message, MalformedMessage):
-                raise message
-            return message
-
-        if handler.request_streaming:
-            behaviour = handler.stream_unary
-            return handler._replace(
-                request_deserializer=None,
-                stream_unary=lambda raws, context: behaviour((read(raw) for raw in raws), context),
-            )
-        if handler.response_streaming:
-            behaviour = handler.unary_stream
-            return handler._replace(
-                request_deserializer=None, unary_stream=lambda raw, context: behaviour(one(raw), context)
-            )
-        behaviour = handler.unary_unary
-        return handler._replace(
-            request_deserializer=None, unary_unary=lambda raw, context: behaviour(one(raw), context)
-        )

@@ -13,7 +13,6 @@ from reflexio_server.errors import (
     DomainError,
     Draining,
     InvalidInput,
-    MalformedMessage,
     RequestIdReused,
     TooBusy,
 )
@@ -28,7 +27,7 @@ MOST_LISTED = 1000  # rejections
 _LONGEST_MESSAGE = 500  # characters of a rejection's text
 _LOOK_SECONDS = 0.25  # how often a waiting stream looks whether the server is shutting down
 
-Message = pb.PublishInteractionStreamRequest | MalformedMessage
+Message = pb.PublishInteractionStreamRequest | DomainError
 
 
 class ReadAhead:
@@ -52,7 +51,7 @@ class ReadAhead:
         failure: BaseException | None = None
         try:
             for message in self._messages:
-                size = 0 if isinstance(message, MalformedMessage) else message.ByteSize()
+                size = _bytes_in_memory(message)
                 with self._changed:
                     while not self._has_room():
                         self._changed.wait()
@@ -93,6 +92,11 @@ class ReadAhead:
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
+
+
+def _bytes_in_memory(message: Message) -> int:
+    """A parsed message takes what it has on the wire, and more for each interaction, which may be 2 bytes there."""
+    return 0 if isinstance(message, DomainError) else message.ByteSize() + 130 * len(message.request.interactions)
 
 
 class PublishStream:
@@ -162,7 +166,7 @@ class PublishStream:
         self._handled += len(messages)
 
     def _read(self, message: Message) -> NewRequest:
-        if isinstance(message, MalformedMessage):
+        if isinstance(message, DomainError):
             raise message
         check_publish(message.request, self._limits, in_stream=True)
         return convert.new_request(message.request)
@@ -178,7 +182,7 @@ class PublishStream:
 
     def _reject(self, index: int, error: DomainError, message: Message) -> None:
         self._verdict.requests.rejected += 1
-        request = None if isinstance(message, MalformedMessage) else message.request
+        request = None if isinstance(message, DomainError) else message.request
         self._verdict.interactions.rejected += len(request.interactions) if request else 0
         if len(self._verdict.rejections) == MOST_LISTED:
             return
