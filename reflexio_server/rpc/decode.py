@@ -84,7 +84,10 @@ class Decode(grpc.ServerInterceptor):
         def read() -> Iterator[Message | DomainError]:
             for raw in raws:
                 self._rate.take(account_id, len(raw))
-                yield self._read(method, parse, raw)
+                message = self._read(method, parse, raw)
+                del raw  # what waits for the reader is held once
+                yield message
+                del message
                 while (seconds := self._rate.wait_seconds(account_id)) and context.is_active():
                     time.sleep(min(seconds, _NAP_SECONDS))
 

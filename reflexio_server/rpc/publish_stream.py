@@ -22,7 +22,7 @@ from reflexio_server.rpc.errors import reason
 from reflexio_server.rpc.validation import Limits, check_publish
 
 READ_AHEAD_MESSAGES = 400
-READ_AHEAD_BYTES = 4 * 1024 * 1024
+READ_AHEAD_BYTES = 256 * 1024
 MOST_LISTED = 1000  # rejections
 _LONGEST_MESSAGE = 500  # characters of a rejection's text
 _LOOK_SECONDS = 0.25  # how often a waiting stream looks whether the server is shutting down
@@ -61,6 +61,7 @@ class ReadAhead:
                     self._bytes += size
                     if len(self._waiting) == 1:  # `take` waits for nothing else
                         self._changed.notify()
+                del message  # or it would stay until the next one comes
         except BaseException as error:  # the stream broke, or the call was cancelled
             failure = error
         with self._changed:
@@ -130,6 +131,7 @@ class PublishStream:
                     break
                 if taken:
                     self._store(taken, context)
+                    del taken  # or it would stay until the next one comes
                     last_seen = time.monotonic()
                 elif time.monotonic() - last_seen > idle_seconds:
                     self._verdict.end_reason = pb.END_REASON_IDLE

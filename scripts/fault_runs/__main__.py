@@ -13,7 +13,17 @@ from types import FrameType
 
 import click
 
-from scripts.fault_runs import exit_matrix, kill_sweep, outage, planted, power_cut
+from scripts.fault_runs import (
+    cancelled_calls,
+    exit_matrix,
+    graceful_stop,
+    idle_streams,
+    kill_sweep,
+    outage,
+    planted,
+    power_cut,
+    slow_streams,
+)
 from scripts.fault_runs.row import SECONDS, SHORT_SECONDS, Row, Run
 
 ROWS: dict[str, Callable[[Run], Row]] = {
@@ -22,6 +32,10 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "planted": planted.run,
     "power-cut": power_cut.run,
     "outage": outage.run,
+    "graceful-stop": graceful_stop.run,
+    "slow-streams": slow_streams.run,
+    "idle-streams": idle_streams.run,
+    "cancelled-calls": cancelled_calls.run,
 }
 
 
@@ -50,7 +64,8 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines only.")
 def main(names: tuple[str, ...], seconds: float | None, seed: int | None, short: bool, as_json: bool) -> None:
     """Break clients, servers and disks, and count what is lost or doubled: exit-matrix, kill-sweep, planted,
-    power-cut, outage; without a name all of them."""
+    power-cut, outage, graceful-stop; crowd a server: slow-streams, idle-streams, cancelled-calls. Without a name all
+    of them."""
     signal.signal(signal.SIGTERM, _as_interrupt)  # so that children are ended then too
     if seed is None:
         seed = random.SystemRandom().randrange(1_000_000)

@@ -20,7 +20,7 @@ from reflexio_server.storage.writer import Writer
 from scripts.fault_runs.plants import VARIABLE as PLANT_VARIABLE
 
 START_SECONDS = 120.0  # a loaded machine takes long
-_EMAIL, _PASSWORD = "faults@example.com", "only for a server of this run"
+_PASSWORD = "only for a server of this run"
 
 
 class Fleet:
@@ -83,7 +83,7 @@ class Server:
         self._data_dir = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._spare: subprocess.Popen[bytes] | None = None
-        self.api_key = _make_account(self._data_dir)
+        (self.api_key,) = make_accounts(self._data_dir, 1)
 
     def start(self) -> None:
         """Returns when it listens."""
@@ -181,14 +181,17 @@ def _free_port(chosen: random.Random) -> int:
             return port
 
 
-def _make_account(data_dir: Path) -> str:
-    """Make an account and a key, without a server: clients of a run may come before it."""
+def make_accounts(data_dir: Path, count: int) -> list[str]:
+    """Make accounts with a key each, without a server: clients of a run may come before it."""
     with own(data_dir):
         database = Database(data_dir, owner=True)
-        with database.write() as conn:
-            add_account(conn, *new_account(_EMAIL, _PASSWORD), 1)
         writer = Writer(database, 10)
-        api_key, _ = Accounts(database, writer).login(_EMAIL, _PASSWORD)
+        api_keys = []
+        for number in range(count):
+            email = f"faults{number}@example.com"
+            with database.write() as conn:
+                add_account(conn, *new_account(email, _PASSWORD), 1)
+            api_keys.append(Accounts(database, writer).login(email, _PASSWORD)[0])
         writer.close()
         database.close()
-    return api_key
+    return api_keys
