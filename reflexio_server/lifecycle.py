@@ -1,5 +1,7 @@
 """A server's life: start, ready, drain, stop."""
 
+import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -16,6 +18,7 @@ logger = logging.getLogger(__name__)
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; the second of them exits at once. Raises what App raises."""
     stop = threading.Event()
+    _give_large_buffers_back()
     app = App(settings)
     _listen_for_signals(stop)
     app.start()
@@ -37,6 +40,16 @@ def serve(settings: Settings) -> None:
     logger.info("stopping: calls in flight have %g s to finish", settings.grace_seconds)
     app.stop()
     logger.info("stopped")
+
+
+def _give_large_buffers_back() -> None:
+    """Have glibc return every buffer of 256 KiB and more to the system when it is freed.
+
+    Else it raises this threshold (M_MMAP_THRESHOLD, -3) up to 32 MiB by itself, and large messages leave holes: after
+    160 messages of 900 kB at once 290 MiB stayed, and 160 with it. Other C libraries have no such function.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(-3, 256 * 1024)
 
 
 def _listen_for_signals(stop: threading.Event) -> None:

@@ -100,6 +100,13 @@ def _bytes_in_memory(message: Message) -> int:
     return 0 if isinstance(message, DomainError) else message.ByteSize() + 130 * len(message.request.interactions)
 
 
+def _id_and_size(message: Message) -> tuple[str, int]:
+    """The request_id and the number of interactions, as far as they can be read."""
+    return (
+        ("", 0) if isinstance(message, DomainError) else (message.request.request_id, len(message.request.interactions))
+    )
+
+
 class PublishStream:
     """One stream of one account."""
 
@@ -145,27 +152,32 @@ class PublishStream:
     def _store(self, messages: list[Message], context: grpc.ServicerContext) -> None:
         """Store one group of messages and add it to the verdict; if this raises, none of it is in the verdict."""
         requests: list[NewRequest] = []
-        refused: dict[int, tuple[DomainError, Message]] = {}
+        refused: dict[int, DomainError] = {}
+        sizes: list[tuple[str, int]] = []
         for offset, message in enumerate(messages):
+            sizes.append(_id_and_size(message))
             try:
                 requests.append(self._read(message))
             except DomainError as error:
-                refused[offset] = (error, message)
+                refused[offset] = error
+        count = len(messages)
+        messages.clear()  # the requests are copies: large pictures would be held twice while they are written
+        del message
         outcomes = iter(self._publish(requests, context) if requests else [])
-        for offset, message in enumerate(messages):
+        for offset in range(count):
             if offset in refused:
-                self._reject(self._handled + offset, *refused[offset])
+                self._reject(self._handled + offset, refused[offset], *sizes[offset])
                 continue
             outcome = next(outcomes)
             if isinstance(outcome, ReusedRequestId):
-                self._reject(self._handled + offset, RequestIdReused(outcome.request_id), message)
+                self._reject(self._handled + offset, RequestIdReused(outcome.request_id), *sizes[offset])
             elif outcome.replayed:
                 self._verdict.requests.duplicate += 1
                 self._verdict.interactions.duplicate += len(outcome.interaction_ids)
             else:
                 self._verdict.requests.stored += 1
                 self._verdict.interactions.stored += len(outcome.interaction_ids)
-        self._handled += len(messages)
+        self._handled += count
 
     def _read(self, message: Message) -> NewRequest:
         if isinstance(message, DomainError):
@@ -182,10 +194,9 @@ class PublishStream:
                     raise
                 time.sleep(min(busy.retry_after, 0.05))  # the stream is simply not read further
 
-    def _reject(self, index: int, error: DomainError, message: Message) -> None:
+    def _reject(self, index: int, error: DomainError, request_id: str, interactions: int) -> None:
         self._verdict.requests.rejected += 1
-        request = None if isinstance(message, DomainError) else message.request
-        self._verdict.interactions.rejected += len(request.interactions) if request else 0
+        self._verdict.interactions.rejected += interactions
         if len(self._verdict.rejections) == MOST_LISTED:
             return
         field, text = "", str(error) or "the message cannot be read: it is not of this type, or not UTF-8"
@@ -196,7 +207,7 @@ class PublishStream:
             field, text = "request_id", "this request_id was used before with another body"
         self._verdict.rejections.add(
             index=index,
-            request_id=request.request_id[: self._limits.request_id] if request else "",
+            request_id=request_id[: self._limits.request_id],
             reason=reason(error),
             field=field,
             message=text[:_LONGEST_MESSAGE],

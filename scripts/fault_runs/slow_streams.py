@@ -16,7 +16,7 @@ _OPEN_TO_ALL = ("--workers", "200", "--max-streams", "180", "--account-streams",
 
 def run(run: Run) -> Row:
     row = Row("slow-streams", {"streams": STREAMS})
-    seconds = 5 if run.short else 20
+    seconds = 8 if run.short else 20
     with CrowdedServer(run.folder / "open", 1, *_OPEN_TO_ALL) as server:
         with slow_links(server.address, MESSAGE_BYTES // seconds) as address, Peak(server) as peak:
             streams = []
