@@ -5,6 +5,7 @@ import logging
 import resource
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -32,8 +33,11 @@ from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
 from reflexio_server.memory import settle_allocator
 from reflexio_server.metrics import Metrics
+from reflexio_server.rpc.admission import Admit, Watchdog
 from reflexio_server.rpc.call_log import LogCalls
-from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, MapErrors
+from reflexio_server.rpc.decode import Decode
+from reflexio_server.rpc.interceptors import Authenticate, MapErrors
+from reflexio_server.rpc.limits import ByteRate, LimitCalls, Shares
 from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.validation import Limits
 from reflexio_server.storage import models
@@ -46,6 +50,7 @@ from reflexio_server.transport import CHANNEL_OPTIONS, KEEPALIVE, CannotListen, 
 logger = logging.getLogger(__name__)
 
 WORKERS_KEPT_BACK = 16  # from streams, for unary calls
+_LINGER_SECONDS, _QUIET_SECONDS = 1.0, 0.1  # at the end, for telling callers to come again
 _BACKGROUND_READERS = 5  # threads that read the database beside the workers
 _SERVICES = (
     auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
@@ -82,6 +87,9 @@ class App:
             opened.callback(self.follower.stop)
             opened.callback(self.indexer.stop)
             opened.callback(self._change.stop)
+            self._watchdog = Watchdog(settings.stream_idle_seconds)
+            opened.callback(self._watchdog.close)
+            self._admit = Admit(self._draining)
             tracing = start_tracing()
             if tracing:
                 opened.callback(tracing.close)
@@ -106,7 +114,9 @@ class App:
         """Take no more calls, let those in flight finish within the grace, then close everything in order."""
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._draining.set()
-        self._server.stop(self._settings.grace_seconds).wait()
+        deadline = time.monotonic() + self._settings.grace_seconds
+        self._admit.wait_until_quiet(_QUIET_SECONDS, min(_LINGER_SECONDS, self._settings.grace_seconds))
+        self._server.stop(max(0.0, deadline - time.monotonic())).wait()
         self._opened.close()
 
     def counts(self) -> tuple[int, int]:
@@ -157,14 +167,15 @@ class App:
                 LogCalls(),
                 *observers,
                 MapErrors(),
+                self._admit,
                 Authenticate(accounts),
-                LimitStreams(min(settings.max_streams, settings.workers - WORKERS_KEPT_BACK)),
-                Decode(),
+                LimitCalls(_shares(settings), self._watchdog),
+                Decode(self._watchdog, ByteRate(settings.account_bytes_per_second), settings.max_interactions),
             ],
             options=(
                 *CHANNEL_OPTIONS,
                 *KEEPALIVE.items(),
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_receive_message_length", settings.max_message_bytes),  # also of what is unpacked
             ),
         )
         limits = Limits(
@@ -198,6 +209,18 @@ class App:
     def _set_health(self, status: int) -> None:
         for service in ("", *_SERVICES):
             self._health.set(service, status)
+
+
+def _shares(settings: Settings) -> Shares:
+    """Unless set, an account may take half of what there is, and callers without a key a quarter."""
+    streams = min(settings.max_streams, settings.workers - WORKERS_KEPT_BACK)
+    return Shares(
+        streams=streams,
+        account_calls=settings.account_calls or settings.workers // 2,
+        account_streams=min(streams, settings.account_streams or max(1, streams // 2)),
+        strangers=settings.workers // 4,
+        stranger_streams=max(1, streams // 8),
+    )
 
 
 def _raise_open_files_limit() -> None:

@@ -60,8 +60,30 @@ class Settings(BaseSettings):
         int,
         Field(description="Streams open at the same time, of all accounts; at most workers - 16.", ge=1, le=984),
     ] = 32
+    account_calls: Annotated[
+        int | None,
+        Field(
+            description="Calls of one account handled at the same time, streams apart. Default: half the workers.", ge=1
+        ),
+    ] = None
+    account_streams: Annotated[
+        int | None, Field(description="Streams of one account open at the same time. Default: half of all.", ge=1)
+    ] = None
+    account_bytes_per_second: Annotated[
+        int,
+        Field(
+            description="Bytes of messages taken from one account a second; its streams are read more slowly, its "
+            "other calls get RESOURCE_EXHAUSTED. 0: no bound.",
+            ge=0,
+        ),
+    ] = 0
     stream_idle_seconds: Annotated[
-        float, Field(description="A publish stream that sends nothing for so long ends with IDLE.", gt=0)
+        float,
+        Field(
+            description="A publish stream that sends nothing for so long ends with IDLE; a call whose client so long "
+            "neither sends its message nor takes the answer is cancelled.",
+            gt=0,
+        ),
     ] = 60.0
     grace_seconds: Annotated[
         float, Field(description="How long calls in flight may take to finish after SIGTERM.", ge=0)
@@ -119,4 +141,14 @@ class Settings(BaseSettings):
     def _picture_fits_message(self) -> Self:
         if self.max_image_bytes >= self.max_message_bytes:
             raise ValueError("max_image_bytes must be smaller than max_message_bytes, which carries the picture")
+        return self
+
+    @model_validator(mode="after")
+    def _rate_lets_one_message_through(self) -> Self:
+        least = int(self.max_message_bytes / self.stream_idle_seconds) + 1
+        if 0 < self.account_bytes_per_second < least:
+            raise ValueError(
+                f"account_bytes_per_second must be 0 or at least {least}: a stream that pays for one message of "
+                "max_message_bytes would be idle for longer than stream_idle_seconds"
+            )
         return self

@@ -15,9 +15,13 @@ from reflexio_server.config import Settings
 
 logger = logging.getLogger(__name__)
 
+MOST_METADATA_BYTES = 8 * 1024
 CHANNEL_OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second server would silently share the port
     ("grpc.http2.bdp_probe", 0),  # 64 slow streams held 1,246 MiB with it, 112 MiB without
+    ("grpc.max_concurrent_streams", 100),  # of a connection: further calls wait in their client
+    ("grpc.max_metadata_size", MOST_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MOST_METADATA_BYTES),
 )
 KEEPALIVE: dict[str, int] = {
     # A peer that is gone without a word holds a stream's place and a file until its ping is not answered.

@@ -29,12 +29,25 @@ def kind_of(handler: Any) -> str:
     return f"{request}_{response}"
 
 
+def holds_no_worker(handler: Any) -> bool:
+    """Whether the handler returns at once and is called in another way than all others: health's Watch."""
+    return getattr(handler.unary_stream, "experimental_non_blocking", False)
+
+
+def with_behaviour(handler: Any, behaviour: Any, **other: Any) -> Any:
+    """The handler with another behaviour, run by the same threads, and with `other` attributes."""
+    kind = kind_of(handler)
+    pool = getattr(getattr(handler, kind), "experimental_thread_pool", None)
+    if pool is not None:
+        behaviour.experimental_thread_pool = pool
+    return handler._replace(**{kind: behaviour}, **other)
+
+
 def wrap(handler: Any, around: Callable[[grpc.ServicerContext], contextlib.AbstractContextManager[None]]) -> Any:
     """The handler with its behaviour inside `around`."""
-    kind = kind_of(handler)
-    behaviour = getattr(handler, kind)
-    if getattr(behaviour, "experimental_non_blocking", False):
-        return handler  # health's Watch: it holds no worker, and is called in another way
+    if holds_no_worker(handler):
+        return handler
+    behaviour = getattr(handler, kind_of(handler))
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         with around(context):
@@ -44,4 +57,4 @@ def wrap(handler: Any, around: Callable[[grpc.ServicerContext], contextlib.Abstr
         with around(context):
             yield from behaviour(request, context)
 
-    return handler._replace(**{kind: answers if handler.response_streaming else answer})
+    return with_behaviour(handler, answers if handler.response_streaming else answer)

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from reflexio_server.rpc import calls
-from reflexio_server.rpc.around import kind_of, wrap
+from reflexio_server.rpc.around import kind_of, with_behaviour, wrap
 from reflexio_server.rpc.calls import CALL_ID_KEY, OPEN_SERVICES, Call
 
 logger = logging.getLogger("reflexio_server.calls")
@@ -64,18 +64,11 @@ def _log(call: Call, code: grpc.StatusCode, seconds: float) -> None:
 def _counting_bytes(handler: Any) -> Any:
     """The handler with answers serialized here rather than by grpc, so that they can be measured.
 
-    Requests are bytes at this place already, as Decode parses them.
+    At this place requests are bytes, as `Decode` parses them, and every call is a stream of them, see `Admit`.
     """
-    kind = kind_of(handler)
-    behaviour, serialize = getattr(handler, kind), handler.response_serializer
+    behaviour, serialize = getattr(handler, kind_of(handler)), handler.response_serializer
 
-    def received(request: Any, call: Call) -> Any:
-        if not handler.request_streaming:
-            call.received = len(request)
-            return request
-        return each(request, call)
-
-    def each(raws: Iterator[bytes], call: Call) -> Iterator[bytes]:
+    def received(raws: Iterator[bytes], call: Call) -> Iterator[bytes]:
         for raw in raws:
             call.received += len(raw)
             yield raw
@@ -85,13 +78,13 @@ def _counting_bytes(handler: Any) -> Any:
         call.sent += len(raw)
         return raw
 
-    def answer(request: Any, context: grpc.ServicerContext) -> bytes:
+    def answer(raws: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         call = calls.current()
-        return sent(behaviour(received(request, call), context), call)
+        return sent(behaviour(received(raws, call), context), call)
 
-    def answers(request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def answers(raws: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         call = calls.current()
-        for response in behaviour(received(request, call), context):
+        for response in behaviour(received(raws, call), context):
             yield sent(response, call)
 
-    return handler._replace(**{kind: answers if handler.response_streaming else answer, "response_serializer": None})
+    return with_behaviour(handler, answers if handler.response_streaming else answer, response_serializer=None)

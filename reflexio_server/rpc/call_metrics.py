@@ -35,7 +35,7 @@ class CountCalls(grpc.ServerInterceptor):
         handler = continuation(details)
         if handler is None:
             return None
-        in_flight = self._open[handler.request_streaming or handler.response_streaming]
+        in_flight = self._open[calls.is_stream(details.method)]
         return wrap(handler, lambda context: self._around(details.method, context, in_flight))
 
     @contextlib.contextmanager

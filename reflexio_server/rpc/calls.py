@@ -9,16 +9,29 @@ from typing import Any
 
 import grpc
 
+from reflexio.v1 import interaction_service_pb2
 from reflexio_server.model import Account, ApiKey, Caller
 
 CALL_ID_KEY = "x-request-id"
 """The metadata a call's id travels in. Everywhere else it is the call id: a request_id is a publish's."""
+LOGIN = "/reflexio.v1.AuthService/Login"
 OPEN_SERVICES = ("/grpc.health.v1.", "/grpc.reflection.")  # not of the contract; they need no key
 _CALL_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _random = random.Random()
 
 NOBODY = Caller(Account(0, "", "-", 0), ApiKey("", "", 0, None))
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+_STREAMS = {
+    f"/{service.full_name}/{method.name}"
+    for service in interaction_service_pb2.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if method.client_streaming or method.server_streaming
+}
+
+
+def is_stream(method: str) -> bool:
+    """Whether a method streams, by its path: to what stands around `Admit`, every call looks like a stream."""
+    return method in _STREAMS or method.startswith("/grpc.reflection.")
 
 
 @dataclass(slots=True)

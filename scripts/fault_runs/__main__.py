@@ -15,14 +15,18 @@ from types import FrameType
 import click
 
 from scripts.fault_runs import (
+    cancelled_calls,
     erase,
     exit_matrix,
+    graceful_stop,
     hostile_pictures,
+    idle_streams,
     kill_sweep,
     logins,
     outage,
     planted,
     power_cut,
+    slow_streams,
     soak,
     wire_fuzz,
 )
@@ -42,6 +46,10 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "wire-fuzz": wire_fuzz.run,
     "hostile-pictures": hostile_pictures.run,
     "soak": soak.run,
+    "graceful-stop": graceful_stop.run,
+    "slow-streams": slow_streams.run,
+    "idle-streams": idle_streams.run,
+    "cancelled-calls": cancelled_calls.run,
 }
 
 
