@@ -1,11 +1,12 @@
 """Wires the parts together: the only place that knows them all."""
 
 import contextlib
-import ipaddress
 import logging
 import resource
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -18,8 +19,10 @@ from reflexio_server.core.accounts import Accounts
 from reflexio_server.core.candidates import Finder
 from reflexio_server.core.erasing import Eraser
 from reflexio_server.core.following import Follower
+from reflexio_server.core.index_lag import IndexLag
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import Lister
+from reflexio_server.core.logins import Logins
 from reflexio_server.core.model_change import ModelChange
 from reflexio_server.core.models import LoadedModel, Models
 from reflexio_server.core.publishing import Publisher
@@ -29,17 +32,25 @@ from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
 from reflexio_server.memory import settle_allocator
-from reflexio_server.rpc.interceptors import Authenticate, Decode, LimitStreams, LogCalls, MapErrors
+from reflexio_server.metrics import Metrics
+from reflexio_server.rpc.admission import Admit, Watchdog
+from reflexio_server.rpc.call_log import LogCalls
+from reflexio_server.rpc.decode import Decode
+from reflexio_server.rpc.interceptors import Authenticate, MapErrors
+from reflexio_server.rpc.limits import ByteRate, LimitCalls, Shares
 from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.validation import Limits
 from reflexio_server.storage import models
 from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.writer import Writer
+from reflexio_server.tracing import start_tracing
+from reflexio_server.transport import CHANNEL_OPTIONS, KEEPALIVE, CannotListen, Transport, is_loopback, joined
 
 logger = logging.getLogger(__name__)
 
 WORKERS_KEPT_BACK = 16  # from streams, for unary calls
+_LINGER_SECONDS, _QUIET_SECONDS = 1.0, 0.1  # at the end, for telling callers to come again
 _BACKGROUND_READERS = 5  # threads that read the database beside the workers
 _SERVICES = (
     auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
@@ -47,26 +58,24 @@ _SERVICES = (
 )
 
 
-class CannotListen(RuntimeError):
-    """The address is not there, or something else listens on it."""
-
-
 class App:
     """A server on a data directory: it owns the directory from construction to `stop`.
 
-    Raises DataDirectoryInUse, ModelMissing or CannotListen; then nothing is left running.
+    Raises DataDirectoryInUse, ModelMissing or transport.CannotListen; then nothing is left running.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._draining = threading.Event()
+        self.transport = Transport(settings)
         settle_allocator()  # before there are threads, each of which may take an arena of its own
         with contextlib.ExitStack() as opened:
             opened.enter_context(own(settings.data_dir))
             self.embedder = load_embedder(settings.embedder, settings.model_dir)
             self.database = Database(settings.data_dir, owner=True, readers=settings.workers + _BACKGROUND_READERS)
             opened.callback(self.database.close)
-            writer = Writer(self.database, settings.write_queue)
+            metrics = None if settings.metrics_port is None else Metrics()
+            writer = Writer(self.database, settings.write_queue, *([metrics.committed] if metrics else []))
             opened.callback(writer.close)
             self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
             self._settler = Settler(self.database, writer, self.cache)
@@ -78,7 +87,15 @@ class App:
             opened.callback(self.follower.stop)
             opened.callback(self.indexer.stop)
             opened.callback(self._change.stop)
-            self._server, self.address = self._listen(writer)
+            self._watchdog = Watchdog(settings.stream_idle_seconds)
+            opened.callback(self._watchdog.close)
+            self._admit = Admit(self._draining)
+            tracing = start_tracing()
+            if tracing:
+                opened.callback(tracing.close)
+            observers = [observer.calls for observer in (metrics, tracing) if observer]
+            self._server, self.address = self._listen(writer, observers)
+            self.metrics_address = self._open_metrics(metrics, writer, opened) if metrics else None
             self._opened = opened.pop_all()
 
     def start(self) -> None:
@@ -97,7 +114,9 @@ class App:
         """Take no more calls, let those in flight finish within the grace, then close everything in order."""
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._draining.set()
-        self._server.stop(self._settings.grace_seconds).wait()
+        deadline = time.monotonic() + self._settings.grace_seconds
+        self._admit.wait_until_quiet(_QUIET_SECONDS, min(_LINGER_SECONDS, self._settings.grace_seconds))
+        self._server.stop(max(0.0, deadline - time.monotonic())).wait()
         self._opened.close()
 
     def counts(self) -> tuple[int, int]:
@@ -123,23 +142,40 @@ class App:
         logger.info("%s is to take over from %s, which answers until then", embedder.model_id, old_id)
         return Models([LoadedModel(state.live, old), wanted]), wanted
 
-    def _listen(self, writer: Writer) -> tuple[grpc.Server, str]:
+    def _open_metrics(self, metrics: Metrics, writer: Writer, opened: contextlib.ExitStack) -> str:
+        """Let the metrics be scraped until the stack is closed; the address."""
+        lag = IndexLag(self.database)
+        lag.start()
+        opened.callback(lag.stop)
+        metrics.read(writer, self.indexer, self.follower, self.cache, lag)
+        host, port = self._settings.metrics_host, self._settings.metrics_port or 0
+        try:
+            port = metrics.serve(host, port)
+        except OSError as error:
+            raise CannotListen(f"cannot listen on {joined(host, port)} for --metrics-port: {error.strerror}") from None
+        opened.callback(metrics.close)
+        return joined(host, port)
+
+    def _listen(self, writer: Writer, observers: Sequence[grpc.ServerInterceptor]) -> tuple[grpc.Server, str]:
         settings = self._settings
-        accounts = Accounts(self.database, writer)
+        logins = Logins(settings.login_tries, settings.login_tries_per_address)
+        self.accounts = accounts = Accounts(self.database, writer, logins)
         server = grpc.server(
             ThreadPoolExecutor(settings.workers, thread_name_prefix="worker"),
             # The first is the outermost; a test asserts this order.
             interceptors=[
                 LogCalls(),
+                *observers,
                 MapErrors(),
+                self._admit,
                 Authenticate(accounts),
-                LimitStreams(min(settings.max_streams, settings.workers - WORKERS_KEPT_BACK)),
-                Decode(),
+                LimitCalls(_shares(settings), self._watchdog),
+                Decode(self._watchdog, ByteRate(settings.account_bytes_per_second), settings.max_interactions),
             ],
             options=(
-                ("grpc.so_reuseport", 0),  # else a second server would silently share the port
-                ("grpc.http2.bdp_probe", 0),  # 64 slow streams held 1,246 MiB with it, 112 MiB without
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                *CHANNEL_OPTIONS,
+                *KEEPALIVE.items(),
+                ("grpc.max_receive_message_length", settings.max_message_bytes),  # also of what is unpacked
             ),
         )
         limits = Limits(
@@ -168,27 +204,23 @@ class App:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection if settings.reflection is not None else is_loopback(settings.host):
             reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        try:
-            port = server.add_insecure_port(f"{host}:{settings.port}")
-        except RuntimeError:
-            raise CannotListen(
-                f"cannot listen on {host}:{settings.port}: another program may be using the port "
-                "(choose another with --port, or 0 for a free one), or the address is not this machine's"
-            ) from None
-        return server, f"{host}:{port}"
+        return server, self.transport.listen(server)
 
     def _set_health(self, status: int) -> None:
         for service in ("", *_SERVICES):
             self._health.set(service, status)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _shares(settings: Settings) -> Shares:
+    """Unless set, an account may take half of what there is, and callers without a key a quarter."""
+    streams = min(settings.max_streams, settings.workers - WORKERS_KEPT_BACK)
+    return Shares(
+        streams=streams,
+        account_calls=settings.account_calls or settings.workers // 2,
+        account_streams=min(streams, settings.account_streams or max(1, streams // 2)),
+        strangers=settings.workers // 4,
+        stranger_streams=max(1, streams // 8),
+    )
 
 
 def _raise_open_files_limit() -> None:

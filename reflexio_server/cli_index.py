@@ -56,7 +56,7 @@ def status(settings: Settings, email: str | None, as_json: bool) -> None:
     vectors: a long text has several, one without words none. in Chroma: how many of them searches of the whole account
     find there; the rest is compared one by one. generation: how often the account's index was built.
     """
-    with open_database(settings, create=False) as (database, _):
+    with open_database(settings, owning=False) as (database, _):
         report = _report(database, email)
     if as_json:
         click.echo(json.dumps(asdict(report)))
@@ -139,7 +139,7 @@ def _moment(micros: int | None) -> str:
 
 
 def _do(kind: str, settings: Settings, email: str | None) -> None:
-    with open_database(settings, create=False) as (database, owner), ExitStack() as opened:
+    with open_database(settings) as (database, owner), ExitStack() as opened:
         with database.read() as conn:
             account_id = _account_id(conn, email)
         now = time.time_ns() // 1000

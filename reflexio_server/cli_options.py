@@ -1,7 +1,7 @@
 """What the commands share: settings as flags, the database of a data directory, and errors in a line."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_args
@@ -74,20 +74,32 @@ def folder_errors() -> Iterator[None]:
 
 
 @contextmanager
-def open_database(settings: Settings, *, create: bool) -> Iterator[tuple[Database, bool]]:
-    """The database of a data directory, and whether this process owns the directory: else a server is running on it."""
+def open_database(settings: Settings, *, create: bool = False, owning: bool = True) -> Iterator[tuple[Database, bool]]:
+    """The database of a data directory, and whether this process owns the directory: else a server is running on it.
+
+    With `owning` False the directory is left to a server that starts meanwhile, unless the schema is to be brought up
+    to this version, which only an owner may do. With `create` it is made when it is not there.
+    """
     if not create and not (settings.data_dir / DATABASE_FILE).exists():
         raise click.ClickException(f"there is no database in {settings.data_dir}: check --data-dir")
     with ExitStack() as opened:
         opened.enter_context(folder_errors())
-        try:
-            opened.enter_context(own(settings.data_dir))
-            owner = True
-        except DataDirectoryInUse:
-            owner = False
-        try:
-            database = Database(settings.data_dir, owner=owner)
-        except DatabaseUnusable as error:
-            raise click.ClickException(str(error)) from None
+        database, owner = (None if owning else _beside(settings)), False
+        if database is None:
+            with suppress(DataDirectoryInUse):
+                opened.enter_context(own(settings.data_dir))
+                owner = True
+            try:
+                database = Database(settings.data_dir, owner=owner)
+            except DatabaseUnusable as error:
+                raise click.ClickException(str(error)) from None
         opened.callback(database.close)
         yield database, owner
+
+
+def _beside(settings: Settings) -> Database | None:
+    """The database without owning its directory; None when its schema is not this version's, or it is damaged."""
+    try:
+        return Database(settings.data_dir, owner=False)
+    except DatabaseUnusable:
+        return None

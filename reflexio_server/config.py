@@ -25,6 +25,20 @@ class Settings(BaseSettings):
 
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(description="Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8081
+    tls_cert: Annotated[
+        Path | None,
+        Field(description="PEM file of the server's certificate and its chain; followed when it changes."),
+    ] = None
+    tls_key: Annotated[Path | None, Field(description="PEM file of the certificate's key, without a passphrase.")] = (
+        None
+    )
+    tls_client_ca: Annotated[
+        Path | None,
+        Field(description="PEM file of the authority whose certificates clients must show. Default: they need none."),
+    ] = None
+    insecure: Annotated[
+        bool, Field(description="Listen in clear text where others can reach it; for private networks only.")
+    ] = False
     data_dir: Path = Field(
         default_factory=_data_dir,
         description="Folder of the database and the index. Default: the platform's data folder.",
@@ -46,12 +60,41 @@ class Settings(BaseSettings):
         int,
         Field(description="Streams open at the same time, of all accounts; at most workers - 16.", ge=1, le=984),
     ] = 32
+    account_calls: Annotated[
+        int | None,
+        Field(
+            description="Calls of one account handled at the same time, streams apart. Default: half the workers.", ge=1
+        ),
+    ] = None
+    account_streams: Annotated[
+        int | None, Field(description="Streams of one account open at the same time. Default: half of all.", ge=1)
+    ] = None
+    account_bytes_per_second: Annotated[
+        int,
+        Field(
+            description="Bytes of messages taken from one account a second; its streams are read more slowly, its "
+            "other calls get RESOURCE_EXHAUSTED. 0: no bound.",
+            ge=0,
+        ),
+    ] = 0
     stream_idle_seconds: Annotated[
-        float, Field(description="A publish stream that sends nothing for so long ends with IDLE.", gt=0)
+        float,
+        Field(
+            description="A publish stream that sends nothing for so long ends with IDLE; a call whose client so long "
+            "neither sends its message nor takes the answer is cancelled.",
+            gt=0,
+        ),
     ] = 60.0
     grace_seconds: Annotated[
         float, Field(description="How long calls in flight may take to finish after SIGTERM.", ge=0)
     ] = 10.0
+    login_tries: Annotated[
+        int,
+        Field(description="Failed logins of one account from one address; then one more each minute.", ge=1),
+    ] = 10
+    login_tries_per_address: Annotated[
+        int, Field(description="Failed logins from one address in a minute, whatever the account.", ge=1)
+    ] = 100
     write_queue: Annotated[
         int, Field(description="Writes that may wait; beyond it callers get RESOURCE_EXHAUSTED.", ge=1)
     ] = 1024
@@ -75,6 +118,11 @@ class Settings(BaseSettings):
     log_level: Annotated[
         str, Field(description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$")
     ] = "info"
+    log_format: Annotated[str, Field(description="text, or json: an object a line.", pattern="^(text|json)$")] = "text"
+    metrics_port: Annotated[
+        int | None, Field(description="Port for Prometheus; 0 takes a free one. Default: none.", ge=0, le=65535)
+    ] = None
+    metrics_host: Annotated[str, Field(description="Address to listen on for Prometheus.")] = "127.0.0.1"
     max_interactions: Annotated[int, Field(description="Interactions in one request.", ge=1)] = 1000
     # A response of 3 MiB must have room for any one interaction.
     max_content_bytes: Annotated[int, Field(description="Bytes of one content.", ge=1, le=1024 * 1024)] = 64 * 1024
@@ -82,7 +130,25 @@ class Settings(BaseSettings):
     max_message_bytes: Annotated[int, Field(description="Bytes of one message.", ge=64 * 1024)] = 16 * 1024 * 1024
 
     @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together: one of them is missing")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca needs TLS: give --tls-cert and --tls-key too")
+        return self
+
+    @model_validator(mode="after")
     def _picture_fits_message(self) -> Self:
         if self.max_image_bytes >= self.max_message_bytes:
             raise ValueError("max_image_bytes must be smaller than max_message_bytes, which carries the picture")
+        return self
+
+    @model_validator(mode="after")
+    def _rate_lets_one_message_through(self) -> Self:
+        least = int(self.max_message_bytes / self.stream_idle_seconds) + 1
+        if 0 < self.account_bytes_per_second < least:
+            raise ValueError(
+                f"account_bytes_per_second must be 0 or at least {least}: a stream that pays for one message of "
+                "max_message_bytes would be idle for longer than stream_idle_seconds"
+            )
         return self

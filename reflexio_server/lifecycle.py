@@ -7,30 +7,38 @@ import socket
 import threading
 from importlib.metadata import version
 
-from reflexio_server.app import App, is_loopback
+from reflexio_server import logs
+from reflexio_server.app import App
 from reflexio_server.config import Settings
+from reflexio_server.transport import is_loopback
 
 logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; the second of them exits at once. Raises what App raises."""
+    logs.set_up(settings.log_level, settings.log_format)
     stop = threading.Event()
     app = App(settings)
     _listen_for_signals(stop)
     app.start()
     accounts, interactions = app.counts()
     logger.info(
-        "reflexio %s listening on %s, data in %s, model %s, %d accounts, %d interactions",
+        "reflexio %s listening on %s://%s/, data in %s, model %s, %d accounts, %d interactions",
         version("reflexio"),
+        app.transport.scheme,
         app.address,
         settings.data_dir,
         app.embedder.model_id,
         accounts,
         interactions,
     )
-    if not is_loopback(settings.host):
+    if app.transport.exposed:
         logger.warning("others can reach %s, and everything is sent in clear text", app.address)
+    if app.metrics_address:
+        logger.info("metrics on http://%s/metrics", app.metrics_address)
+        if not is_loopback(settings.metrics_host):
+            logger.warning("others can read the metrics on %s, without a login", app.metrics_address)
     if not accounts:
         logger.info("there is no account yet: make one with `reflexio-server accounts create EMAIL`")
     stop.wait()

@@ -269,12 +269,13 @@ class RequestPageQuery:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account: everything stored belongs to exactly one."""
+    """An account: everything stored belongs to exactly one. Nobody can log in to a disabled one, nor use its keys."""
 
     account_id: int
     email: str
     tag: str
     created_at: int
+    disabled_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

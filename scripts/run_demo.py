@@ -123,6 +123,8 @@ def main() -> int:
                     f"{result.requests.rejected} rejected"
                 )
                 search(client)
+                gone = client.delete_user("demo.visitor", wait_for_response=True)
+                say(f"Erased demo.visitor for good: {gone.interactions} interactions, {gone.images} picture.")
         finally:
             status = server.terminate()
     if status != 0:

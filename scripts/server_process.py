@@ -37,7 +37,8 @@ class ServerProcess:
         self.lines: list[str] = []
         self._listening = threading.Event()
         self.address = ""
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         if not self._listening.wait(60) or not self.address:
             self.process.kill()
             raise RuntimeError("the server did not start:\n" + "".join(self.lines))
@@ -46,7 +47,7 @@ class ServerProcess:
         assert self.process.stderr
         for line in self.process.stderr:
             self.lines.append(line)
-            found = re.search(r"listening on (\S+),", line)
+            found = re.search(r"listening on https?://(\S+)/,", line)
             if found:
                 self.address = found[1]
                 self._listening.set()
@@ -58,4 +59,10 @@ class ServerProcess:
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code, when the process has ended and all that it said is in `lines`."""
+        code = self.process.wait(60)
+        self._reader.join(10)
+        return code

@@ -9,7 +9,12 @@ import platformdirs
 import pytest
 
 from reflexio_server.index.model_install import install_model
+from tests import canaries
 from tests.support import Caller, LocalServer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(canaries)
 
 
 @pytest.fixture(autouse=True)

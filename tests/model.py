@@ -1,13 +1,13 @@
 """A plain model of which interactions and requests a filter means, and random data and filters to hold it against."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from tests.support import Caller
-from tests.wire import MICROS, everything, micros_of, timestamp
+from tests.wire import MIB, MICROS, everything, micros_of, timestamp
 
 USERS = ("ann", "bob", "Ann")
 GROUPS = ("", "trip", "order")
@@ -23,32 +23,35 @@ def fill(caller: Caller, source: random.Random, requests: int, texts: Sequence[s
 
     Each says one of the texts; those without are actions, which make no work for the index.
     """
-    messages = []
-    for number in range(requests):
-        contents = [source.choice(texts) for _ in range(source.randrange(1, 8))]
-        items = [
-            noun.InteractionData(
-                content=content,
-                role=source.choice(ROLES),
-                user_action=source.choice(ACTIONS if content else ACTIONS[1:]),
-                created_at=timestamp(source.choice(TIMES)) if source.random() < 0.9 else None,
-            )
-            for content in contents
-        ]
-        messages.append(
-            pb.PublishInteractionsRequest(
-                user_id=source.choice(USERS),
-                request_group=source.choice(GROUPS),
-                source=source.choice(SOURCES),
-                agent_version=source.choice(VERSIONS),
-                request_id=f"request {number}",
-                interactions=items,
-            )
-        )
+    messages = [random_request(source, f"request {number}", texts) for number in range(requests)]
     assert caller.stream(messages).requests.stored == requests
     stored = everything(caller)
     assert len(stored) == sum(len(message.interactions) for message in messages)
     return sorted(stored, key=newest_first)
+
+
+def random_request(
+    source: random.Random, request_id: str, texts: Sequence[str], pictures: Sequence[bytes] = (b"",)
+) -> pb.PublishInteractionsRequest:
+    """A request of few values: up to seven interactions, each with one of the texts and of the pictures."""
+    items = [
+        noun.InteractionData(
+            content=content,
+            role=source.choice(ROLES),
+            user_action=source.choice(ACTIONS if content else ACTIONS[1:]),
+            created_at=timestamp(source.choice(TIMES)) if source.random() < 0.9 else None,
+            image=source.choice(pictures),
+        )
+        for content in [source.choice(texts) for _ in range(source.randrange(1, 8))]
+    ]
+    return pb.PublishInteractionsRequest(
+        user_id=source.choice(USERS),
+        request_group=source.choice(GROUPS),
+        source=source.choice(SOURCES),
+        agent_version=source.choice(VERSIONS),
+        request_id=request_id,
+        interactions=items,
+    )
 
 
 def newest_first(item: noun.Interaction) -> tuple[int, int]:
@@ -112,8 +115,21 @@ Threads = list[tuple[str, list[tuple[str, list[str]]]]]
 """Threads by name, with their requests by id, with the ids of their interactions."""
 
 
-def selected_requests(stored: Sequence[noun.Interaction], scope: dict[str, Any]) -> Threads:
-    """Which requests of all that is stored are meant, by thread, in the order of GetRequests."""
+Place = tuple[int, int]
+
+
+def place_of(items: Sequence[noun.Interaction]) -> Place:
+    """A request's place in the order of requests, told from all that it published."""
+    return min(micros_of(item.created_at) for item in items), max(item.sequence for item in items)
+
+
+def selected_requests(
+    stored: Sequence[noun.Interaction], scope: dict[str, Any], places: Mapping[str, Place] | None = None
+) -> Threads:
+    """Which requests of all that is stored are meant, by thread, in the order of GetRequests.
+
+    `places` of the requests, where they are not told from what is stored, as a part of them was erased.
+    """
     by_request: dict[str, list[noun.Interaction]] = {}
     for item in sorted(stored, key=newest_first, reverse=True):
         by_request.setdefault(item.request_id, []).append(item)
@@ -131,8 +147,8 @@ def selected_requests(stored: Sequence[noun.Interaction], scope: dict[str, Any])
             )
         )
 
-    def place(items: list[noun.Interaction]) -> tuple[int, int]:
-        return micros_of(items[0].created_at), max(item.sequence for item in items)
+    def place(items: list[noun.Interaction]) -> Place:
+        return place_of(items) if places is None else places[items[0].request_id]
 
     threads: dict[tuple[str, str], list[list[noun.Interaction]]] = {}
     for items in sorted(filter(passes, by_request.values()), key=place, reverse=True):
@@ -142,3 +158,31 @@ def selected_requests(stored: Sequence[noun.Interaction], scope: dict[str, Any])
         (name, [(items[0].request_id, [item.interaction_id for item in items]) for items in found])
         for (name, _), found in threads.items()
     ]
+
+
+def pages(caller: Caller, **fields: Any) -> list[pb.GetRequestsResponse]:
+    """Every page, each at most as large as any client can receive."""
+    found = [caller.get_requests(**fields)]
+    while found[-1].next_page_token:
+        found.append(caller.get_requests(page_token=found[-1].next_page_token, **fields))
+    assert max(page.ByteSize() for page in found) <= 3 * MIB
+    return found
+
+
+def threads(found: Iterable[pb.GetRequestsResponse]) -> Threads:
+    """What the pages say, a thread or request that goes on put together."""
+    together: Threads = []
+    goes_on = False
+    for group in (group for page in found for group in page.request_groups):
+        if not (goes_on or (group.request_group and together and together[-1][0] == group.request_group)):
+            together.append((group.request_group, []))
+        for one in group.requests:
+            ids = [item.interaction_id for item in one.interactions]
+            if goes_on:
+                assert together[-1][1][-1][0] == one.request.request_id
+                together[-1][1][-1][1].extend(ids)
+            else:
+                together[-1][1].append((one.request.request_id, ids))
+            goes_on = one.continues
+    assert not goes_on
+    return together

@@ -19,7 +19,9 @@ from reflexio_server.app import App
 from reflexio_server.cli import main
 from reflexio_server.config import Settings
 from reflexio_server.storage import models
-from scripts.server_process import PASSWORD, ServerProcess, create_account
+from scripts import server_process
+from scripts.server_process import PASSWORD, create_account
+from tests import canaries
 
 __all__ = ["PASSWORD", "Caller", "Failure", "LocalServer", "ServerProcess", "create_account", "failure_of", "log_in"]
 
@@ -79,11 +81,21 @@ def log_in(address: str, email: str, password: str = PASSWORD) -> Caller:
     return Caller(address, email, response.api_key)
 
 
+class ServerProcess(server_process.ServerProcess):
+    """A server in a process of its own, whose log is looked through for secrets."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        canaries.watch("the log of a server process", self.lines)
+
+
 class LocalServer:
     """A server in this process."""
 
     def __init__(self, data_dir: Path, model_dir: Path, **settings: Any) -> None:
-        values: dict[str, Any] = {"port": 0, "grace_seconds": 2, "freshness_seconds": 10} | settings
+        values: dict[str, Any] = {"port": 0, "grace_seconds": 2, "freshness_seconds": 10}
+        values |= {"login_tries_per_address": 1_000_000}  # all tests come from one address
+        values |= settings
         self.data_dir = data_dir
         self.app = App(Settings(data_dir=data_dir, model_dir=model_dir, **values))
         self.app.start()

@@ -1,12 +1,9 @@
 """Logging in, keys, and what is kept of secrets."""
 
 import secrets
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -16,9 +13,8 @@ from sqlalchemy import select
 from reflexio.ids import account_tag, checksum
 from reflexio.v1 import auth_pb2
 from reflexio.v1 import auth_service_pb2 as auth_pb
-from reflexio_server.core import accounts as core
 from reflexio_server.storage.tables import accounts
-from tests.support import PASSWORD, Caller, LocalServer, failure_of, log_in
+from tests.support import PASSWORD, Caller, LocalServer, log_in
 from tests.wire import code_of, expect, failure, micros_of
 
 
@@ -182,31 +178,3 @@ def test_no_file_holds_a_key_or_a_password(start: Callable[..., LocalServer], tm
         assert b"a text that is to be found" in data, f"the files are those that are used ({moment})"
         assert not [text for text in secret if text.encode() in data], moment
         server.stop()
-
-
-def test_logins_at_once_are_bounded(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of logins takes neither memory without bound nor the other callers' workers for long."""
-    caller = server.new_caller()
-    monkeypatch.setattr(core, "LOGIN_WAIT_SECONDS", 0.01)
-    verify, running, most, lock = core._password_hash.verify, 0, 0, threading.Lock()
-
-    def slow(password: str, stored: str) -> bool:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.2)
-        with lock:
-            running -= 1
-        return bool(verify(password, stored))
-
-    monkeypatch.setattr(core, "_password_hash", SimpleNamespace(verify=slow, hash=core._password_hash.hash))
-    request = auth_pb.LoginRequest(email=caller.email, password=PASSWORD)
-    calls = [caller.auth.Login.future(request, timeout=30) for _ in range(20)]
-    errors = [call.exception() for call in calls]
-    failures = [failure_of(error) for error in errors if isinstance(error, grpc.RpcError)]
-    assert 0 < most <= core.LOGINS_AT_ONCE
-    assert failures
-    for found in failures:
-        expect(found, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_BUSY", limit="logins")
-        assert found.retry_seconds is not None

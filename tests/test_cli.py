@@ -22,6 +22,7 @@ from reflexio_server import lifecycle
 from reflexio_server.cli import main
 from reflexio_server.config import ENVIRONMENT_PREFIX, Settings
 from reflexio_server.storage.database import DATABASE_FILE, own
+from tests import canaries
 from tests.support import PASSWORD, LocalServer, ServerProcess, log_in
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +33,12 @@ COMMANDS = (
     ("accounts",),
     ("accounts", "create"),
     ("accounts", "list"),
+    ("accounts", "passwd"),
+    ("accounts", "disable"),
+    ("accounts", "enable"),
+    ("keys",),
+    ("keys", "list"),
+    ("keys", "revoke"),
     ("index",),
     ("index", "status"),
     ("index", "rebuild"),
@@ -58,7 +65,9 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*arguments: str | Path, given: str = "", env: dict[str, str] | None = None) -> Result:
     """A command in this process."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=given, env=env)
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], input=given, env=env)
+    canaries.look(result.output, "what a command said", "outputs")
+    return result
 
 
 def run_alone(
@@ -66,7 +75,7 @@ def run_alone(
 ) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own."""
     command = [sys.executable, "-m", "reflexio_server.cli", *(str(argument) for argument in arguments)]
-    return subprocess.run(
+    result = subprocess.run(
         command,
         input=given,
         env=os.environ | (env or {}),
@@ -76,6 +85,8 @@ def run_alone(
         timeout=60,
         check=False,
     )
+    canaries.look(result.stdout + result.stderr, "what a command said", "outputs")
+    return result
 
 
 def create(data_dir: Path, email: str = EMAIL, password: str = PASSWORD) -> Result:
@@ -111,7 +122,7 @@ def test_help_as_it_is_installed() -> None:
     script = Path(sys.executable).with_name("reflexio-server")
     result = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert "Usage: reflexio-server [OPTIONS] COMMAND" in result.stdout
-    assert all(command in result.stdout for command in ("serve", "accounts", "index", "model"))
+    assert all(command in result.stdout for command in ("serve", "accounts", "keys", "index", "model"))
     version = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60, check=True)
     assert re.fullmatch(r"reflexio-server \d+\.\d+\.\d+\n", version.stdout)
 
@@ -148,7 +159,8 @@ def test_the_help_of_serve_lists_every_setting() -> None:
 def test_an_account_is_made_from_standard_input(tmp_path: Path) -> None:
     data_dir = tmp_path / "made" / "on the way"
     result = run_alone("accounts", "create", " Me@Example.COM ", "--data-dir", data_dir, given=f"{PASSWORD}\n")
-    assert (result.returncode, result.stderr) == (0, "")
+    assert result.returncode == 0
+    assert re.fullmatch(r"\S+ \S+ INFO reflexio.audit: account created account=[a-z0-9]{10}\n", result.stderr)
     assert result.stdout == f"Made the account {EMAIL} in {data_dir}.\n"
     listed = run("accounts", "list", "--data-dir", data_dir)
     assert re.fullmatch(EMAIL + r"\t[a-z0-9]{10}\tmade \d{4}-\d\d-\d\d\t0 interactions\n", listed.stdout)
@@ -308,7 +320,18 @@ def test_two_servers_do_not_share_a_port(tmp_path: Path, model_dir: Path) -> Non
 
 def test_an_address_of_another_machine_is_said(tmp_path: Path, model_dir: Path) -> None:
     for host in ("192.0.2.1", "no-such-host.invalid"):
-        arguments = ("serve", "--host", host, "--port", "0", "--data-dir", tmp_path, "--model-dir", model_dir)
+        arguments = (
+            "serve",
+            "--insecure",
+            "--host",
+            host,
+            "--port",
+            "0",
+            "--data-dir",
+            tmp_path,
+            "--model-dir",
+            model_dir,
+        )
         assert "the address is not this machine's" in said(run(*arguments))
 
 
@@ -381,12 +404,19 @@ WRONG: dict[str, str] = {
     "embedder": "gpt",
     "workers": "19",
     "max_streams": "0",
+    "account_calls": "0",
+    "account_streams": "0",
+    "account_bytes_per_second": "-1",
     "stream_idle_seconds": "0",
+    "login_tries": "0",
+    "login_tries_per_address": "0",
     "grace_seconds": "-1",
     "write_queue": "0",
     "freshness_seconds": "-0.5",
     "vector_cache_mb": "0",
     "log_level": "loud",
+    "log_format": "xml",
+    "metrics_port": "65536",
     "max_interactions": "0",
     "max_content_bytes": "0",
     "max_image_bytes": "0",
@@ -395,12 +425,21 @@ WRONG: dict[str, str] = {
 RIGHT: dict[str, tuple[str, Any]] = {
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("1234", 1234),
+    "tls_cert": ("some/cert.pem", Path("some/cert.pem")),
+    "tls_key": ("some/key.pem", Path("some/key.pem")),
+    "tls_client_ca": ("some/ca.pem", Path("some/ca.pem")),
+    "insecure": ("true", True),
     "data_dir": ("some/data", Path("some/data")),
     "model_dir": ("some/models", Path("some/models")),
     "embedder": ("wordllama", "wordllama"),
     "workers": ("99", 99),
     "max_streams": ("7", 7),
+    "account_calls": ("9", 9),
+    "account_streams": ("3", 3),
+    "account_bytes_per_second": ("200000", 200_000),
     "stream_idle_seconds": ("1.5", 1.5),
+    "login_tries": ("3", 3),
+    "login_tries_per_address": ("30", 30),
     "grace_seconds": ("0", 0.0),
     "write_queue": ("77", 77),
     "freshness_seconds": ("0.25", 0.25),
@@ -408,6 +447,9 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "reflection": ("true", True),
     "indexing": ("false", False),
     "log_level": ("warning", "warning"),
+    "log_format": ("json", "json"),
+    "metrics_port": ("9464", 9464),
+    "metrics_host": ("::1", "::1"),
     "max_interactions": ("5", 5),
     "max_content_bytes": ("1000", 1000),
     "max_image_bytes": ("2000", 2000),
@@ -448,12 +490,12 @@ def test_several_wrong_values_are_said_together(served: list[Settings]) -> None:
     assert "max_image_bytes must be smaller than max_message_bytes" in text
 
 
-SWITCHES = {"reflection": "--reflection", "indexing": "--no-indexing"}  # as RIGHT has them
+SWITCHES = {"reflection": "--reflection", "insecure": "--insecure", "indexing": "--no-indexing"}  # as RIGHT has them
 
 
 def test_the_lists_above_have_every_setting() -> None:
     assert set(RIGHT) == set(Settings.model_fields)
-    free = {"host", "data_dir", "model_dir", *SWITCHES}
+    free = {"host", "metrics_host", "data_dir", "model_dir", "tls_cert", "tls_key", "tls_client_ca", *SWITCHES}
     assert set(WRONG) == set(Settings.model_fields) - free
 
 
@@ -550,12 +592,12 @@ def test_in_a_directory_that_others_may_read_the_data_is_closed_to_them(tmp_path
 
 
 def test_what_serve_says_when_it_starts(tmp_path: Path, model_dir: Path) -> None:
-    server = ServerProcess(tmp_path, model_dir, "--host", "0.0.0.0")
+    server = ServerProcess(tmp_path, model_dir, "--host", "0.0.0.0", "--insecure")
     try:
         assert server.process.poll() is None
         time.sleep(0.2)
         text = "".join(server.lines)
-        assert f"data in {tmp_path}" in text
+        assert f"listening on http://{server.address}/, data in {tmp_path}" in text
         assert "0 accounts, 0 interactions" in text
         assert "everything is sent in clear text" in text
         assert "reflexio-server accounts create EMAIL" in text

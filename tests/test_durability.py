@@ -366,7 +366,7 @@ def test_sigterm_lets_calls_finish_and_ends_with_0(tmp_path: Path, start: Callab
     assert all(answer.searchable for answer in answers)
     verdict = stream.verdict()
     assert (verdict.end_reason, verdict.requests.stored) == (pb.END_REASON_DRAINING, 10)
-    assert server.process.wait(60) == 0
+    assert server.wait() == 0
     assert health(server.address) == "UNAVAILABLE"
     assert server.lines[-1].rstrip().endswith("stopped")
     assert not any("ERROR" in line or "Traceback" in line for line in server.lines)
@@ -398,7 +398,7 @@ def test_during_the_drain_new_calls_are_refused_so_that_they_can_be_repeated(
             caller.publish("user", "too late", request_id="late")
         assert failure_of(refused.value).code is grpc.StatusCode.UNAVAILABLE
         assert call.result(60).searchable
-    assert server.process.wait(60) == 0
+    assert server.wait() == 0
     assert rows(tmp_path) == 10
 
 
@@ -431,7 +431,7 @@ def test_calls_that_outlast_the_grace_do_not_hold_the_server(
         wait_until(lambda: rows(tmp_path) == 501, "the calls to be in flight")
         began = time.monotonic()
         os.kill(server.process.pid, number)
-        assert server.process.wait(60) == 0
+        assert server.wait() == 0
         assert time.monotonic() - began < 20
         assert isinstance(call.exception(30), grpc.RpcError), "it was broken off"
     assert stream.verdict().end_reason == pb.END_REASON_DRAINING

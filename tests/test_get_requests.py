@@ -1,7 +1,7 @@
 """Reading requests by thread: order, pages, filters, sizes, pictures; and an older store."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +11,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 import reflexio
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from tests.model import Threads, fill, random_requests_scope, selected_requests
+from tests.model import Threads, fill, pages, random_requests_scope, selected_requests, threads
 from tests.support import Caller, LocalServer
 from tests.wire import MIB, MICROS, expect, failure, publish, seeded, timestamp, to_first_schema
 
 Say = noun.InteractionData
 CLICK = noun.USER_ACTION_CLICK  # an interaction without text makes no work for the index
-
-
-def pages(caller: Caller, **fields: Any) -> list[pb.GetRequestsResponse]:
-    """Every page, each at most as large as any client can receive."""
-    found = [caller.get_requests(**fields)]
-    while found[-1].next_page_token:
-        found.append(caller.get_requests(page_token=found[-1].next_page_token, **fields))
-    assert max(page.ByteSize() for page in found) <= 3 * MIB
-    return found
-
-
-def threads(found: Iterable[pb.GetRequestsResponse]) -> Threads:
-    """What the pages say, a thread or request that goes on put together."""
-    together: Threads = []
-    goes_on = False
-    for group in (group for page in found for group in page.request_groups):
-        if not (goes_on or (group.request_group and together and together[-1][0] == group.request_group)):
-            together.append((group.request_group, []))
-        for one in group.requests:
-            ids = [item.interaction_id for item in one.interactions]
-            if goes_on:
-                assert together[-1][1][-1][0] == one.request.request_id
-                together[-1][1][-1][1].extend(ids)
-            else:
-                together[-1][1].append((one.request.request_id, ids))
-            goes_on = one.continues
-    assert not goes_on
-    return together
 
 
 def names(found: Threads) -> list[tuple[str, list[str]]]:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -581,6 +582,55 @@ def test_an_index_that_always_fails_is_not_built_over_and_over(
     wait_until(ask, "the seventh try")
     pauses = [later - earlier for earlier, later in itertools.pairwise(opened)]
     assert pauses[-1] >= 0.01 * 2**6, "each pause is twice the one before"
+
+
+def test_an_index_that_cannot_be_opened_keeps_nothing_down(
+    tmp_path: Path, run: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_FIRST_PAUSE", 0.01)
+    caller, expected = stopped_store(run, tmp_path)
+    opened: list[Path] = []
+
+    def fail(_index: ChromaIndex, folder: Path) -> None:
+        opened.append(folder)
+        raise RuntimeError("the index is broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ChromaIndex, "__init__", fail)
+        server = run(tmp_path)
+        caller = back(server, caller)
+        wait_until(lambda: len(opened) >= 3, "the third try")
+        assert same(searches(caller), expected)
+        caller.publish("user 0", LATER)
+        wait_until(lambda: unindexed(caller) == 0, "the new vector")
+        assert caller.search(query="violin").hits[0].interaction.content == LATER
+        assert caller.get(user_id="user 0", page_size=1).interactions[0].content == LATER
+    wait_for_index(server)  # it mends itself when the fault is gone
+    assert same(searches(caller), expected)
+
+
+def test_an_index_whose_check_always_crashes_keeps_nothing_down(
+    tmp_path: Path, run: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child dies by SIGSEGV, as Chroma's native code does on some damaged folders."""
+    caller, expected = stopped_store(run, tmp_path)
+    children: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+
+    def crash(_command: list[str], **named: Any) -> subprocess.Popen[str]:
+        children.append(popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"], **named))
+        return children[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", crash)
+    for start in range(3):
+        damage(tmp_path / f"chroma/{start + 1}.closed", "deleted")
+        server = run(tmp_path)
+        caller = back(server, caller)
+        assert same(searches(caller), expected)
+        wait_for_index(server)
+        assert same(searches(caller), expected)
+        server.stop()
+    assert [child.returncode for child in children] == [-signal.SIGSEGV] * 3
 
 
 # ---- The note of an orderly end

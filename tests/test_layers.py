@@ -29,7 +29,7 @@ FLOORS: dict[str, set[str]] = {
     "storage": {"storage", "shared", "sqlalchemy", "alembic"},
     "index": {"index", "shared", "chromadb", "onnx", "onnxruntime", "tokenizers", "safetensors", "wordllama"},
 }
-SHARED = {"errors", "model"}  # the words that every floor speaks, and reflexio.ids
+SHARED = {"errors", "model", "stages"}  # the words that every floor speaks, and reflexio.ids
 GUARDED = {*FLOORS, *GRPC, "sqlalchemy", "alembic", "chromadb", "onnx", "onnxruntime", "tokenizers", "top"}
 
 
@@ -92,7 +92,29 @@ def test_only_rpc_and_what_wires_it_know_grpc_and_the_generated_messages() -> No
         for name in imported(path)
         if belongs_to(name) in GRPC
     }
-    assert {path for path in knowing if not path.startswith("rpc/")} <= {"app.py", "lifecycle.py"}
+    assert {path for path in knowing if not path.startswith("rpc/")} <= {
+        "app.py",
+        "lifecycle.py",
+        "tracing.py",
+        "transport.py",
+    }
+
+
+@pytest.mark.parametrize(
+    ("library", "modules_with_it"),
+    [
+        ("prometheus_client", {"metrics.py", "rpc/call_metrics.py"}),
+        ("opentelemetry", {"tracing.py", "rpc/call_spans.py"}),
+    ],
+)
+def test_only_what_tells_of_the_server_knows_for_whom(library: str, modules_with_it: set[str]) -> None:
+    knowing = {
+        str(path.relative_to(ROOT / "reflexio_server"))
+        for path in modules()
+        for name in imported(path)
+        if name.split(".")[0] == library
+    }
+    assert knowing == modules_with_it
 
 
 def test_only_storage_has_sql_text() -> None:
@@ -145,4 +167,7 @@ def test_the_interceptors_stand_in_their_order(start: Callable[..., LocalServer]
 
     monkeypatch.setattr("reflexio_server.app.grpc.server", watched)
     start()
-    assert made == [["LogCalls", "MapErrors", "Authenticate", "LimitStreams", "Decode"]]
+    assert made == [["LogCalls", "MapErrors", "Admit", "Authenticate", "LimitCalls", "Decode"]]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    start(metrics_port=0)
+    assert made[1] == ["LogCalls", "CountCalls", "TraceCalls", *made[0][1:]]

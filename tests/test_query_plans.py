@@ -21,7 +21,7 @@ from reflexio_server.model import (
     StoredRequest,
     UserAction,
 )
-from reflexio_server.storage import erasing, forgetting, interactions, models, requests, vectors
+from reflexio_server.storage import collections, erasing, forgetting, interactions, models, requests, vectors
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.erasing import Part
@@ -167,6 +167,14 @@ def test_vectors_are_found_by_an_index(database: Database) -> None:
         lambda conn: interactions.threads(conn, [1, 2]),
     ):
         is_bounded(database, read)
+
+
+def test_the_lag_of_the_index_is_counted_in_what_waits_alone(database: Database) -> None:
+    assert plans(database, vectors.count_waiting) == ["SCAN interactions USING INDEX interactions_waiting"]
+    steps = plans(database, lambda conn: collections.count_not_applied(conn, 1))
+    (walk,) = [step for step in steps if step.startswith("SEARCH vectors")]
+    assert walk.endswith("COVERING INDEX vectors_by_account (account_id=? AND model=? AND id>?)")
+    assert [step.split()[:2] for step in steps if step.startswith("SCAN")] == [["SCAN", "accounts"]]
 
 
 def test_erasing_walks_no_table(database: Database) -> None:

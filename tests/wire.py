@@ -139,7 +139,7 @@ def to_first_schema(data_dir: Path) -> None:
                ALTER TABLE accounts DROP COLUMN erased; ALTER TABLE accounts DROP COLUMN settled;
                ALTER TABLE users DROP COLUMN erasures;
                ALTER TABLE requests DROP COLUMN erased_at; ALTER TABLE requests DROP COLUMN published_ids;
-               DROP TABLE live_model; DROP TABLE jobs;
+               ALTER TABLE accounts DROP COLUMN disabled_at; DROP TABLE live_model; DROP TABLE jobs;
                ALTER TABLE collections DROP COLUMN folder; ALTER TABLE collections DROP COLUMN rebuilt_at;
                ALTER TABLE collections DROP COLUMN verified_at;
                DROP INDEX requests_by_user; DROP INDEX requests_by_group;

@@ -23,6 +23,7 @@ from reflexio.errors import (
     NotFoundError,
     QueueFullError,
     ReflexioError,
+    RequestErasedError,
     ResourceExhaustedError,
     SpoolError,
     UnavailableError,
@@ -50,13 +51,14 @@ from reflexio.outcomes import (
     BulkResult,
     ClientStats,
     Counts,
+    DeleteResponse,
     Delivery,
     FlushResult,
     PublishRequest,
     PublishUserInteractionResponse,
     Rejection,
 )
-from reflexio.receipt import AsyncPublishReceipt, PublishReceipt
+from reflexio.receipt import AsyncDeleteReceipt, AsyncPublishReceipt, DeleteReceipt, PublishReceipt
 from reflexio.requests import GetInteractionsRequest, GetRequestsRequest, SearchInteractionsRequest
 
 __version__ = "0.1.0"
@@ -65,6 +67,7 @@ __all__ = [
     "Account",
     "AlreadyExistsError",
     "ApiKey",
+    "AsyncDeleteReceipt",
     "AsyncPublishReceipt",
     "AsyncReflexioClient",
     "AuthenticationError",
@@ -76,6 +79,8 @@ __all__ = [
     "ConfigurationError",
     "Counts",
     "DeadlineExceededError",
+    "DeleteReceipt",
+    "DeleteResponse",
     "Delivery",
     "FlushResult",
     "GetInteractionsRequest",
@@ -97,6 +102,7 @@ __all__ = [
     "ReflexioError",
     "Rejection",
     "Request",
+    "RequestErasedError",
     "RequestGroup",
     "RequestWithInteractions",
     "ResourceExhaustedError",

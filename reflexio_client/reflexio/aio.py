@@ -1,45 +1,29 @@
-"""The awaitable client. What its methods mean, take and raise is said once, in client.py."""
+"""The awaitable client. What its methods mean, take and raise is said once, in the blocking client."""
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import closing
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import Literal, Self, overload
 
-from reflexio import checks, convert, queries, rpcs
-from reflexio.aio_calls import AwaitedCalls
+from reflexio import checks, convert, rpcs
+from reflexio.aio_deletes import AsyncDeletes
+from reflexio.aio_reads import AsyncReads
 from reflexio.base import CLOSE_SECONDS, Interactions
 from reflexio.bulk import Bulk, Item
 from reflexio.errors import ReflexioError, UnavailableError
-from reflexio.models import (
-    ApiKey,
-    GetInteractionsResponse,
-    GetRequestsResponse,
-    Identity,
-    Interaction,
-    RequestWithInteractions,
-    SearchInteractionsResponse,
-    Token,
-)
+from reflexio.models import ApiKey, Identity, Token
 from reflexio.outcomes import BulkProgress, BulkResult, ClientStats, FlushResult, PublishUserInteractionResponse
 from reflexio.progress import progress_bar
 from reflexio.receipt import AsyncPublishReceipt
-from reflexio.requests import (
-    GetFields,
-    GetInteractionsRequest,
-    GetRequestsFields,
-    GetRequestsRequest,
-    SearchFields,
-    SearchInteractionsRequest,
-)
 from reflexio.retry import Patience
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_service_pb2 as pb
 
 
-class AsyncReflexioClient(AwaitedCalls):
+class AsyncReflexioClient(AsyncReads, AsyncDeletes):
     """`ReflexioClient` with awaitable methods of the same names; arguments as there.
 
     It can be made outside an event loop. Publishing without waiting uses a thread, so that what was published is
@@ -58,10 +42,7 @@ class AsyncReflexioClient(AwaitedCalls):
 
     async def login(self, email: str, password: str, *, timeout: float | None = None) -> Token:
         """As `ReflexioClient.login`."""
-        request = auth_pb.LoginRequest(
-            email=checks.text("email", email, required=True),
-            password=checks.text("password", password, required=True),
-        )
+        request = self._login_message(email, password)
         return self._take_token(await self._call(rpcs.LOGIN, request, timeout))
 
     async def who_am_i(self, *, timeout: float | None = None) -> Identity:
@@ -148,7 +129,9 @@ class AsyncReflexioClient(AwaitedCalls):
             self._enqueue(message, receipt)
             return receipt
         message.wait_until = pb.WAIT_UNTIL_SEARCHABLE
-        patience = Patience(self._seconds(timeout))
+        seconds = self._seconds(timeout)
+        patience = Patience(seconds)
+        await self._go_behind(user_id, seconds, "published", deletes_only=True)
         while True:
             try:
                 return convert.published(await self._call(rpcs.PUBLISH, message, patience.left()))
@@ -166,7 +149,9 @@ class AsyncReflexioClient(AwaitedCalls):
     ) -> BulkResult:
         """As `ReflexioClient.publish_many`, also from an async iterable."""
         self._metadata()  # without a key nothing is read from the iterable
-        bulk = Bulk(self._seconds(timeout), rejections_file)
+        seconds = self._seconds(timeout)
+        await self._go_behind(None, seconds, "published", deletes_only=True)
+        bulk = Bulk(seconds, rejections_file)
         with closing(bulk), progress_bar(requests, shown=progress) as show:
             async for _ in bulk.segments_async(requests):
                 while payloads := bulk.payloads():
@@ -204,85 +189,3 @@ class AsyncReflexioClient(AwaitedCalls):
             await self._await_sender(sender, None, max(0.0, end - time.monotonic()))
             sender.stop()
         await self._disconnect()
-
-    # Reading.
-
-    async def search_interactions(
-        self,
-        request: SearchInteractionsRequest | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        **keywords: Unpack[SearchFields],
-    ) -> SearchInteractionsResponse:
-        """As `ReflexioClient.search_interactions`."""
-        asked = queries.request_of(SearchInteractionsRequest, request, keywords)
-        search = queries.Search(asked)
-        pending = await self._await_own(asked.user_id)
-        search.read(await self._call(rpcs.SEARCH, search.message, timeout))
-        while (message := search.next()) is not None:
-            search.read_more(await self._call(rpcs.GET, message, timeout))
-        response = search.response(pending)
-        await self._add_pictures(response.interactions, asked.include_images, timeout)
-        return response
-
-    async def get_interactions(
-        self,
-        request: GetInteractionsRequest | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        **keywords: Unpack[GetFields],
-    ) -> GetInteractionsResponse:
-        """As `ReflexioClient.get_interactions`."""
-        asked = queries.request_of(GetInteractionsRequest, request, keywords)
-        pages = queries.InteractionPages(asked, default_limit=30)
-        pending = await self._await_own(asked.user_id)
-        found = [i async for page in self._pages(pages, timeout) for i in page]
-        return pages.response(found, pending)
-
-    async def iter_interactions(
-        self,
-        request: GetInteractionsRequest | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        **keywords: Unpack[GetFields],
-    ) -> AsyncIterator[Interaction]:
-        """As `ReflexioClient.iter_interactions`, for `async for`."""
-        asked = queries.request_of(GetInteractionsRequest, request, keywords)
-        pages = queries.InteractionPages(asked, default_limit=None)
-        await self._await_own(asked.user_id)
-        async for page in self._pages(pages, timeout):
-            for interaction in page:
-                yield interaction
-
-    async def get_requests(
-        self,
-        request: GetRequestsRequest | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        **keywords: Unpack[GetRequestsFields],
-    ) -> GetRequestsResponse:
-        """As `ReflexioClient.get_requests`."""
-        asked = queries.request_of(GetRequestsRequest, request, keywords)
-        pages = queries.RequestPages(asked, default_limit=30)
-        pending = await self._await_own(asked.user_id)
-        found = [r async for page in self._request_pages(pages, timeout) for r in page]
-        return pages.response(found, pending)
-
-    async def iter_requests(
-        self,
-        request: GetRequestsRequest | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        **keywords: Unpack[GetRequestsFields],
-    ) -> AsyncIterator[RequestWithInteractions]:
-        """As `ReflexioClient.iter_requests`, for `async for`."""
-        asked = queries.request_of(GetRequestsRequest, request, keywords)
-        pages = queries.RequestPages(asked, default_limit=None)
-        await self._await_own(asked.user_id)
-        async for page in self._request_pages(pages, timeout):
-            for found in page:
-                yield found
-
-    async def get_image(self, interaction_id: str, *, timeout: float | None = None) -> bytes:
-        """As `ReflexioClient.get_image`."""
-        return await self._image(interaction_id, timeout)

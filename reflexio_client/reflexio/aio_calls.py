@@ -84,6 +84,11 @@ class AwaitedCalls(ClientBase):
             left = sender.spool.unwatch(watch)
         return left
 
+    async def _go_behind(self, user_id: str | None, seconds: float, undone: str, *, deletes_only: bool = False) -> None:
+        sender = self._sender_before(deletes_only=deletes_only)
+        if sender is not None and (left := await self._await_sender(sender, user_id, seconds)):
+            raise self._held_up(sender, left, seconds, undone)
+
     async def _pages(self, pages: queries.InteractionPages, timeout: float | None) -> AsyncIterator[list[Interaction]]:
         while (message := pages.next()) is not None:
             page = pages.read(await self._call(rpcs.GET, message, timeout))

@@ -14,11 +14,20 @@ import grpc.aio
 
 from reflexio import checks, convert, fork
 from reflexio.channel import DEFAULT_URL, parse_url
-from reflexio.errors import AuthenticationError, ClosedError, ConfigurationError, InvalidArgumentError
+from reflexio.deletes import Delete
+from reflexio.errors import (
+    AuthenticationError,
+    ClosedError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ReflexioError,
+)
 from reflexio.ids import account_tag
 from reflexio.models import InteractionData, Token
 from reflexio.outcomes import ClientStats, Delivery, FlushResult, PublishRequest
 from reflexio.receipt import Receipt
+from reflexio.security import Tls, insecure_allowed, refuse_clear_text
 from reflexio.sender import Sender
 from reflexio.spool import MAX_BYTES, MAX_ITEMS, SpoolSettings
 from reflexio.spool.folder import Durability, default_folder, has_orphans
@@ -41,6 +50,9 @@ class ClientBase:
         timeout: float = 30.0,
         *,
         root_certificates: bytes | None = None,
+        client_certificate: bytes | None = None,
+        client_key: bytes | None = None,
+        allow_insecure: bool = False,
         max_pending: int = MAX_ITEMS,
         max_pending_bytes: int = MAX_BYTES,
         spool_dir: str | os.PathLike[str] | None = None,
@@ -58,9 +70,10 @@ class ClientBase:
             url = checks.text("url_endpoint", url_endpoint or os.environ.get("REFLEXIO_API_URL"))
         except InvalidArgumentError as error:
             raise ConfigurationError(str(error)) from None
-        self._api_key = key.strip()
+        self._endpoint = parse_url(url or DEFAULT_URL, Tls(root_certificates, client_certificate, client_key))
+        self._guarded = not (self._endpoint.secure or self._endpoint.loopback or insecure_allowed(allow_insecure))
+        self._api_key = self._may_send(key.strip())
         self._tag = account_tag(self._api_key)
-        self._endpoint = parse_url(url or DEFAULT_URL, root_certificates)
         self._spool_settings = SpoolSettings(
             Path(spool_dir) if spool_dir else default_folder(), self._endpoint.url, "", durability, *bounds
         )
@@ -79,13 +92,16 @@ class ClientBase:
 
     @property
     def api_key(self) -> str:
-        """The API key in use; empty when there is none. Setting it takes effect at the next call."""
+        """The API key in use; empty when there is none. Setting it takes effect at the next call.
+
+        Setting raises ConfigurationError where it would be sent in clear text.
+        """
         return self._api_key
 
     @api_key.setter
     def api_key(self, api_key: str) -> None:
         with self._lock:
-            self._api_key = api_key.strip()
+            self._api_key = self._may_send(api_key.strip())
             self._tag = account_tag(self._api_key)
             sender = self._own_sender()
         if sender is not None:
@@ -96,6 +112,12 @@ class ClientBase:
     def after_fork(self) -> None:
         """Start anew in a forked child."""
         self._lock = threading.RLock()
+
+    def _may_send(self, secret: str, called: str = "the API key") -> str:
+        """A secret that may be sent to the server; raises ConfigurationError when others could read it."""
+        if secret and self._guarded:
+            refuse_clear_text(called, self._endpoint.url)
+        return secret
 
     def _account(self) -> str:
         """The tag of the account the key belongs to; raises when there is no usable key."""
@@ -132,6 +154,12 @@ class ClientBase:
             self._check_open()
             raise
 
+    def _login_message(self, email: str, password: str) -> auth_service_pb2.LoginRequest:
+        return auth_service_pb2.LoginRequest(
+            email=checks.text("email", email, required=True),
+            password=self._may_send(checks.text("password", password, required=True), "the password"),
+        )
+
     def _take_token(self, answer: auth_service_pb2.LoginResponse) -> Token:
         self.api_key = answer.api_key
         return Token(api_key=answer.api_key, key_id=answer.key_id)
@@ -150,9 +178,26 @@ class ClientBase:
         request = PublishRequest(user_id, interactions, request_group, source, agent_version, request_id)
         return convert.publish_message(request)
 
-    def _enqueue(self, message: pb.PublishInteractionsRequest, receipt: Receipt) -> None:
+    def _enqueue(self, message: pb.PublishInteractionsRequest, receipt: Receipt[Any]) -> None:
         payload = pb.PublishInteractionStreamRequest(request=message).SerializeToString()
-        self._sender_of(self._account()).publish(receipt, message.user_id, payload)
+        self._sender_of(self._account()).take(receipt, message.user_id, payload)
+
+    def _enqueue_delete(self, delete: Delete, receipt: Receipt[Any]) -> None:
+        payload = delete.message.SerializeToString()
+        self._sender_of(self._account()).take(receipt, delete.user_id, payload, delete.method)
+
+    def _sender_before(self, *, deletes_only: bool) -> Sender | None:
+        """Who still delivers what a call must not overtake: anything, or if there are deletes among it."""
+        sender = self._own_sender()
+        return sender if sender is not None and (not deletes_only or sender.spool.has_deletes) else None
+
+    def _held_up(self, sender: Sender, pending: int, seconds: float, undone: str) -> ReflexioError:
+        """Why nothing was deleted or published: it would have overtaken this client's earlier requests."""
+        error = sender.stats().last_error
+        text = f"nothing was {undone}, for {pending:,} earlier requests of this client are still on their way"
+        if sender.spool.stalled:
+            return AuthenticationError(f"{text}: {error}", reason="UNAUTHENTICATED")
+        return DeadlineExceededError(f"{text} after {seconds:.3g} s{error and f': {error}'}")
 
     def _sender_of(self, tag: str) -> Sender:
         with self._lock:

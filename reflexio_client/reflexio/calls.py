@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import grpc
 
-from reflexio import checks, convert, fork, queries, rpcs
+from reflexio import checks, convert, fork, queries, rpcs, wire
 from reflexio.base import OWN_PUBLISHES_SECONDS, ClientBase
 from reflexio.channel import open_channel
 from reflexio.errors import NotFoundError
@@ -35,16 +35,12 @@ class BlockingCalls(ClientBase):
     def _call(self, rpc: Rpc[Q, A], request: Q, timeout: float | None) -> A:
         seconds = self._seconds(timeout)
         metadata = self._metadata() if rpc.authorized else ()
-        call: grpc.UnaryUnaryMultiCallable[Q, A]
         with self._errors(seconds), fork.call_in_progress():
-            call = self._open().unary_unary(rpc.path, rpc.request.SerializeToString, rpc.answer.FromString)
-            return call(request, timeout=seconds, metadata=metadata)
+            return wire.unary(self._open(), rpc, request, seconds, metadata)
 
     def _stream(self, payloads: list[bytes], seconds: float) -> pb.PublishInteractionStreamResponse:
-        stream: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
         with self._errors(seconds), fork.call_in_progress():
-            stream = self._open().stream_unary(rpcs.PUBLISH_STREAM.path, None, rpcs.PUBLISH_STREAM.answer.FromString)
-            return stream(iter(payloads), timeout=seconds, metadata=self._metadata())
+            return wire.stream(self._open(), payloads, seconds, self._metadata())
 
     def _image(self, interaction_id: str, timeout: float | None) -> bytes:
         request = pb.GetImageRequest(interaction_id=checks.text("interaction_id", interaction_id, required=True))
@@ -59,6 +55,12 @@ class BlockingCalls(ClientBase):
     def _await_own(self, user_id: str | None) -> int:
         sender = self._own_sender()
         return 0 if sender is None else sender.spool.wait_for_user(user_id, OWN_PUBLISHES_SECONDS)
+
+    def _go_behind(self, user_id: str | None, seconds: float, undone: str, *, deletes_only: bool = False) -> None:
+        """Wait for this client's earlier requests of a user or of all; raises when they take longer."""
+        sender = self._sender_before(deletes_only=deletes_only)
+        if sender is not None and (left := sender.spool.wait_for_user(user_id, seconds)):
+            raise self._held_up(sender, left, seconds, undone)
 
     def _pages(self, pages: queries.InteractionPages, timeout: float | None) -> Iterator[list[Interaction]]:
         while (message := pages.next()) is not None:

@@ -13,6 +13,7 @@ import grpc.aio
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from reflexio.errors import ConfigurationError
+from reflexio.security import Tls, system_roots, with_environment
 from reflexio.v1 import auth_service_pb2, interaction_service_pb2
 
 # grpc imports this with the first channel; a fork at that moment would leave the child an import lock held for ever.
@@ -22,6 +23,14 @@ DEFAULT_URL = "http://127.0.0.1:8081/"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 _FORM = "the address has the form http://host:port/ (plaintext) or https://host:port/ (TLS)"
+KEEPALIVE = {
+    # Finds out that a server is gone without a word, while calls wait for it. Reflexio's servers allow a ping every
+    # 10 s; should something in between allow fewer and end the connection, grpc doubles the time by itself.
+    "grpc.keepalive_time_ms": 30_000,
+    "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.http2.ping_timeout_ms": 10_000,  # without it grpc waited a minute for the answer all the same
+    "grpc.http2.max_pings_without_data": 0,  # go on with pings on a silent connection
+}
 _RETRY_POLICY = {
     "maxAttempts": 5,
     "initialBackoff": "0.1s",
@@ -40,18 +49,22 @@ class Endpoint:
         target: for grpc, "127.0.0.1:8081".
         secure: TLS.
         loopback: the host is this machine.
-        root_certificates: PEM of the authorities to trust; None: the system's usual ones.
+        tls: certificates and keys, for TLS.
     """
 
     url: str
     target: str
     secure: bool
     loopback: bool
-    root_certificates: bytes | None = field(default=None, repr=False)
+    tls: Tls = field(default=Tls(), repr=False)
 
 
-def parse_url(url: str, root_certificates: bytes | None = None) -> Endpoint:
-    """The endpoint a URL names; raises ConfigurationError, never showing a password in it."""
+def parse_url(url: str, tls: Tls | None = None) -> Endpoint:
+    """The endpoint a URL names, with TLS settings from the environment where none are given.
+
+    Raises ConfigurationError, never showing a password in it.
+    """
+    tls = tls or Tls()
     try:
         parts = urlsplit(url.strip())
         port = parts.port
@@ -70,12 +83,12 @@ def parse_url(url: str, root_certificates: bytes | None = None) -> Endpoint:
     if port == 0:
         raise ConfigurationError(f"{url!r} names port 0, where nothing can listen; {_FORM}")
     secure = parts.scheme == "https"
-    if root_certificates is not None and not secure:
-        raise ConfigurationError("root_certificates are for https:// addresses only")
+    if tls.given and not secure:
+        raise ConfigurationError("certificates and keys are for https:// addresses only")
     host = f"[{host}]" if literal is not None and literal.version == 6 else host
     target = f"{host}:{port or _DEFAULT_PORTS[parts.scheme]}"
     loopback = host == "localhost" or (literal is not None and literal.is_loopback)
-    return Endpoint(f"{parts.scheme}://{target}/", target, secure, loopback, root_certificates)
+    return Endpoint(f"{parts.scheme}://{target}/", target, secure, loopback, with_environment(tls) if secure else tls)
 
 
 def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -100,7 +113,8 @@ def open_aio_channel(endpoint: Endpoint) -> grpc.aio.Channel:
 
 
 def _credentials(endpoint: Endpoint) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(endpoint.root_certificates)
+    tls = endpoint.tls
+    return grpc.ssl_channel_credentials(tls.root_certificates or system_roots(), tls.client_key, tls.client_certificate)
 
 
 def _options(endpoint: Endpoint) -> list[tuple[str, Any]]:
@@ -109,9 +123,7 @@ def _options(endpoint: Endpoint) -> list[tuple[str, Any]]:
         ("grpc.service_config", _SERVICE_CONFIG),
         # The service config above is the whole of it: ask no DNS server for another.
         ("grpc.service_config_disable_resolution", 1),
-        # Servers end connections that ping more often than every 5 minutes, unless told otherwise.
-        ("grpc.keepalive_time_ms", 310_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        *KEEPALIVE.items(),
         # grpc's own default waits up to 2 minutes before it looks again whether a server is back.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 5_000),

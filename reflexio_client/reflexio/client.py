@@ -2,66 +2,58 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import Literal, Self, overload
 
-from reflexio import checks, convert, queries, rpcs
+from reflexio import checks, convert, rpcs
 from reflexio.base import CLOSE_SECONDS, Interactions
 from reflexio.bulk import Bulk, Item
-from reflexio.calls import BlockingCalls
+from reflexio.client_deletes import Deletes
+from reflexio.client_reads import Reads
 from reflexio.errors import ReflexioError, UnavailableError
-from reflexio.models import (
-    ApiKey,
-    GetInteractionsResponse,
-    GetRequestsResponse,
-    Identity,
-    Interaction,
-    RequestWithInteractions,
-    SearchInteractionsResponse,
-    Token,
-)
+from reflexio.models import ApiKey, Identity, Token
 from reflexio.outcomes import BulkProgress, BulkResult, ClientStats, FlushResult, PublishUserInteractionResponse
 from reflexio.progress import progress_bar
 from reflexio.receipt import PublishReceipt
-from reflexio.requests import (
-    GetFields,
-    GetInteractionsRequest,
-    GetRequestsFields,
-    GetRequestsRequest,
-    SearchFields,
-    SearchInteractionsRequest,
-)
 from reflexio.retry import Patience
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_service_pb2 as pb
 
 
-class ReflexioClient(BlockingCalls):
+class ReflexioClient(Reads, Deletes):
     """Stores interactions at a Reflexio server and finds them again. Safe for use by several threads.
 
     Every method raises children of `ReflexioError`: `InvalidArgumentError` for what it is given,
     `AuthenticationError` without a valid key, `UnavailableError` and `DeadlineExceededError` when the server
     cannot be reached or is too slow. Reads are repeated for a few seconds while the server is not available.
+    Publishing and the account are here, reads in client_reads.py, deletes in client_deletes.py.
 
     Args:
         api_key: from `login()`; default: the environment's REFLEXIO_API_KEY.
         url_endpoint: http://host:port/ (plaintext) or https://host:port/ (TLS); default: the environment's
             REFLEXIO_API_URL, else http://127.0.0.1:8081/.
         timeout: seconds each call to the server may take, unless a method is given another.
-        root_certificates: PEM of the authorities to trust with https; default: the usual ones.
-        max_pending: how many publish requests may wait in the spool, those taken over from ended processes included.
+        root_certificates: PEM of the authorities to trust with https; default: the file that the environment's
+            REFLEXIO_CA_CERT names, else the operating system's (SSL_CERT_FILE names others).
+        client_certificate: PEM of the certificate to show to a server that asks for one, with its chain; default: the
+            file that REFLEXIO_CLIENT_CERT names.
+        client_key: PEM of the key of client_certificate, without a passphrase; default: the file that
+            REFLEXIO_CLIENT_KEY names.
+        allow_insecure: send the API key and passwords in clear text to other machines too, over a network that nobody
+            else can read; default: the environment's REFLEXIO_ALLOW_INSECURE is 1. Loopback is always allowed.
+        max_pending: how many requests may wait in the spool, those taken over from ended processes included.
         max_pending_bytes: how large they may be together.
         spool_dir: folder of the spool files; default: the environment's REFLEXIO_SPOOL_DIR, else the platform's
             folder for the state of programs, on Linux ~/.local/state/reflexio/spool.
-        durability: "process": a publish that has returned survives the end of this process, however it comes.
+        durability: "process": a publish or delete that has returned survives the end of this process, however it comes.
             "power": the end of the power too, at the price of waiting for the disk at each publish.
-        on_delivery: called with a `Delivery` when the server has stored or refused what was published without
-            waiting, from the thread that delivers: it should be quick. What it raises is logged.
+        on_delivery: called with a `Delivery` when the server has carried out or refused a publish or a delete that
+            was not waited for, from the thread that delivers: it should be quick. What it raises is logged.
 
     Raises:
-        ConfigurationError: an argument cannot work.
+        ConfigurationError: an argument cannot work, or the API key would go to another machine in clear text.
     """
 
     def __enter__(self) -> Self:
@@ -75,11 +67,11 @@ class ReflexioClient(BlockingCalls):
     # The account.
 
     def login(self, email: str, password: str, *, timeout: float | None = None) -> Token:
-        """Trade a password for a new API key, which this client uses from now on."""
-        request = auth_pb.LoginRequest(
-            email=checks.text("email", email, required=True),
-            password=checks.text("password", password, required=True),
-        )
+        """Trade a password for a new API key, which this client uses from now on.
+
+        Raises ConfigurationError, and sends nothing, when the password would go to another machine in clear text.
+        """
+        request = self._login_message(email, password)
         return self._take_token(self._call(rpcs.LOGIN, request, timeout))
 
     def who_am_i(self, *, timeout: float | None = None) -> Identity:
@@ -169,6 +161,7 @@ class ReflexioClient(BlockingCalls):
             wait_for_response: False: return as soon as it is on disk; a thread of this client delivers it, through
                 outages too, and when this process ends before that, the next start does. True: return when it is
                 stored and found by search.
+                Deletes of the user that this client has still to deliver go before it.
             request_id: your own id, unique within the account: with it the same call can be repeated safely,
                 after a restart too. Then interactions without created_at get the server's time.
             timeout: seconds, when waiting; within them the call is repeated while the server is not available.
@@ -180,6 +173,7 @@ class ReflexioClient(BlockingCalls):
             QueueFullError: not waiting, and the spool is full.
             SpoolError: not waiting, and the spool cannot be written, for instance because the disk is full.
             AlreadyExistsError: waiting, and the request_id was used before for something else.
+            RequestErasedError: waiting, and the request_id belongs to an erased request.
         """
         message = self._publish_message(user_id, interactions, source, agent_version, request_group, request_id)
         if not wait_for_response:
@@ -187,7 +181,9 @@ class ReflexioClient(BlockingCalls):
             self._enqueue(message, receipt)
             return receipt
         message.wait_until = pb.WAIT_UNTIL_SEARCHABLE
-        patience = Patience(self._seconds(timeout))
+        seconds = self._seconds(timeout)
+        patience = Patience(seconds)
+        self._go_behind(user_id, seconds, "published", deletes_only=True)
         while True:
             try:
                 return convert.published(self._call(rpcs.PUBLISH, message, patience.left()))
@@ -204,6 +200,8 @@ class ReflexioClient(BlockingCalls):
         rejections_file: str | os.PathLike[str] | None = None,
     ) -> BulkResult:
         """Publish any number of requests over streams, each request on its own: a bad one costs no other.
+
+        Deletes that this client has still to deliver go before it, within the timeout.
 
         Streams take segments of at most 1,000 requests, and no more than one segment is held in memory. A segment
         is sent again after a break, with the same request_ids, so that nothing is stored twice.
@@ -224,7 +222,9 @@ class ReflexioClient(BlockingCalls):
             BulkInterruptedError: it cannot go on; the error has the result so far.
         """
         self._metadata()  # without a key nothing is read from the iterable
-        bulk = Bulk(self._seconds(timeout), rejections_file)
+        seconds = self._seconds(timeout)
+        self._go_behind(None, seconds, "published", deletes_only=True)
+        bulk = Bulk(seconds, rejections_file)
         with closing(bulk), progress_bar(requests, shown=progress) as show:
             for _ in bulk.segments(requests):
                 while payloads := bulk.payloads():
@@ -239,7 +239,7 @@ class ReflexioClient(BlockingCalls):
         return bulk.result()
 
     def flush(self, timeout: float = 30.0) -> FlushResult:
-        """Wait at most `timeout` seconds until everything published so far is delivered, and say what is left.
+        """Wait at most `timeout` seconds until all publishes and deletes so far are delivered, and say what is left.
 
         That includes what processes that have ended left behind for this account at this server.
         It ends early when nothing can be delivered because the server refuses the API key.
@@ -267,113 +267,3 @@ class ReflexioClient(BlockingCalls):
         for sender in self._all_senders():
             sender.close(max(0.0, end - time.monotonic()))
         self._disconnect()
-
-    # Reading.
-
-    def search_interactions(
-        self,
-        request: SearchInteractionsRequest | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        **keywords: Unpack[SearchFields],
-    ) -> SearchInteractionsResponse:
-        """Find interactions by meaning and by words, best first; without a query the newest first.
-
-        It first waits at most 2 seconds for this client's own publishes that are still on their way.
-
-        Args:
-            request: a `SearchInteractionsRequest` or a dict of its fields; or give the fields as keywords:
-                user_id, query, top_k=10, min_score, request_id, request_group, sources, roles, user_actions,
-                agent_version, start_time, end_time, most_recent_k, include_images.
-            timeout: seconds.
-            **keywords: see request.
-        """
-        asked = queries.request_of(SearchInteractionsRequest, request, keywords)
-        search = queries.Search(asked)
-        pending = self._await_own(asked.user_id)
-        search.read(self._call(rpcs.SEARCH, search.message, timeout))
-        while (message := search.next()) is not None:
-            search.read_more(self._call(rpcs.GET, message, timeout))
-        response = search.response(pending)
-        self._add_pictures(response.interactions, asked.include_images, timeout)
-        return response
-
-    def get_interactions(
-        self,
-        request: GetInteractionsRequest | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        **keywords: Unpack[GetFields],
-    ) -> GetInteractionsResponse:
-        """Read interactions in the order of time.
-
-        It first waits at most 2 seconds for this client's own publishes that are still on their way.
-
-        Args:
-            request: a `GetInteractionsRequest` or a dict of its fields; or give the fields as keywords:
-                user_id, top_k=30, order="newest", interaction_ids, page_token, request_id, request_group, sources,
-                roles, user_actions, agent_version, start_time, end_time, most_recent_k, include_images.
-            timeout: seconds for each page.
-            **keywords: see request.
-        """
-        asked = queries.request_of(GetInteractionsRequest, request, keywords)
-        pages = queries.InteractionPages(asked, default_limit=30)
-        pending = self._await_own(asked.user_id)
-        found = [i for page in self._pages(pages, timeout) for i in page]
-        return pages.response(found, pending)
-
-    def iter_interactions(
-        self,
-        request: GetInteractionsRequest | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        **keywords: Unpack[GetFields],
-    ) -> Iterator[Interaction]:
-        """Iterate as `get_interactions` reads, but over everything unless top_k is given, one page in memory."""
-        asked = queries.request_of(GetInteractionsRequest, request, keywords)
-        pages = queries.InteractionPages(asked, default_limit=None)
-        self._await_own(asked.user_id)
-        return (i for page in self._pages(pages, timeout) for i in page)
-
-    def get_requests(
-        self,
-        request: GetRequestsRequest | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        **keywords: Unpack[GetRequestsFields],
-    ) -> GetRequestsResponse:
-        """Read a user's requests by thread, with their interactions: the newest first, those of a thread together.
-
-        It first waits at most 2 seconds for this client's own publishes that are still on their way.
-
-        Args:
-            request: a `GetRequestsRequest` or a dict of its fields; or give the fields as keywords: user_id (needed),
-                request_id, request_group, start_time, end_time, top_k=30, page_token, include_images.
-            timeout: seconds for each page.
-            **keywords: see request.
-        """
-        asked = queries.request_of(GetRequestsRequest, request, keywords)
-        pages = queries.RequestPages(asked, default_limit=30)
-        pending = self._await_own(asked.user_id)
-        found = [r for page in self._request_pages(pages, timeout) for r in page]
-        return pages.response(found, pending)
-
-    def iter_requests(
-        self,
-        request: GetRequestsRequest | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        **keywords: Unpack[GetRequestsFields],
-    ) -> Iterator[RequestWithInteractions]:
-        """Iterate as `get_requests` reads, but over everything unless top_k is given, one page in memory.
-
-        Requests of a thread come one after another; `request.request_group` names it.
-        """
-        asked = queries.request_of(GetRequestsRequest, request, keywords)
-        pages = queries.RequestPages(asked, default_limit=None)
-        self._await_own(asked.user_id)
-        return (r for page in self._request_pages(pages, timeout) for r in page)
-
-    def get_image(self, interaction_id: str, *, timeout: float | None = None) -> bytes:
-        """The bytes of an interaction's picture, of any size. Raises NotFoundError."""
-        return self._image(interaction_id, timeout)

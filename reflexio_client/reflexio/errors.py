@@ -14,6 +14,8 @@ class ReflexioError(Exception):
         reason: name of an `ErrorReason` of the contract, such as "INVALID_FIELD"; empty when there is none.
         metadata: what belongs to the reason, such as {"field": …, "count": …, "maximum": …}.
         retry_after: seconds the server asks to wait before the next attempt; None when it does not say.
+        call_id: what the server's log has the call under, for whoever runs it; also in the text. Empty when the
+            server sent none.
     """
 
     def __init__(
@@ -24,12 +26,18 @@ class ReflexioError(Exception):
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
         retry_after: float | None = None,
+        call_id: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.metadata = dict(metadata or {})
         self.retry_after = retry_after
+        self.call_id = call_id
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message} (call {self.call_id})" if self.call_id and self.call_id not in message else message
 
 
 class InvalidArgumentError(ReflexioError, ValueError):
@@ -57,7 +65,11 @@ class NotFoundError(ReflexioError):
 
 
 class AlreadyExistsError(ReflexioError):
-    """The request_id was used before with other content, or belongs to an erased request."""
+    """The request_id was used before with other content."""
+
+
+class RequestErasedError(AlreadyExistsError):
+    """The request_id belongs to a request that was erased: it stays taken, and publishing it again stores nothing."""
 
 
 class ResourceExhaustedError(ReflexioError):

@@ -53,6 +53,30 @@ class PublishUserInteractionResponse:
 
 
 @dataclass(slots=True)
+class DeleteResponse:
+    """What was deleted.
+
+    Attributes:
+        success: always True; failures are raised.
+        message: what happened, for a person.
+        requests: how many requests nothing is left of.
+        interactions: how many interactions.
+        images: how many pictures that no interaction of the account has any more.
+    """
+
+    success: bool
+    message: str
+    requests: int
+    interactions: int
+    images: int
+
+    @property
+    def deleted_requests_count(self) -> int:
+        """The same as `requests`."""
+        return self.requests
+
+
+@dataclass(slots=True)
 class Rejection:
     """A request that was refused.
 
@@ -73,24 +97,26 @@ class Rejection:
 
 @dataclass(slots=True)
 class Delivery:
-    """The end of a publish that was not waited for, as `on_delivery` gets it.
+    """The end of a publish or a delete that was not waited for, as `on_delivery` gets it.
 
     Attributes:
-        request_id: the id of the request.
-        user_id: whose interactions these are.
-        error: why it was refused; None: it is stored.
-        adopted: it was published by a process that ended before it could deliver it.
+        request_id: the id of the request; of a delete, that of its receipt.
+        user_id: whose interactions these are; empty when a delete did not say.
+        error: why it was refused; None: it is done. After a delete `NotFoundError`: nothing of it was there.
+        adopted: it was accepted by a process that ended before it could deliver it.
+        method: the method that took it: "publish_interaction", "delete_user" and so on.
     """
 
     request_id: str
     user_id: str
     error: "ReflexioError | None" = None
     adopted: bool = False
+    method: str = "publish_interaction"
 
     @property
     def stored(self) -> bool:
-        """It is stored; else it was refused for good and is kept with the dead of the spool."""
-        return self.error is None
+        """It was a publish, and it is stored."""
+        return self.error is None and self.method == "publish_interaction"
 
 
 @dataclass(slots=True)
@@ -146,7 +172,7 @@ class FlushResult:
     """What a flush left behind.
 
     Attributes:
-        pending: how many publish requests are still on their way.
+        pending: how many publishes and deletes are still on their way.
         error: why the last attempt to deliver failed; empty when nothing is pending or nothing failed yet.
     """
 
@@ -155,7 +181,7 @@ class FlushResult:
 
     @property
     def delivered(self) -> bool:
-        """Nothing is left: each request was stored, or refused and reported by its receipt and `stats()`."""
+        """Nothing is left: each request was carried out, or refused and reported by its receipt and `stats()`."""
         return self.pending == 0
 
 
@@ -164,10 +190,10 @@ class ClientStats:
     """The outbox of a client, in numbers.
 
     Attributes:
-        pending: publish requests still on their way.
+        pending: publishes and deletes still on their way.
         pending_bytes: their size.
         delivered: requests the server has acknowledged.
-        rejected: requests that were refused.
+        rejected: requests that were refused, those included that were erased before they came again.
         rejections: the last 1,000 of the refused.
         last_error: why the last attempt to deliver failed; empty when it succeeded.
         adopted: requests taken over from processes that ended before they could deliver them.

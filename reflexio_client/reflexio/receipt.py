@@ -1,26 +1,29 @@
-"""What a publish that does not wait returns."""
+"""What a publish or a delete that does not wait returns."""
 
 import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Generic, TypeVar
 
 from reflexio.errors import DeadlineExceededError, ReflexioError
-from reflexio.outcomes import PublishUserInteractionResponse
+from reflexio.outcomes import DeleteResponse, PublishUserInteractionResponse
+
+T = TypeVar("T")
 
 
-class Receipt:
-    """A publish on its way to the server.
+class Receipt(Generic[T]):
+    """Something on its way to the server.
 
     Attributes:
-        request_id: the id under which it is stored.
+        request_id: the id under which it lies in the spool.
     """
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.hurry: Callable[[], None] = lambda: None
         self._pid = os.getpid()
-        self._outcome: Future[PublishUserInteractionResponse] = Future()
+        self._outcome: Future[T] = Future()
         self._outcome.set_running_or_notify_cancel()  # who stops waiting must not cancel the delivery
 
     def __repr__(self) -> str:
@@ -28,20 +31,20 @@ class Receipt:
 
     @property
     def done(self) -> bool:
-        """The server has stored it or refused it, or the client was closed before."""
+        """The server has carried it out or refused it, or the client was closed before."""
         return self._outcome.done()
 
-    def resolve(self) -> None:
-        """For the sender: it is stored."""
-        self._outcome.set_result(PublishUserInteractionResponse(True, "stored", self.request_id))
+    def resolve(self, outcome: T) -> None:
+        """For the sender: the server has carried it out."""
+        self._outcome.set_result(outcome)
 
     def fail(self, error: ReflexioError) -> None:
-        """For the sender: it will not be stored."""
+        """For the sender: it will not be carried out."""
         self._outcome.set_exception(error)
 
-    def _outcome_here(self) -> Future[PublishUserInteractionResponse]:
+    def _outcome_here(self) -> Future[T]:
         if self._pid != os.getpid() and not self._outcome.done():
-            raise ReflexioError(f"{self.request_id} is delivered by the process that published it, before the fork")
+            raise ReflexioError(f"{self.request_id} is delivered by the process that accepted it, before the fork")
         if not self._outcome.done():
             self.hurry()
         return self._outcome
@@ -51,8 +54,26 @@ class Receipt:
             f"{self.request_id} was not acknowledged within {timeout} s; it stays in the spool"
         )
 
+    def _wait(self, timeout: float | None) -> T:
+        outcome = self._outcome_here()
+        try:
+            return outcome.result(timeout)
+        except TimeoutError:
+            if outcome.done():
+                return outcome.result()  # it came at the last moment
+        raise self._late(timeout)
 
-class PublishReceipt(Receipt):
+    async def _wait_async(self, timeout: float | None) -> T:
+        outcome = self._outcome_here()
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(outcome), timeout)
+        except TimeoutError:
+            if outcome.done():
+                return outcome.result()  # it came at the last moment
+        raise self._late(timeout)
+
+
+class PublishReceipt(Receipt[PublishUserInteractionResponse]):
     """A publish on its way to the server.
 
     Attributes:
@@ -68,26 +89,46 @@ class PublishReceipt(Receipt):
         Raises:
             DeadlineExceededError: it is still on its way.
             ClosedError: the client was closed before it could be delivered.
+            RequestErasedError: it was stored by an attempt whose answer was lost, and erased since.
             ReflexioError: it was refused; the child says why.
         """
-        outcome = self._outcome_here()
-        try:
-            return outcome.result(timeout)
-        except TimeoutError:
-            if outcome.done():
-                return outcome.result()  # it came at the last moment
-        raise self._late(timeout)
+        return self._wait(timeout)
 
 
-class AsyncPublishReceipt(Receipt):
+class AsyncPublishReceipt(Receipt[PublishUserInteractionResponse]):
     """As `PublishReceipt`, with an awaitable `wait`."""
 
     async def wait(self, timeout: float | None = None) -> PublishUserInteractionResponse:
         """As `PublishReceipt.wait`."""
-        outcome = self._outcome_here()
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(outcome), timeout)
-        except TimeoutError:
-            if outcome.done():
-                return outcome.result()  # it came at the last moment
-        raise self._late(timeout)
+        return await self._wait_async(timeout)
+
+
+class DeleteReceipt(Receipt[DeleteResponse]):
+    """A delete on its way to the server.
+
+    Attributes:
+        request_id: the id under which it lies in the spool, such as "delete_user_…"; `on_delivery` gets it too.
+    """
+
+    def wait(self, timeout: float | None = None) -> DeleteResponse:
+        """Wait until it is carried out.
+
+        Args:
+            timeout: seconds; None: as long as it takes.
+
+        Raises:
+            NotFoundError: nothing of it is there. It never was, or was erased before, perhaps by an attempt of this
+                very delete whose answer was lost.
+            DeadlineExceededError: it is still on its way.
+            ClosedError: the client was closed before it could be delivered.
+            ReflexioError: it was refused; the child says why.
+        """
+        return self._wait(timeout)
+
+
+class AsyncDeleteReceipt(Receipt[DeleteResponse]):
+    """As `DeleteReceipt`, with an awaitable `wait`."""
+
+    async def wait(self, timeout: float | None = None) -> DeleteResponse:
+        """As `DeleteReceipt.wait`."""
+        return await self._wait_async(timeout)

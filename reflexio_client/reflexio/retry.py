@@ -1,4 +1,4 @@
-"""What to do after a failed attempt to publish, for the outbox and for bulk alike."""
+"""What to do after a failed attempt, for the outbox and for bulk alike."""
 
 import random
 import time
@@ -40,8 +40,10 @@ _PLANS = {
 }
 
 
-def plan_after(error: ReflexioError) -> Plan:
-    """How to go on after a stream failed with this; UNAUTHENTICATED is the caller's matter."""
+def plan_after(error: ReflexioError, *, delete: bool = False) -> Plan:
+    """How to go on after a stream or a delete failed with this; UNAUTHENTICATED is the caller's matter."""
+    if delete and error.code == "UNIMPLEMENTED":  # an older server: what waits behind it must not wait for ever
+        return _MAYBE_POISON
     if error.code == "RESOURCE_EXHAUSTED" and error.retry_after is not None:
         return _LATER
     return _PLANS.get(error.code, _REFUSED)

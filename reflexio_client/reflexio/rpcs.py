@@ -44,3 +44,11 @@ SEARCH = Rpc(
 GET = Rpc(f"{_INTERACTION}/GetInteractions", service.GetInteractionsRequest, service.GetInteractionsResponse)
 GET_REQUESTS = Rpc(f"{_INTERACTION}/GetRequests", service.GetRequestsRequest, service.GetRequestsResponse)
 GET_IMAGE = Rpc(f"{_INTERACTION}/GetImage", service.GetImageRequest, service.GetImageResponse)
+DELETE_INTERACTION = Rpc(
+    f"{_INTERACTION}/DeleteInteraction", service.DeleteInteractionRequest, service.DeleteInteractionResponse
+)
+DELETE_REQUEST = Rpc(f"{_INTERACTION}/DeleteRequest", service.DeleteRequestRequest, service.DeleteRequestResponse)
+DELETE_REQUEST_GROUP = Rpc(
+    f"{_INTERACTION}/DeleteRequestGroup", service.DeleteRequestGroupRequest, service.DeleteRequestGroupResponse
+)
+DELETE_USER = Rpc(f"{_INTERACTION}/DeleteUser", service.DeleteUserRequest, service.DeleteUserResponse)

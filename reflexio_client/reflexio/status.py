@@ -15,6 +15,7 @@ from reflexio.errors import (
     InvalidArgumentError,
     NotFoundError,
     ReflexioError,
+    RequestErasedError,
     ResourceExhaustedError,
     UnavailableError,
     UnimplementedError,
@@ -32,6 +33,7 @@ _CLASSES: Mapping[str, type[ReflexioError]] = {
     "UNIMPLEMENTED": UnimplementedError,
     "INTERNAL": InternalError,
 }
+_CLASSES_OF_REASONS: Mapping[str, type[ReflexioError]] = {"REQUEST_ERASED": RequestErasedError}
 # Under which status each reason travels when it is the status of a whole call (error_reason.proto).
 _CODE_OF_REASON: Mapping[str, str] = {
     "INVALID_FIELD": "INVALID_ARGUMENT",
@@ -60,7 +62,7 @@ def error_from_rpc(error: grpc.RpcError, address: str, seconds: float) -> Reflex
         "DEADLINE_EXCEEDED": f"{address} did not answer within {seconds:.3g} s",
     }
     message = texts.get(code) or said or f"{address} answered {code}"
-    kind = _CLASSES.get(code, ReflexioError)
+    kind = _kind(code, found["reason"])
     if kind is not InvalidArgumentError:
         found.pop("violations")
     return kind(message, code=code, **found)
@@ -69,17 +71,22 @@ def error_from_rpc(error: grpc.RpcError, address: str, seconds: float) -> Reflex
 def error_from_rejection(rejection: Rejection) -> ReflexioError:
     """The error of one request that a stream's verdict lists as refused."""
     code = _CODE_OF_REASON.get(rejection.reason, "")
-    kind = _CLASSES.get(code, ReflexioError)
+    kind = _kind(code, rejection.reason)
     more: dict[str, Any] = {"code": code, "reason": rejection.reason}
     if kind is InvalidArgumentError:
         more["violations"] = [(rejection.field, rejection.message)]
     return kind(rejection.message or f"refused: {rejection.reason}", **more)
 
 
+def _kind(code: str, reason: str) -> type[ReflexioError]:
+    return _CLASSES_OF_REASONS.get(reason) or _CLASSES.get(code, ReflexioError)
+
+
 def _details(call: grpc.Call) -> dict[str, Any]:
     """What the google.rpc details of a status say, by the names of the errors' arguments."""
     found: dict[str, Any] = {"reason": "", "metadata": {}, "retry_after": None, "violations": []}
     trailers = dict(call.trailing_metadata() or ())
+    found["call_id"] = trailers.get("x-request-id", "")
     status = status_pb2.Status()
     try:
         status.ParseFromString(trailers.get("grpc-status-details-bin", b""))

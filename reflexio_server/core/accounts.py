@@ -11,22 +11,20 @@ from cachetools import TTLCache
 from passlib.hash import argon2
 
 from reflexio.ids import KEY_PREFIX, TAG_LENGTH, account_tag, checksum, uuid7
+from reflexio_server.core import audit
+from reflexio_server.core.logins import Logins
 from reflexio_server.errors import InvalidInput, NotFound, TooBusy, Unauthenticated, Violation
-from reflexio_server.model import ApiKey, Caller
+from reflexio_server.model import Account, ApiKey, Caller
 from reflexio_server.storage import accounts as store
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
 
-# OWASP's parameters for argon2id at 19 MiB; once per login, about 30 ms.
+# OWASP's parameters for argon2id at 19 MiB; once per login, 20 to 30 ms.
 _password_hash = argon2.using(type="ID", memory_cost=19 * 1024, rounds=2, parallelism=1)
 _TAG_ALPHABET = string.ascii_lowercase + string.digits
 _HINT_LENGTH = len(KEY_PREFIX) + TAG_LENGTH + 1 + 4
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+")
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 1024
-
-LOGINS_AT_ONCE = 4
-"""Each takes 19 MiB and a core for 30 ms: more at once would only take memory, and workers from other calls."""
-LOGIN_WAIT_SECONDS = 2.0
 
 KEY_CACHE_SECONDS = 15
 """A key revoked by another process goes on working for at most this long; the contract allows 30."""
@@ -45,46 +43,61 @@ def new_account(email: str, password: str) -> tuple[str, str, str]:
     email = normal_email(email)
     if not _EMAIL.fullmatch(email) or len(email) > 320:
         raise InvalidInput([Violation("email", "must look like name@example.com, at most 320 characters")])
+    tag = "".join(secrets.choice(_TAG_ALPHABET) for _ in range(TAG_LENGTH))
+    return email, tag, hash_password(password)
+
+
+def hash_password(password: str) -> str:
+    """What is stored of a password. Raises InvalidInput."""
     if not SHORTEST_PASSWORD <= len(password.encode()) <= LONGEST_PASSWORD:
         rule = f"must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} bytes"
         raise InvalidInput([Violation("password", rule)])
-    tag = "".join(secrets.choice(_TAG_ALPHABET) for _ in range(TAG_LENGTH))
-    return email, tag, _password_hash.hash(password)
+    hashed: str = _password_hash.hash(password)
+    return hashed
 
 
 class Accounts:
     """Logs callers in and knows them by their keys."""
 
-    def __init__(self, database: Database, writer: Writer) -> None:
+    def __init__(self, database: Database, writer: Writer, logins: Logins | None = None) -> None:
         self._database = database
         self._writer = writer
         self._callers: TTLCache[bytes, Caller] = TTLCache(maxsize=10_000, ttl=KEY_CACHE_SECONDS)
         self._lock = threading.Lock()
-        self._logins = threading.BoundedSemaphore(LOGINS_AT_ONCE)
-        # Checked when there is no such account, so that the answer takes as long.
+        self._logins = logins or Logins()
+        self._throttled = audit.Throttled()
+        # Checked when there is no such account, so that the answer takes as long: every hash has these parameters.
         self._nobody = _password_hash.hash(secrets.token_hex())
 
-    def login(self, email: str, password: str) -> tuple[str, ApiKey]:
-        """A new key of the account.
+    def login(self, email: str, password: str, address: str = "local") -> tuple[str, ApiKey]:
+        """A new key of the account, for who calls from this address.
 
-        Raises Unauthenticated for an unknown account and for a wrong password, TooBusy when too many log in at once.
+        Raises Unauthenticated for an unknown or disabled account and for a wrong password, all after the same work;
+        TooBusy without any work, when too many logins failed or are in progress (see Logins).
         """
-        with self._database.read() as conn:
-            found = store.find_login(conn, normal_email(email))
-        if not self._logins.acquire(timeout=LOGIN_WAIT_SECONDS):
-            raise TooBusy("logins")
+        email = normal_email(email)
         try:
-            fits = _password_hash.verify(password, found[1] if found else self._nobody)
-        finally:
-            self._logins.release()
-        if found is None or not fits:
-            raise Unauthenticated
-        account = found[0]
+            with self._logins.attempt(email, address):
+                account = self._check_password(email, password, address)
+        except TooBusy:
+            self._throttled.count(address)
+            raise
         body = f"{KEY_PREFIX}{account.tag}_{secrets.token_urlsafe(32)}"
         secret = body + checksum(body)
         key = ApiKey(uuid7(), secret[:_HINT_LENGTH], _now(), None)
         self._writer.submit(lambda conn: store.add_key(conn, account.account_id, key, _hash(secret))).result()
+        audit.record("login ok", account=account.tag, address=address, key_id=key.key_id)
         return secret, key
+
+    def _check_password(self, email: str, password: str, address: str) -> Account:
+        with self._database.read() as conn:
+            found = store.find_login(conn, email)
+        fits = _password_hash.verify(password, found[1] if found else self._nobody)
+        if found is None or not fits or found[0].disabled_at is not None:
+            # What was typed as the email may be a password, so it is not told.
+            audit.record("login refused", account=found[0].tag if found else "-", address=address)
+            raise Unauthenticated
+        return found[0]
 
     def authenticate(self, api_key: str) -> Caller:
         """Who a key belongs to. Raises Unauthenticated when it is malformed, unknown or revoked."""
@@ -107,14 +120,16 @@ class Accounts:
         with self._database.read() as conn:
             return store.list_keys(conn, account_id, before, limit)
 
-    def revoke_key(self, account_id: int, key_id: str) -> ApiKey:
+    def revoke_key(self, account: Account, key_id: str, address: str) -> ApiKey:
         """Revoke a key of the account, if it is not revoked already. Raises NotFound."""
+        account_id = account.account_id
         revoked = self._writer.submit(lambda conn: store.revoke_key(conn, account_id, key_id, _now())).result()
         if revoked is None:
             raise NotFound("api_key")
         key, key_hash = revoked
         with self._lock:
             self._callers.pop(key_hash, None)
+        audit.record("key revoked", account=account.tag, address=address, key_id=key.key_id)
         return key
 
 

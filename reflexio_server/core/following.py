@@ -62,6 +62,11 @@ class Follower:
         if self._thread.is_alive():
             self._thread.join()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the index can be asked: not while it is opened, checked, or begun anew."""
+        return self._index is not None
+
     def query(
         self, collection: Collection, vector: NDArray[np.float32], count: int, user: int | None
     ) -> tuple[list[int], NDArray[np.float32]] | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.errors import RequestErased, RequestIdReused
 from reflexio_server.model import ErasedRequestId, NewInteraction, NewRequest, Outcome, ReusedRequestId, StoredRequest
+from reflexio_server.stages import stage
 from reflexio_server.storage.writer import Writer
 
 _HASH_VERSION = 1
@@ -59,14 +60,16 @@ class Publisher:
         Raises RequestIdReused when its id was stored with another body, RequestErased when that request was erased. Not
         searchable in time is no error.
         """
-        (outcome,) = self.publish_all(account_id, [request])
+        with stage("commit"):
+            (outcome,) = self.publish_all(account_id, [request])
         if isinstance(outcome, ReusedRequestId):
             raise RequestIdReused(outcome.request_id)
         if isinstance(outcome, ErasedRequestId):
             raise RequestErased(outcome.request_id)
         searchable = False
         if searchable_by is not None:
-            searchable = self._indexer.index_rows(outcome.refs, max(searchable_by, time.monotonic()))
+            with stage("index"):
+                searchable = self._indexer.index_rows(outcome.refs, max(searchable_by, time.monotonic()))
         return Published(outcome, searchable)
 
     def publish_all(self, account_id: int, requests: Sequence[NewRequest]) -> list[Outcome]:

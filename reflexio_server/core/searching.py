@@ -11,6 +11,7 @@ from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import PAGE_BYTES, size_of
 from reflexio_server.core.models import Models
 from reflexio_server.model import Filter, Hit, Identity, PageItem, SearchQuery
+from reflexio_server.stages import stage
 from reflexio_server.storage import interactions, sqlite
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import Scope
@@ -63,7 +64,8 @@ class Searcher:
         """The best hits; without a query the newest. `deadline`: when the caller stops waiting (time.monotonic)."""
         if query.user_id is not None and query.query:
             fresh_by = min(deadline, time.monotonic() + self._freshness_seconds)
-            self._indexer.index_user(account_id, query.user_id, fresh_by)
+            with stage("index"):
+                self._indexer.index_user(account_id, query.user_id, fresh_by)
         with self._database.read() as conn:
             user_ref = None
             if query.user_id is not None:
@@ -72,11 +74,13 @@ class Searcher:
                     return Found([], 0)
             scope = Scope(account_id, user_ref, query.filter)
             if query.query:
-                hits, unindexed = self._best(conn, scope, query)
+                with stage("find"):
+                    hits, unindexed = self._best(conn, scope, query)
             else:
                 hits = [Hit(int(ref)) for ref in interactions.refs(conn, scope, query.top_k)]
                 unindexed = 0
-            return Found(_read(conn, account_id, hits, include_images), unindexed)
+            with stage("read"):
+                return Found(_read(conn, account_id, hits, include_images), unindexed)
 
     def _best(self, conn: Connection, scope: Scope, query: SearchQuery) -> tuple[list[Hit], int]:
         unindexed = interactions.count_waiting(conn, scope)
@@ -89,7 +93,8 @@ class Searcher:
         if scope.user_ref is not None:
             counts = {word: len(match) for word, match in zip(words, matches, strict=True)}
             text = ranking.without_everyday_words(text, texts, counts)
-        vector = model.embedder.embed_query(text)
+        with stage("embed"):
+            vector = model.embedder.embed_query(text)
 
         pool = max(POOL, 2 * query.top_k)
         matched = ranking.lexical_parts(matches, texts)

@@ -38,10 +38,9 @@ def new_request(request: pb.PublishInteractionsRequest) -> model.NewRequest:
 
 def _new_interaction(item: noun.InteractionData) -> model.NewInteraction:
     image = None
-    if item.image:
-        header = read_header(item.image)
-        sha256 = hashlib.sha256(item.image).digest()
-        image = model.Picture(item.image, sha256, header.media_type, header.width, header.height)
+    if data := item.image:  # each look at the field is another copy
+        header = read_header(data)
+        image = model.Picture(data, hashlib.sha256(data).digest(), header.media_type, header.width, header.height)
     return model.NewInteraction(
         role=item.role or DEFAULT_ROLE,
         content=item.content,

@@ -1,7 +1,6 @@
 """Domain errors to gRPC statuses, in this one place. A caller never sees the text of any other exception."""
 
 import logging
-import uuid
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -13,6 +12,7 @@ from grpc_status import rpc_status
 
 from reflexio.v1.error_reason_pb2 import ErrorReason
 from reflexio_server import errors
+from reflexio_server.rpc.calls import CALL_ID_KEY, call_id
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +27,11 @@ def reason(error: errors.DomainError) -> str:
 
 
 def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
-    """End the call with the status of an error; what is unforeseen gets a fixed text and an id that is logged."""
+    """End the call with the status of an error; what is unforeseen gets a fixed text, and its call a log entry."""
     if isinstance(error, errors.DomainError):
         code, name, message, metadata = _describe(error)
     else:
-        error_id = uuid.uuid4().hex[:12]
+        error_id = call_id()
         logger.error("unforeseen error %s", error_id, exc_info=error)
         code, name = code_pb2.INTERNAL, _name(ErrorReason.ERROR_REASON_INTERNAL)
         message = f"internal error {error_id}: the server's log has the cause under this id"
@@ -44,7 +44,10 @@ def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
         delay = duration_pb2.Duration(nanos=int(retry_after % 1 * 1e9), seconds=int(retry_after))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     status = status_pb2.Status(code=code, message=message, details=[_pack(detail) for detail in details])
-    context.abort_with_status(rpc_status.to_status(status))
+    answer = rpc_status.to_status(status)
+    # What the call had for metadata is replaced, and so has its id added again.
+    context.set_trailing_metadata((*answer.trailing_metadata, (CALL_ID_KEY, call_id())))
+    context.abort(answer.code, answer.details)
 
 
 def _describe(error: errors.DomainError) -> tuple[int, str, str, Mapping[str, str]]:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 
@@ -13,7 +13,6 @@ from reflexio_server.errors import (
     DomainError,
     Draining,
     InvalidInput,
-    MalformedMessage,
     RequestErased,
     RequestIdReused,
     TooBusy,
@@ -24,12 +23,13 @@ from reflexio_server.rpc.errors import reason
 from reflexio_server.rpc.validation import Limits, check_publish
 
 READ_AHEAD_MESSAGES = 400
-READ_AHEAD_BYTES = 4 * 1024 * 1024
+READ_AHEAD_BYTES = 256 * 1024
 MOST_LISTED = 1000  # rejections
 _LONGEST_MESSAGE = 500  # characters of a rejection's text
 _LOOK_SECONDS = 0.25  # how often a waiting stream looks whether the server is shutting down
+RECHECK_SECONDS = 10.0  # with the 15 s that a key is cached, a revoked one ends its streams within 25 s
 
-Message = pb.PublishInteractionStreamRequest | MalformedMessage
+Message = pb.PublishInteractionStreamRequest | DomainError
 
 
 class ReadAhead:
@@ -53,7 +53,7 @@ class ReadAhead:
         failure: BaseException | None = None
         try:
             for message in self._messages:
-                size = 0 if isinstance(message, MalformedMessage) else message.ByteSize()
+                size = _bytes_in_memory(message)
                 with self._changed:
                     while not self._has_room():
                         self._changed.wait()
@@ -63,6 +63,7 @@ class ReadAhead:
                     self._bytes += size
                     if len(self._waiting) == 1:  # `take` waits for nothing else
                         self._changed.notify()
+                del message  # or it would stay until the next one comes
         except BaseException as error:  # the stream broke, or the call was cancelled
             failure = error
         with self._changed:
@@ -96,6 +97,18 @@ class ReadAhead:
             self._changed.notify_all()
 
 
+def _bytes_in_memory(message: Message) -> int:
+    """A parsed message takes what it has on the wire, and more for each interaction, which may be 2 bytes there."""
+    return 0 if isinstance(message, DomainError) else message.ByteSize() + 130 * len(message.request.interactions)
+
+
+def _id_and_size(message: Message) -> tuple[str, int]:
+    """The request_id and the number of interactions, as far as they can be read."""
+    return (
+        ("", 0) if isinstance(message, DomainError) else (message.request.request_id, len(message.request.interactions))
+    )
+
+
 class PublishStream:
     """One stream of one account."""
 
@@ -112,13 +125,20 @@ class PublishStream:
         context: grpc.ServicerContext,
         idle_seconds: float,
         draining: threading.Event,
+        recheck: Callable[[], None],
     ) -> pb.PublishInteractionStreamResponse:
-        """Store all that comes; the verdict when the client closes, is idle too long, or the server shuts down."""
+        """Store all that comes; the verdict when the client closes, is idle too long, or the server shuts down.
+
+        `recheck` raises Unauthenticated when the caller's key is not valid any more.
+        """
         ahead = ReadAhead(messages)
         try:
-            last_seen = time.monotonic()
+            last_seen = rechecked = time.monotonic()
             while True:
                 taken = ahead.take(_LOOK_SECONDS)
+                if time.monotonic() - rechecked > RECHECK_SECONDS:
+                    recheck()
+                    rechecked = time.monotonic()
                 if taken is None:
                     self._verdict.end_reason = pb.END_REASON_COMPLETE
                     break
@@ -127,6 +147,7 @@ class PublishStream:
                     break
                 if taken:
                     self._store(taken, context)
+                    del taken  # or it would stay until the next one comes
                     last_seen = time.monotonic()
                 elif time.monotonic() - last_seen > idle_seconds:
                     self._verdict.end_reason = pb.END_REASON_IDLE
@@ -140,32 +161,37 @@ class PublishStream:
     def _store(self, messages: list[Message], context: grpc.ServicerContext) -> None:
         """Store one group of messages and add it to the verdict; if this raises, none of it is in the verdict."""
         requests: list[NewRequest] = []
-        refused: dict[int, tuple[DomainError, Message]] = {}
+        refused: dict[int, DomainError] = {}
+        sizes: list[tuple[str, int]] = []
         for offset, message in enumerate(messages):
+            sizes.append(_id_and_size(message))
             try:
                 requests.append(self._read(message))
             except DomainError as error:
-                refused[offset] = (error, message)
+                refused[offset] = error
+        count = len(messages)
+        messages.clear()  # the requests are copies: large pictures would be held twice while they are written
+        del message
         outcomes = iter(self._publish(requests, context) if requests else [])
-        for offset, message in enumerate(messages):
+        for offset in range(count):
             if offset in refused:
-                self._reject(self._handled + offset, *refused[offset])
+                self._reject(self._handled + offset, refused[offset], *sizes[offset])
                 continue
             outcome = next(outcomes)
             if isinstance(outcome, ReusedRequestId):
-                self._reject(self._handled + offset, RequestIdReused(outcome.request_id), message)
+                self._reject(self._handled + offset, RequestIdReused(outcome.request_id), *sizes[offset])
             elif isinstance(outcome, ErasedRequestId):
-                self._reject(self._handled + offset, RequestErased(outcome.request_id), message)
+                self._reject(self._handled + offset, RequestErased(outcome.request_id), *sizes[offset])
             elif outcome.replayed:
                 self._verdict.requests.duplicate += 1
                 self._verdict.interactions.duplicate += len(outcome.interaction_ids)
             else:
                 self._verdict.requests.stored += 1
                 self._verdict.interactions.stored += len(outcome.interaction_ids)
-        self._handled += len(messages)
+        self._handled += count
 
     def _read(self, message: Message) -> NewRequest:
-        if isinstance(message, MalformedMessage):
+        if isinstance(message, DomainError):
             raise message
         check_publish(message.request, self._limits, in_stream=True)
         return convert.new_request(message.request)
@@ -179,10 +205,9 @@ class PublishStream:
                     raise
                 time.sleep(min(busy.retry_after, 0.05))  # the stream is simply not read further
 
-    def _reject(self, index: int, error: DomainError, message: Message) -> None:
+    def _reject(self, index: int, error: DomainError, request_id: str, interactions: int) -> None:
         self._verdict.requests.rejected += 1
-        request = None if isinstance(message, MalformedMessage) else message.request
-        self._verdict.interactions.rejected += len(request.interactions) if request else 0
+        self._verdict.interactions.rejected += interactions
         if len(self._verdict.rejections) == MOST_LISTED:
             return
         field, text = "", str(error) or "the message cannot be read: it is not of this type, or not UTF-8"
@@ -195,7 +220,7 @@ class PublishStream:
             field, text = "request_id", "this request_id belongs to an erased request"
         self._verdict.rejections.add(
             index=index,
-            request_id=request.request_id[: self._limits.request_id] if request else "",
+            request_id=request_id[: self._limits.request_id],
             reason=reason(error),
             field=field,
             message=text[:_LONGEST_MESSAGE],

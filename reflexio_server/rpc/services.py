@@ -16,7 +16,8 @@ from reflexio_server.core.listing import Lister
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
 from reflexio_server.rpc import convert, page_token, validation
-from reflexio_server.rpc.interceptors import caller
+from reflexio_server.rpc.calls import caller, recheck
+from reflexio_server.rpc.peer import address_of
 from reflexio_server.rpc.publish_stream import Message, PublishStream
 from reflexio_server.rpc.validation import Limits
 
@@ -74,7 +75,7 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     ) -> pb.PublishInteractionStreamResponse:
         """Store many requests, each for itself."""
         stream = PublishStream(caller().account.account_id, self._publisher, self._limits)
-        return stream.run(request_iterator, context, self._stream_idle_seconds, self._draining)
+        return stream.run(request_iterator, context, self._stream_idle_seconds, self._draining, recheck)
 
     def SearchInteractions(
         self, request: pb.SearchInteractionsRequest, context: grpc.ServicerContext
@@ -154,7 +155,7 @@ class AuthService(auth_grpc.AuthServiceServicer):
     def Login(self, request: auth_pb.LoginRequest, context: grpc.ServicerContext) -> auth_pb.LoginResponse:
         """Make a new key."""
         validation.check_login(request, self._limits)
-        api_key, key = self._accounts.login(request.email, request.password)
+        api_key, key = self._accounts.login(request.email, request.password, address_of(context))
         return auth_pb.LoginResponse(api_key=api_key, key_id=key.key_id)
 
     def WhoAmI(self, request: auth_pb.WhoAmIRequest, context: grpc.ServicerContext) -> auth_pb.WhoAmIResponse:
@@ -180,5 +181,5 @@ class AuthService(auth_grpc.AuthServiceServicer):
     ) -> auth_pb.RevokeApiKeyResponse:
         """Revoke one of the account's keys."""
         validation.check_revoke_key(request)
-        key = self._accounts.revoke_key(caller().account.account_id, request.key_id)
+        key = self._accounts.revoke_key(caller().account, request.key_id, address_of(context))
         return auth_pb.RevokeApiKeyResponse(api_key=convert.api_key(key))

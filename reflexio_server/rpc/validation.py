@@ -134,13 +134,14 @@ def _check_interaction(walk: Walk, item: InteractionData, limits: Limits) -> Non
     walk.known("user_action", item.user_action, UserAction)
     walk.text("user_action_description", item.user_action_description, limits.description)
     walk.text("interacted_image_url", item.interacted_image_url, limits.url)
-    if len(item.image) > limits.image:
-        walk.over("image", len(item.image), limits.image, "bytes", "scale it down or compress it")
+    image = item.image  # each look at the field is another copy
+    if len(image) > limits.image:
+        walk.over("image", len(image), limits.image, "bytes", "scale it down or compress it")
     if item.HasField("created_at"):
         walk.time("created_at", item.created_at)
     carries = (
         item.content
-        or item.image
+        or image
         or item.user_action_description
         or item.interacted_image_url
         or item.user_action not in (UserAction.USER_ACTION_UNSPECIFIED, UserAction.USER_ACTION_NONE)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from reflexio_server.model import Account, ApiKey, Caller
 from reflexio_server.storage.tables import accounts, api_keys, interactions
 
-_account_columns = (accounts.c.id, accounts.c.email, accounts.c.tag, accounts.c.created_at)
+_account_columns = (accounts.c.id, accounts.c.email, accounts.c.tag, accounts.c.created_at, accounts.c.disabled_at)
 _key_columns = (api_keys.c.key_id, api_keys.c.hint, api_keys.c.created_at, api_keys.c.revoked_at)
 
 
@@ -25,6 +25,16 @@ def find_login(conn: Connection, email: str) -> tuple[Account, str] | None:
         select(*_account_columns, accounts.c.password_hash).where(accounts.c.email == email)
     ).one_or_none()
     return None if row is None else (_account(row), row.password_hash)
+
+
+def set_password(conn: Connection, account_id: int, password_hash: str) -> None:
+    """Replace the hash of an account's password."""
+    conn.execute(update(accounts).where(accounts.c.id == account_id).values(password_hash=password_hash))
+
+
+def set_disabled(conn: Connection, account_id: int, disabled_at: int | None) -> None:
+    """Disable an account from this moment on, or enable it with None."""
+    conn.execute(update(accounts).where(accounts.c.id == account_id).values(disabled_at=disabled_at))
 
 
 def list_accounts(conn: Connection) -> list[tuple[Account, int]]:
@@ -54,11 +64,11 @@ def add_key(conn: Connection, account_id: int, key: ApiKey, key_hash: bytes) -> 
 
 
 def find_caller(conn: Connection, key_hash: bytes) -> Caller | None:
-    """The valid key with this hash and its account; None when it is unknown or revoked."""
+    """The valid key with this hash and its account; None when it is unknown, revoked, or the account disabled."""
     row = conn.execute(
         select(*_account_columns, *(column.label(f"key_{column.name}") for column in _key_columns))
         .join_from(api_keys, accounts, accounts.c.id == api_keys.c.account_id)
-        .where(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None))
+        .where(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None), accounts.c.disabled_at.is_(None))
     ).one_or_none()
     if row is None:
         return None
@@ -82,6 +92,12 @@ def revoke_key(conn: Connection, account_id: int, key_id: str, now: int) -> tupl
     return None if row is None else (ApiKey(*row[:4]), row.key_hash)
 
 
+def revoke_keys(conn: Connection, account_id: int, now: int) -> int:
+    """Revoke every key of the account; how many were valid before."""
+    valid = (api_keys.c.account_id == account_id) & api_keys.c.revoked_at.is_(None)
+    return conn.execute(update(api_keys).where(valid).values(revoked_at=now)).rowcount
+
+
 def counts(conn: Connection) -> tuple[int, int]:
     """How many accounts and interactions there are in all."""
     query = select(func.count(), func.coalesce(func.sum(accounts.c.last_sequence - accounts.c.erased), 0)).select_from(
@@ -92,4 +108,4 @@ def counts(conn: Connection) -> tuple[int, int]:
 
 
 def _account(row: Any) -> Account:
-    return Account(row.id, row.email, row.tag, row.created_at)
+    return Account(row.id, row.email, row.tag, row.created_at, row.disabled_at)

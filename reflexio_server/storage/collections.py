@@ -98,6 +98,21 @@ def lagging_accounts(conn: Connection, model: int) -> list[int]:
     return list(conn.execute(query).scalars())
 
 
+def count_not_applied(conn: Connection, model: int) -> int:
+    """How many vectors of a model their accounts' collections do not hold yet; takes as long as there are many."""
+    of_account = (vectors.c.account_id == accounts.c.id) & (vectors.c.model == model)
+    behind = (
+        select(func.count())
+        .select_from(vectors)
+        .where(of_account, vectors.c.id > func.coalesce(collections.c.applied, 0))
+        .scalar_subquery()
+    )
+    query = select(func.sum(behind)).select_from(
+        accounts.outerjoin(collections, (collections.c.account_id == accounts.c.id) & (collections.c.model == model))
+    )
+    return conn.execute(query).scalar() or 0
+
+
 def set_live(conn: Connection, collection: Collection, rebuilt_at: int | None = None) -> None:
     """Let this be the live collection, as far as it has followed. Needs a write transaction."""
     row = (collections.c.account_id == collection.account_id) & (collections.c.model == collection.model)

@@ -33,6 +33,8 @@ accounts = Table(
     # How many of its interactions were erased, and how many of these have left no trace on disk either.
     Column("erased", BigInteger, nullable=False, server_default="0"),
     Column("settled", BigInteger, nullable=False, server_default="0"),
+    # Since when nobody may log in to it, nor use its keys.
+    Column("disabled_at", BigInteger),
 )
 
 api_keys = Table(

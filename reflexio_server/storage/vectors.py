@@ -77,6 +77,11 @@ def first_waiting(conn: Connection) -> int | None:
     return conn.execute(query).scalar()
 
 
+def count_waiting(conn: Connection) -> int:
+    """How many rows of all accounts wait; takes as long as there are many."""
+    return conn.execute(select(func.count()).where(interactions.c.model.is_(None))).scalar_one()
+
+
 def waiting_of_user(conn: Connection, account_id: int, user_ref: int, limit: int) -> list[Waiting]:
     """Rows of one user that wait, newest first."""
     query = _waiting_columns().where(

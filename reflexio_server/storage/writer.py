@@ -44,15 +44,28 @@ class Writer:
 
     A future is done after its COMMIT, never before. An operation that fails is rolled back alone, and raises from
     its own future. When `queue_size` writes are waiting, submitting raises TooBusy; after `close`, Draining.
+
+    `committed` is called after each commit with the seconds it took, from BEGIN on, and how many writes were in it.
     """
 
-    def __init__(self, database: Database, queue_size: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        queue_size: int,
+        committed: Callable[[float, int], None] = lambda _seconds, _writes: None,
+    ) -> None:
         self._database = database
+        self._committed = committed
         self._queue: queue.Queue[_Publish | _Operation | None] = queue.Queue(queue_size)
         self._closing = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for their turn."""
+        return self._queue.qsize()
 
     def publish(self, account_id: int, requests: Sequence[NewRequest]) -> Future[list[Outcome]]:
         """Store requests; the result has their outcomes in the same order."""
@@ -102,6 +115,7 @@ class Writer:
 
     def _commit(self, batch: list[_Publish | _Operation]) -> None:
         results: list[tuple[Future[Any], Any, BaseException | None]] = []
+        began = time.perf_counter()
         try:
             with self._database.write() as conn:
                 publishes = [work for work in batch if isinstance(work, _Publish)]
@@ -119,6 +133,8 @@ class Writer:
         except BaseException as error:  # the COMMIT failed: nothing of the batch is stored
             logger.exception("a commit of %d writes failed", len(batch))
             results = [(work.done, None, _as_domain(error)) for work in batch]
+        else:
+            self._committed(time.perf_counter() - began, len(batch))
         for done, result, failure in results:
             if failure is None:
                 done.set_result(result)

@@ -15,13 +15,18 @@ from types import FrameType
 import click
 
 from scripts.fault_runs import (
+    cancelled_calls,
     erase,
     exit_matrix,
+    graceful_stop,
     hostile_pictures,
+    idle_streams,
     kill_sweep,
+    logins,
     outage,
     planted,
     power_cut,
+    slow_streams,
     soak,
     wire_fuzz,
 )
@@ -34,10 +39,17 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "planted": planted.run,
     "power-cut": power_cut.run,
     "outage": outage.run,
+    "login-timing": logins.timing,
+    "login-throttle": logins.throttle,
+    "login-flood": logins.flood,
     "erase": erase.run,
     "wire-fuzz": wire_fuzz.run,
     "hostile-pictures": hostile_pictures.run,
     "soak": soak.run,
+    "graceful-stop": graceful_stop.run,
+    "slow-streams": slow_streams.run,
+    "idle-streams": idle_streams.run,
+    "cancelled-calls": cancelled_calls.run,
 }
 
 
@@ -64,7 +76,7 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
 @click.argument("names", nargs=-1, type=click.Choice(list(ROWS)), metavar="[ROW]...")
 @click.option("--seconds", type=click.FloatRange(2, 3600), help="Length of the kill sweep; its quotas scale with it.")
 @click.option("--seed", type=int, help="Repeat a run's choices (not its timing).")
-@click.option("--short", is_flag=True, help="Everything smaller: together under 90 seconds.")
+@click.option("--short", is_flag=True, help="Everything smaller: together about two minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines only.")
 @click.option(
     "--report",

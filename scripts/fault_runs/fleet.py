@@ -93,7 +93,7 @@ class Server:
         self.data_dir = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._spare: subprocess.Popen[bytes] | None = None
-        self.api_key = _make_account(self.data_dir)
+        (self.api_key,) = make_accounts(self.data_dir, EMAIL)
 
     def start(self) -> None:
         """Returns when it listens."""
@@ -212,14 +212,16 @@ def _free_port(chosen: random.Random) -> int:
             return port
 
 
-def _make_account(data_dir: Path) -> str:
-    """Make an account and a key, without a server: clients of a run may come before it."""
+def make_accounts(data_dir: Path, *emails: str) -> list[str]:
+    """Make accounts with a key each, without a server: clients of a run may come before it."""
     with own(data_dir):
         database = Database(data_dir, owner=True)
-        with database.write() as conn:
-            add_account(conn, *new_account(EMAIL, PASSWORD), 1)
         writer = Writer(database, 10)
-        api_key, _ = Accounts(database, writer).login(EMAIL, PASSWORD)
+        api_keys = []
+        for email in emails:
+            with database.write() as conn:
+                add_account(conn, *new_account(email, PASSWORD), 1)
+            api_keys.append(Accounts(database, writer).login(email, PASSWORD)[0])
         writer.close()
         database.close()
-    return api_key
+    return api_keys

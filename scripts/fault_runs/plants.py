@@ -76,9 +76,9 @@ def _drop_unique_key(data_dir: Path) -> None:
 
 
 def _unspool_first() -> None:
-    from reflexio.sender import Sender
+    from reflexio.dispatch import Dispatcher
 
-    send = Sender._send
+    send = Dispatcher._send
 
     def sending(self: Any, batch: Any, *rest: Any) -> Any:
         for row in batch:
@@ -87,10 +87,10 @@ def _unspool_first() -> None:
         try:
             return send(self, batch, *rest)
         except BaseException:
-            self.spool.delete(batch)  # keeps its counts right, or it would spin
+            self._spool.delete(batch)  # keeps its counts right, or it would spin
             raise
 
-    _replace(Sender, "_send", sending)
+    _replace(Dispatcher, "_send", sending)
 
 
 def _replace(owner: Any, name: str, by: Any) -> None:

@@ -63,6 +63,9 @@ class Row:
     def at_least(self, figure: str, value: float, bound: float) -> None:
         self._bounded(figure, value, f"≥ {bound:g}", value >= bound)
 
+    def between(self, figure: str, value: float, least: float, most: float) -> None:
+        self._bounded(figure, value, f"{least:g}–{most:g}", least <= value <= most)
+
     def _bounded(self, figure: str, value: float, bound: str, kept: bool) -> None:
         self.figures[figure] = value
         self.bounds[figure] = bound

@@ -61,6 +61,10 @@ def fail(code: grpc.StatusCode, text: str = "scripted", *details: Any) -> Action
     return act
 
 
+NOT_FOUND = fail(grpc.StatusCode.NOT_FOUND, "not there", info("NOT_FOUND", resource="scripted"))
+ERASED = fail(grpc.StatusCode.ALREADY_EXISTS, "erased", info("REQUEST_ERASED"))
+
+
 def answer(message: Any) -> Action:
     """Answer this."""
     return lambda _request, _context: message
@@ -104,6 +108,7 @@ class ScriptedServer(grpc.GenericRpcHandler):
         self.port = 0
         self.calls: list[Call] = []
         self.requests: dict[str, pb.PublishInteractionsRequest] = {}
+        self.erased: set[str] = set()  # ids of requests and of interactions
         self._scripts: dict[str, deque[Action]] = defaultdict(deque)
         self._always: dict[str, Action] = {}
         self._lock = threading.Lock()
@@ -160,7 +165,8 @@ class ScriptedServer(grpc.GenericRpcHandler):
             if action is not None:
                 return action(sent, context)
             if method in _DEFAULTS:
-                return _DEFAULTS[method](self, sent)
+                answered = _DEFAULTS[method](self, sent)
+                return answered(sent, context) if callable(answered) else answered
             return fail(grpc.StatusCode.UNIMPLEMENTED, "not here yet", info("NOT_IMPLEMENTED"))(sent, context)
 
         def stream_out(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
@@ -173,11 +179,23 @@ class ScriptedServer(grpc.GenericRpcHandler):
             return grpc.unary_stream_rpc_method_handler(stream_out, *serializers)
         return grpc.unary_unary_rpc_method_handler(handle, *serializers)
 
-    def store(self, request: pb.PublishInteractionsRequest) -> bool:
+    def store(self, request: pb.PublishInteractionsRequest) -> str:
+        """What became of it: "stored", "duplicate" or "rejected", which is an erased one."""
         with self._lock:
+            if request.request_id in self.erased:
+                return "rejected"
             known = request.request_id in self.requests
             self.requests.setdefault(request.request_id, request)
-            return not known
+            return "duplicate" if known else "stored"
+
+    def erase(self, wanted: Callable[[pb.PublishInteractionsRequest], bool]) -> pb.ErasedCounts:
+        """Erase requests, leaving their ids behind."""
+        with self._lock:
+            found = [request for request in self.requests.values() if wanted(request)]
+            for request in found:
+                del self.requests[request.request_id]
+                self.erased.add(request.request_id)
+        return pb.ErasedCounts(requests=len(found), interactions=sum(len(r.interactions) for r in found))
 
     def stored_contents(self, user_id: str | None = None) -> list[str]:
         with self._lock:
@@ -200,11 +218,13 @@ def stored(request: pb.PublishInteractionsRequest, data: interaction_pb2.Interac
     )
 
 
-def _publish(server: ScriptedServer, request: pb.PublishInteractionsRequest) -> pb.PublishInteractionsResponse:
-    new = server.store(request)
+def _publish(server: ScriptedServer, request: pb.PublishInteractionsRequest) -> Any:
+    became = server.store(request)
+    if became == "rejected":
+        return ERASED
     ids = [f"{request.request_id}/{i}" for i in range(len(request.interactions))]
     return pb.PublishInteractionsResponse(
-        request_id=request.request_id, interaction_ids=ids, replayed=not new, searchable=True
+        request_id=request.request_id, interaction_ids=ids, replayed=became == "duplicate", searchable=True
     )
 
 
@@ -212,8 +232,10 @@ def _publish_stream(
     server: ScriptedServer, requests: list[pb.PublishInteractionsRequest]
 ) -> pb.PublishInteractionStreamResponse:
     result = pb.PublishInteractionStreamResponse(end_reason=pb.END_REASON_COMPLETE)
-    for request in requests:
-        name = "stored" if server.store(request) else "duplicate"
+    for index, request in enumerate(requests):
+        name = server.store(request)
+        if name == "rejected":
+            result.rejections.add(index=index, request_id=request.request_id, reason="REQUEST_ERASED", message="erased")
         for counts, number in ((result.requests, 1), (result.interactions, len(request.interactions))):
             setattr(counts, name, getattr(counts, name) + number)
     return result
@@ -222,7 +244,8 @@ def _publish_stream(
 def _all(server: ScriptedServer, request: Any) -> list[Any]:
     with server._lock:
         found = [r for r in server.requests.values() if not request.HasField("user_id") or r.user_id == request.user_id]
-    return [stored(r, data, i) for r in found for i, data in enumerate(r.interactions)]
+    everything = [stored(r, data, i) for r in found for i, data in enumerate(r.interactions)]
+    return [i for i in everything if i.interaction_id not in server.erased]
 
 
 def _get(server: ScriptedServer, request: pb.GetInteractionsRequest) -> pb.GetInteractionsResponse:
@@ -247,6 +270,25 @@ def _who(_server: ScriptedServer, _request: auth.WhoAmIRequest) -> auth.WhoAmIRe
     return auth.WhoAmIResponse(account=auth_pb2.Account(email="a@b.c", tag="testaccnt0"))
 
 
+def _erase(server: ScriptedServer, request: Any) -> pb.ErasedCounts:
+    wanted = {name.name: value for name, value in request.ListFields()}
+    return server.erase(lambda stored: all(getattr(stored, name) == value for name, value in wanted.items()))
+
+
+def _erase_interaction(server: ScriptedServer, request: pb.DeleteInteractionRequest) -> pb.ErasedCounts:
+    found = any(i.interaction_id == request.interaction_id for i in _all(server, pb.GetInteractionsRequest()))
+    server.erased.add(request.interaction_id)
+    return pb.ErasedCounts(interactions=int(found))
+
+
+def _answering(kind: Any, erase: Callable[[ScriptedServer, Any], pb.ErasedCounts] = _erase) -> Any:
+    def act(server: ScriptedServer, request: Any) -> Any:
+        counts = erase(server, request)
+        return kind(erased=counts) if counts.requests or counts.interactions else NOT_FOUND
+
+    return act
+
+
 _RPCS = {rpc.path: rpc for rpc in vars(rpcs).values() if isinstance(rpc, rpcs.Rpc)}
 _DEFAULTS: dict[str, Any] = {
     "Login": _login,
@@ -255,6 +297,10 @@ _DEFAULTS: dict[str, Any] = {
     "PublishInteractionStream": _publish_stream,
     "SearchInteractions": _search,
     "GetInteractions": _get,
+    "DeleteInteraction": _answering(pb.DeleteInteractionResponse, _erase_interaction),
+    "DeleteRequest": _answering(pb.DeleteRequestResponse),
+    "DeleteRequestGroup": _answering(pb.DeleteRequestGroupResponse),
+    "DeleteUser": _answering(pb.DeleteUserResponse),
 }
 
 

@@ -56,12 +56,6 @@ def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_root_certificates_are_for_tls() -> None:
-    with pytest.raises(ConfigurationError, match="https"):
-        parse_url("http://a:1/", b"pem")
-    assert parse_url("https://a:1/", b"pem").root_certificates == b"pem"
-
-
 def test_only_what_may_be_repeated_is_repeated_by_grpc() -> None:
     (config,) = json.loads(_SERVICE_CONFIG)["methodConfig"]
     assert {name["method"] for name in config["name"]} == {
@@ -72,6 +66,10 @@ def test_only_what_may_be_repeated_is_repeated_by_grpc() -> None:
         "WhoAmI",
         "ListApiKeys",
         "RevokeApiKey",
+        "DeleteInteraction",
+        "DeleteRequest",
+        "DeleteRequestGroup",
+        "DeleteUser",
     }
     assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
 

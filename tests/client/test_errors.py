@@ -1,6 +1,7 @@
 import pickle
 import time
 from importlib import metadata
+from typing import Any
 
 import grpc
 import pytest
@@ -59,6 +60,27 @@ def test_details_are_decoded(server: ScriptedServer, client: reflexio.ReflexioCl
     with pytest.raises(reflexio.InternalError) as internal:
         client.who_am_i()
     assert internal.value.error_id == "e-1"
+
+
+def test_an_error_has_the_id_of_its_call_in_its_text_once(
+    server: ScriptedServer, client: reflexio.ReflexioClient
+) -> None:
+    def refuses(text: str) -> Any:
+        def handle(_request: Any, context: grpc.ServicerContext) -> Any:
+            context.set_trailing_metadata((("x-request-id", "call-7"),))
+            context.abort(Code.NOT_FOUND, text)
+
+        return handle
+
+    server.script("WhoAmI", refuses("not there"), refuses("not there, see call-7"), fail(Code.NOT_FOUND, "no id"))
+    errors = []
+    for _ in range(3):
+        with pytest.raises(reflexio.NotFoundError) as caught:
+            client.who_am_i()
+        errors.append(caught.value)
+    assert [error.call_id for error in errors] == ["call-7", "call-7", ""]
+    assert [str(error) for error in errors] == ["not there (call call-7)", "not there, see call-7", "no id"]
+    assert str(pickle.loads(pickle.dumps(errors[0]))) == str(errors[0])
 
 
 def test_no_server_names_the_address() -> None:
@@ -124,11 +146,11 @@ def test_no_key_and_a_mistyped_key_are_said_at_once() -> None:
 
 def test_the_environment_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFLEXIO_API_KEY", f"{KEY}\n")
-    monkeypatch.setenv("REFLEXIO_API_URL", "http://elsewhere:5/")
+    monkeypatch.setenv("REFLEXIO_API_URL", "https://elsewhere:5/")
     client = reflexio.ReflexioClient()
     assert client.api_key == KEY
     assert "elsewhere:5" in repr(client)
-    assert "here:6" in repr(reflexio.ReflexioClient(url_endpoint="http://here:6/"))
+    assert "here:6" in repr(reflexio.ReflexioClient(url_endpoint="https://here:6/"))
 
 
 @pytest.mark.parametrize(

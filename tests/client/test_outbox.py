@@ -259,7 +259,7 @@ def test_closing_delivers_what_is_pending_and_reports_the_rest(
     other = reflexio.ReflexioClient(KEY, "http://127.0.0.1:1/")
     publish(other)
     other.close(timeout=0.2)
-    assert "1 publish requests were not delivered to http://127.0.0.1:1/" in capsys.readouterr().err
+    assert "1 requests were not delivered to http://127.0.0.1:1/" in capsys.readouterr().err
 
 
 def test_closing_ends_a_call_that_hangs(server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +272,7 @@ def test_closing_ends_a_call_that_hangs(server: ScriptedServer, capsys: pytest.C
     client.close(timeout=0.1)
     free.set()
     assert time.monotonic() - begin < 10
-    assert "1 publish requests" in capsys.readouterr().err
+    assert "1 requests" in capsys.readouterr().err
     with pytest.raises(reflexio.ClosedError, match=r"delivered\. It is kept in \S+ and delivered by the next start\.$"):
         receipt.wait(5)
 
@@ -335,7 +335,7 @@ def test_leaving_the_program_without_a_server_ends_and_says_what_is_left(
     done = run_script(server, 'client.publish_interaction("ada", [{"content": "x"}])', tmp_path)
     assert time.monotonic() - begin < 40
     assert done.returncode == 0
-    assert "1 publish requests were not delivered" in done.stderr
+    assert "1 requests were not delivered" in done.stderr
 
 
 def test_a_forked_child_begins_anew(server: ScriptedServer, tmp_path: Path) -> None:

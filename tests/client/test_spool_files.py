@@ -138,7 +138,7 @@ def test_what_cannot_be_deleted_is_not_sent_again_and_deleted_later(spool_dir: P
 def test_a_newer_version_is_left_alone_with_one_warning(spool_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = leave(spool_dir, "r")
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     spool = Spool(settings(spool_dir))
     with pytest.warns(RuntimeWarning, match="left alone") as caught:
         assert [spool.adopt(), spool.adopt()] == [0, 0]

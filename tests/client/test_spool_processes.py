@@ -79,7 +79,7 @@ def test_what_is_left_at_exit_is_said_with_the_place_and_comes_with_the_next_sta
 ) -> None:
     done = run(down, "publish(connect(), 'ada', 7)", tmp_path)
     assert done.returncode == 0
-    assert f"7 publish requests were not delivered to {down.url}" in done.stderr
+    assert f"7 requests were not delivered to {down.url}" in done.stderr
     assert f"They are kept in {spool_dir / spools(spool_dir)[0]}" in done.stderr
     down.start()
     with reflexio.ReflexioClient(KEY, down.url):

@@ -21,7 +21,7 @@ QUICKSTARTS = {
     "java": "gen/java/src/test/java/com/reflexio/examples/Quickstart.java",
     "rust": "gen/rust/examples/quickstart.rs",
 }
-STEPS = ["Install", "Log in", "Publish", "Stream", "Search", "Errors"]
+STEPS = ["Install", "Log in", "Publish", "Stream", "Search", "Erase", "Errors"]
 
 
 def run(command: list[str], **environment: str) -> str:
@@ -42,9 +42,10 @@ def test_what_the_readme_shows_runs(language: str, built: Built, server: LocalSe
     email = create_account(server.data_dir)
     command = built(language).command("quickstart")
     output = run(command, REFLEXIO_ADDRESS=server.address, REFLEXIO_EMAIL=email, REFLEXIO_PASSWORD=PASSWORD)
-    *first, found, refused, reason, required, empty = output.splitlines()
+    *first, found, erased, refused, reason, required, empty = output.splitlines()
     assert first == [f"logged in as {email}", "published 2 interactions", "streamed: 3 stored, 0 duplicate, 0 rejected"]
     assert re.fullmatch(r"0\.[1-9]\d User: My parcel never arrived\.", found)
+    assert erased == "erased: 4 requests, 5 interactions"
     assert re.fullmatch(r"refused: \w+ user_id: is required and must not be empty \(and 1 more\)", refused)
     assert reason == "reason: INVALID_FIELD"
     assert required == "field: user_id: is required and must not be empty"
@@ -57,7 +58,7 @@ def test_the_readme_shows_what_runs(language: str) -> None:
     readme = (ROOT / "gen" / language / "README.md").read_text(encoding="utf-8")
     program = unindented((ROOT / QUICKSTARTS[language]).read_text(encoding="utf-8"))
     blocks = re.findall(r"^```(?:go|ts|java|rust)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 5, "log in, publish, stream, search, errors"
+    assert len(blocks) >= 6, "log in, publish, stream, search, erase, errors"
     for block in blocks:
         assert unindented(block) in program, block
     headings = re.findall(r"^## (.+)$", readme, re.MULTILINE)

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use reflexio::v1::auth_service_client::AuthServiceClient;
 use reflexio::v1::interaction_service_client::InteractionServiceClient;
 use reflexio::v1::{
-    InteractionData, InteractionFilter, LoginRequest, PublishInteractionStreamRequest, PublishInteractionsRequest,
-    SearchInteractionsRequest, UserAction, WaitUntil, WhoAmIRequest,
+    DeleteUserRequest, InteractionData, InteractionFilter, LoginRequest, PublishInteractionStreamRequest,
+    PublishInteractionsRequest, SearchInteractionsRequest, UserAction, WaitUntil, WhoAmIRequest,
 };
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -73,6 +73,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let found = hit.interaction.unwrap_or_default();
         println!("{:.2} {}: {}", hit.score, found.role, found.content);
     }
+
+    let request = DeleteUserRequest { user_id: "ada".into() };
+    let erased = client.delete_user(request).await?.into_inner().erased.unwrap_or_default();
+    println!("erased: {} requests, {} interactions", erased.requests, erased.interactions);
 
     if let Err(status) = client.publish_interactions(PublishInteractionsRequest::default()).await {
         println!("refused: {:?} {}", status.code(), status.message());

@@ -65,6 +65,9 @@ for (const { score, interaction } of hits) {
   console.log(`${score.toFixed(2)} ${interaction?.role}: ${interaction?.content}`);
 }
 
+const { erased } = await client.deleteUser({ userId: "ada" });
+console.log(`erased: ${erased?.requests} requests, ${erased?.interactions} interactions`);
+
 try {
   await client.publishInteractions({});
 } catch (caught) {

@@ -1,4 +1,4 @@
-"""Finding the spool files of processes that ended, and making them one's own."""
+"""How a process comes by spool files: one of its own, and those of processes that ended."""
 
 import logging
 import sqlite3
@@ -13,6 +13,20 @@ MAX_ADOPTED = 16  # files at a time: each takes three descriptors
 _log = logging.getLogger("reflexio")
 _left_alone: set[Path] = set()
 _troubled: set[Path] = set()
+
+
+def own_file(settings: SpoolSettings) -> SpoolFile:
+    """A new file of this process; in memory, with a warning, where none can be written."""
+    try:
+        return SpoolFile.create(settings)
+    except (OSError, sqlite3.Error) as error:
+        text = (
+            f"no spool can be written in {settings.folder} ({error}): publishes are kept in memory only and are "
+            "lost when this process ends before they are delivered; give spool_dir or set REFLEXIO_SPOOL_DIR"
+        )
+    _log.warning("%s", text)
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+    return SpoolFile.in_memory()
 
 
 def adopt_orphans(settings: SpoolSettings, held: int) -> list[SpoolFile]:

@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
+from reflexio import deletes
 from reflexio.errors import ReflexioError
 from reflexio.ids import account_tag
 from reflexio.spool import reader
@@ -31,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reflexio.spool",
-        description="Publishes that do not wait lie in spool files on this machine until the server has acknowledged "
-        "them. This shows what lies there, delivers what ended processes have left, and shows what was refused.",
+        description="Publishes and deletes that do not wait lie in spool files on this machine until the server has "
+        "acknowledged them. This shows what lies there, delivers what ended processes have left, and shows what was "
+        "refused.",
     )
     parser.add_argument("--dir", help="folder of the spool files; default: REFLEXIO_SPOOL_DIR, else the platform's")
     commands = parser.add_subparsers(dest="command", required=True, metavar="status|flush|dead|export")
@@ -45,15 +48,20 @@ def _parser() -> argparse.ArgumentParser:
         "each to the server it was meant for. What a living process owns, that process delivers.",
     )
     flush.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="give up after; default 60")
-    flush.add_argument("--root-certificates", metavar="FILE", help="PEM of the authorities to trust with https")
+    flush.add_argument(
+        "--root-certificates",
+        metavar="FILE",
+        help="PEM of the authorities to trust with https; default: REFLEXIO_CA_CERT",
+    )
     flush.set_defaults(run=_flush)
     dead = commands.add_parser("dead", help="list the requests that the server refused for good, and why")
     dead.set_defaults(run=_dead)
     export = commands.add_parser(
         "export",
         help="write what waits as JSON lines",
-        description="Writes each request that waits, a PublishInteractionsRequest in the JSON mapping of protobuf, as "
-        "a line to standard output. Nothing is removed.",
+        description="Writes each request that waits as a line to standard output: a PublishInteractionsRequest in the "
+        'JSON mapping of protobuf, or, of a delete, its request under the name of the method: {"delete_user": …}. '
+        "Nothing is removed.",
     )
     export.add_argument("--dead", action="store_true", help="write what was refused instead of what waits")
     export.set_defaults(run=_export)
@@ -71,7 +79,8 @@ def _status(folder: Path, _options: argparse.Namespace) -> int:
         owner = f"process {one.pid} delivers it" if one.owned else "orphan: the next start or `flush` delivers it"
         age = f", the oldest {_age(one.oldest)} old" if one.rows else ""
         _say(one.path.name)
-        _say(f"  {one.rows:,} waiting ({one.size:,} bytes{age}), {one.dead:,} refused")
+        among = f", {one.deletes:,} of them deletes" if one.deletes else ""
+        _say(f"  {one.rows:,} waiting ({one.size:,} bytes{among}{age}), {one.dead:,} refused")
         _say(f"  account {one.tag} at {one.address}; {owner if one.rows or one.owned else 'nobody needs it any more'}")
     if not found:
         _say(f"nothing waits in {folder}")
@@ -119,7 +128,8 @@ def _dead(folder: Path, _options: argparse.Namespace) -> int:
                 number += 1
                 when = datetime.fromtimestamp(one.refused_at / 1e6).isoformat(" ", "seconds")
                 place = f" {one.field}:" if one.field else ""
-                _say(f"{when}  {one.request_id}  user {one.user_id}  {one.reason}:{place} {one.message}")
+                user = f"user {one.user_id}" if one.user_id else "any user"
+                _say(f"{when}  {one.request_id}  {user}  {one.reason}:{place} {one.message}")
         except _UNREADABLE as error:
             _complain(str(error))
     if not number:
@@ -131,17 +141,26 @@ def _export(folder: Path, options: argparse.Namespace) -> int:
     code = 0
     for path in spool_paths(folder):
         try:
-            for payload in _payloads(path, refused=options.dead):
-                message = pb.PublishInteractionStreamRequest.FromString(payload).request
-                _say(json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None))
+            for method, payload in _requests(path, refused=options.dead):
+                _say(_line(method, payload))
         except _UNREADABLE as error:
             code = 1
             _complain(str(error))
     return code
 
 
-def _payloads(path: Path, *, refused: bool) -> Iterator[bytes]:
-    return (one.payload for one in reader.refused(path)) if refused else reader.payloads(path)
+def _requests(path: Path, *, refused: bool) -> Iterator[tuple[str, bytes]]:
+    return ((one.method, one.payload) for one in reader.refused(path)) if refused else reader.waiting(path)
+
+
+def _line(method: str, payload: bytes) -> str:
+    if method in deletes.RPCS:
+        return f'{{"{method}": {_json(deletes.RPCS[method].request.FromString(payload))}}}'
+    return _json(pb.PublishInteractionStreamRequest.FromString(payload).request)
+
+
+def _json(message: Message) -> str:
+    return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
 
 
 def _overviews(folder: Path) -> list[reader.Overview | str]:

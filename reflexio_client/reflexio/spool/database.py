@@ -6,16 +6,29 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+PUBLISH = "publish_interaction"
+"""The method of the client that took a row: this one, or one of those that delete."""
 _SYNCHRONOUS = {"process": "NORMAL", "power": "FULL"}
+_METHOD = f"method TEXT NOT NULL DEFAULT '{PUBLISH}'"
+_DELETES = f"CREATE INDEX deletes ON rows (id) WHERE method <> '{PUBLISH}';"  # costs a publish nothing
 SCHEMA = f"""
 BEGIN;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, user_id TEXT NOT NULL, payload BLOB NOT NULL,
-    accepted_at INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0);
+    accepted_at INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, {_METHOD});
 CREATE TABLE dead (id INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL,
     payload BLOB NOT NULL, accepted_at INTEGER NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL,
-    field TEXT NOT NULL, message TEXT NOT NULL, refused_at INTEGER NOT NULL);
+    field TEXT NOT NULL, message TEXT NOT NULL, refused_at INTEGER NOT NULL, {_METHOD});
+{_DELETES}
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+_FROM_VERSION_1 = f"""
+BEGIN;
+ALTER TABLE rows ADD COLUMN {_METHOD};
+ALTER TABLE dead ADD COLUMN {_METHOD};
+{_DELETES}
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
@@ -79,6 +92,8 @@ def open_file(path: Path, synchronous: str = "NORMAL", *, exclusive: bool = Fals
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # the sender does it, see tidy()
         if exclusive and not found:  # its owner died before it had accepted anything
             connection.executescript(SCHEMA)
+        elif exclusive and found == 1:
+            connection.executescript(_FROM_VERSION_1)
     except BaseException:
         connection.close()
         raise

@@ -1,17 +1,18 @@
-"""One spool file: a SQLite database with the requests that wait and those that were refused."""
+"""One spool file: a SQLite database with the publishes and deletes that wait and those that were refused."""
 
 import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from reflexio.errors import SpoolError
 from reflexio.outcomes import Rejection
-from reflexio.spool.database import Transaction, create, open_file, remove
+from reflexio.spool.database import PUBLISH, Transaction, create, open_file, remove
 from reflexio.spool.folder import FileLock, SpoolSettings, make_folder
 
 KEPT_DEAD = 10_000
@@ -19,29 +20,28 @@ KEPT_DEAD_BYTES = 64 * 1024 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 _SHRINK_BYTES = 16 * 1024 * 1024
 _IDLE_CHECKPOINT_BYTES = 256 * 1024
-_INSERT = "INSERT INTO rows (id, request_id, user_id, payload, accepted_at) VALUES (?, ?, ?, ?, ?)"
-_READ = "SELECT id, request_id, user_id, payload, attempts, accepted_at FROM rows ORDER BY id"
-_BURY = (
-    "INSERT OR REPLACE INTO dead (request_id, user_id, payload, accepted_at, attempts, reason, field, message,"
-    " refused_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_READ_DEAD = (
-    "SELECT request_id, user_id, payload, accepted_at, attempts, reason, field, message, refused_at FROM dead"
-    " ORDER BY id"
-)
+_INSERT = "INSERT INTO rows (id, request_id, user_id, payload, method, accepted_at) VALUES (?, ?, ?, ?, ?, ?)"
+_READ = "SELECT id, request_id, user_id, payload, method, attempts, accepted_at FROM rows"
+_READ_ALL = f"{_READ} ORDER BY id"
+_READ_ONE = f"{_READ} WHERE id = ?"
+_READ_DELETES = f"{_READ} WHERE method <> '{PUBLISH}' ORDER BY id"
+_DEAD = "request_id, user_id, payload, method, accepted_at, attempts, reason, field, message, refused_at"
+_BURY = f"INSERT OR REPLACE INTO dead ({_DEAD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_READ_DEAD = f"SELECT {_DEAD} FROM dead ORDER BY id"
 
 
 @dataclass(slots=True)
 class Row:
-    """A request that waits: `payload` is its serialized PublishInteractionStreamRequest.
+    """A request that waits.
 
     Attributes:
         row_id: its place in its file.
-        request_id: the id under which it is stored.
-        user_id: whose interactions these are.
-        payload: the message.
+        request_id: the id under which it is stored, or the delete's own.
+        user_id: whose interactions these are; empty when a delete does not say.
+        payload: the serialized PublishInteractionStreamRequest, or the request of the method's RPC.
+        method: the client's method that took it.
         attempts: how often it failed on its own.
-        accepted_at: when it was published, in Unix microseconds.
+        accepted_at: when that was, in Unix microseconds.
         home: the file it is in.
     """
 
@@ -49,9 +49,15 @@ class Row:
     request_id: str
     user_id: str
     payload: bytes = field(repr=False)
+    method: str
     attempts: int
     accepted_at: int
     home: "SpoolFile" = field(repr=False)
+
+    @property
+    def is_delete(self) -> bool:
+        """It deletes; else it publishes."""
+        return self.method != PUBLISH
 
 
 class SpoolFile:
@@ -117,10 +123,10 @@ class SpoolFile:
             raise
         return cls(connection, path, lock)
 
-    def insert(self, row_id: int, request_id: str, user_id: str, payload: bytes) -> None:
+    def insert(self, row_id: int, request_id: str, user_id: str, payload: bytes, method: str) -> None:
         """Add a request; when this returns, it is as durable as the file. Raises SpoolError."""
         try:
-            self._insert(_INSERT, (row_id, request_id, user_id, payload, time.time_ns() // 1000))
+            self._insert(_INSERT, (row_id, request_id, user_id, payload, method, time.time_ns() // 1000))
         except sqlite3.Error as error:
             raise SpoolError(
                 f"{request_id} was not accepted: the spool {self.path or 'in memory'} cannot be written: {error}"
@@ -128,22 +134,31 @@ class SpoolFile:
 
     def rows(self, skip: Collection[int] = ()) -> Iterator[Row]:
         """The requests in their order, but for those to skip."""
+        return self._select(_READ_ALL, skip)
+
+    def first_delete(self) -> Row | None:
+        """The delete that was accepted first."""
+        with closing(self._select(_READ_DELETES)) as deletes:
+            return next(deletes, None)
+
+    def _select(self, query: str, skip: Collection[int] = ()) -> Generator[Row]:
         if self.closed:
             return
-        with closing(self._connection.execute(_READ)) as cursor:
-            for row_id, request_id, user_id, payload, attempts, accepted_at in cursor:
-                if row_id not in skip and row_id not in self._undeleted:
-                    yield Row(row_id, request_id, user_id, payload, attempts, accepted_at, self)
+        with closing(self._connection.execute(query)) as cursor:
+            for found in cursor:
+                if found[0] not in skip and found[0] not in self._undeleted:
+                    yield self._row(found)
+
+    def _row(self, found: tuple[Any, ...]) -> Row:
+        row_id, request_id, user_id, payload, method, attempts, accepted_at = found
+        return Row(row_id, request_id, user_id, payload, method, attempts, accepted_at, self)
 
     def row(self, row_id: int) -> Row | None:
         """One request."""
         if self.closed:
             return None
-        found = self._connection.execute(_READ.replace("ORDER BY id", "WHERE id = ?"), (row_id,)).fetchone()
-        if found is None:
-            return None
-        row_id, request_id, user_id, payload, attempts, accepted_at = found
-        return Row(row_id, request_id, user_id, payload, attempts, accepted_at, self)
+        found = self._connection.execute(_READ_ONE, (row_id,)).fetchone()
+        return None if found is None else self._row(found)
 
     def delete(self, row_ids: Sequence[int]) -> None:
         """Forget acknowledged requests. What the disk does not let go is kept in mind and tried again later."""
@@ -155,6 +170,15 @@ class SpoolFile:
                 self._connection.executemany("DELETE FROM rows WHERE id = ?", [(i,) for i in self._undeleted])
             self._undeleted.clear()
 
+    def remove(self, row: Row) -> None:
+        """Forget a delete that was carried out, at once and for good: sent again, it would take what came after it.
+
+        Raises:
+            SpoolError: the disk does not let it go.
+        """
+        with self._for_good(row), self._transaction():
+            self._connection.execute("DELETE FROM rows WHERE id = ?", (row.row_id,))
+
     def add_attempt(self, row: Row) -> None:
         """Remember that a request failed on its own."""
         row.attempts += 1
@@ -163,13 +187,14 @@ class SpoolFile:
                 self._connection.execute("UPDATE rows SET attempts = ? WHERE id = ?", (row.attempts, row.row_id))
 
     def bury(self, row: Row, rejection: Rejection) -> None:
-        """Move a request to the dead, with the reason."""
+        """Move a request to the dead, with the reason; raises SpoolError when a delete cannot be moved."""
         if self.closed:
             return
         said = (rejection.reason, rejection.field, rejection.message, time.time_ns() // 1000)
         try:
-            with self._transaction():
-                self._add_dead([(row.request_id, row.user_id, row.payload, row.accepted_at, row.attempts, *said)])
+            with self._for_good(row) if row.is_delete else nullcontext(), self._transaction():
+                was = (row.request_id, row.user_id, row.payload, row.method, row.accepted_at, row.attempts)
+                self._add_dead([(*was, *said)])
                 self._connection.execute("DELETE FROM rows WHERE id = ?", (row.row_id,))
         except sqlite3.Error:
             self.delete([row.row_id])  # without room for the dead there is still the log
@@ -241,6 +266,21 @@ class SpoolFile:
         if self._lock is not None:
             self._lock.release(remove=not keep)
         return left
+
+    @contextmanager
+    def _for_good(self, row: Row) -> Iterator[None]:
+        """Around a transaction that survives the end of the power too; raises SpoolError."""
+        if self.closed:
+            raise SpoolError(f"{row.request_id} stays in the spool, which is closed")
+        try:
+            (level,) = self._connection.execute("PRAGMA synchronous").fetchone()
+            self._connection.execute("PRAGMA synchronous = FULL")
+            try:
+                yield
+            finally:
+                self._connection.execute(f"PRAGMA synchronous = {level}")
+        except sqlite3.Error as error:
+            raise SpoolError(f"{row.request_id} stays in the spool, which cannot be written: {error}") from error
 
     def _number(self, query: str) -> int:
         return int(self._connection.execute(query).fetchone()[0])

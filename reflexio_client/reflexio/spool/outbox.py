@@ -1,26 +1,26 @@
 """The spool of one account at one server: a file of this process, and the files adopted from ended ones."""
 
 import itertools
-import logging
 import sqlite3
 import threading
-import warnings
 from collections import Counter, deque
 from collections.abc import Iterable
 
 from reflexio.errors import QueueFullError, SpoolError
 from reflexio.outcomes import Rejection
-from reflexio.spool.adoption import adopt_orphans
+from reflexio.spool.adoption import adopt_orphans, own_file
+from reflexio.spool.database import PUBLISH
 from reflexio.spool.file import Row, SpoolFile
 from reflexio.spool.folder import SpoolSettings
-from reflexio.spool.watch import Watch
+from reflexio.spool.turns import Turns
+from reflexio.spool.watch import ANYBODY, Watch
 
 MAX_ITEMS = 1_000_000
 MAX_BYTES = 1024 * 1024 * 1024
 _MEMORY_ITEMS = 10_000
 _MEMORY_BYTES = 64 * 1024 * 1024
 _KEPT_REJECTIONS = 1_000
-_log = logging.getLogger("reflexio")
+_ERASED = "REQUEST_ERASED"
 
 
 class Spool:
@@ -46,12 +46,11 @@ class Spool:
         self._own: SpoolFile | None = None
         self._orphans: list[SpoolFile] = []
         self._opening = False
-        self._early: list[tuple[int, str, str, bytes]] = []
-        self._turn = 0
+        self._early: list[tuple[int, str, str, bytes, str]] = []
+        self._turns = Turns()
         self._ids = itertools.count(1)
         self._users: Counter[str] = Counter()
         self._pending = 0
-        self._postponed: dict[tuple[SpoolFile, int], None] = {}
         self._stalled = False
         self._watches: list[Watch] = []
 
@@ -75,7 +74,7 @@ class Spool:
         """The row was published by this process."""
         return row.home is self._own
 
-    def append(self, request_id: str, user_id: str, payload: bytes) -> int:
+    def append(self, request_id: str, user_id: str, payload: bytes, method: str = PUBLISH) -> int:
         """Add a request and return its row id; raises QueueFullError or SpoolError."""
         size = len(payload)
         with self.changed:
@@ -89,9 +88,9 @@ class Spool:
             self._count(user_id, 1, size)
             try:
                 if self._opening:  # a signal handler while the file is being made: it goes in as soon as it is there
-                    self._early.append((row_id, request_id, user_id, payload))
+                    self._early.append((row_id, request_id, user_id, payload, method))
                 else:
-                    (self._own or self._open()).insert(row_id, request_id, user_id, payload)
+                    (self._own or self._open()).insert(row_id, request_id, user_id, payload, method)
             except BaseException:
                 self._count(user_id, -1, -size)
                 raise
@@ -101,28 +100,12 @@ class Spool:
             return row_id
 
     def take(self, limit: int, max_bytes: int) -> list[Row]:
-        """The next rows of one file, at least one if there is one; they stay until they are deleted or parked."""
+        """The next rows, publishes of one file or one delete; they stay until they are deleted or parked."""
         with self.changed:
-            files = self._files()
-            self._turn += 1  # this process and each of the ended ones take turns
-            for step in range(len(files)):
-                file = files[(self._turn + step) % len(files)]
-                if batch := self._take_from(file, limit, max_bytes):
-                    return batch
-            self.recount()
-            return []
-
-    def _take_from(self, file: SpoolFile, limit: int, max_bytes: int) -> list[Row]:
-        batch: list[Row] = []
-        size = 0
-        late = [row_id for home, row_id in self._postponed if home is file]
-        last = (row for row in map(file.row, late) if row is not None)
-        for row in itertools.chain(file.rows(skip=late), last):
-            size += len(row.payload)
-            if len(batch) == limit or (batch and size > max_bytes):
-                break
-            batch.append(row)
-        return batch
+            batch = self._turns.take(self._files(), limit, max_bytes)
+            if not batch:
+                self.recount()
+            return batch
 
     def delete(self, rows: Iterable[Row]) -> None:
         """Remove acknowledged rows."""
@@ -134,27 +117,45 @@ class Spool:
                     self._left(row)
             self._end_watches()
 
-    def park(self, row: Row, rejection: Rejection) -> None:
-        """Move a row that the server will not take to the dead, with the reason."""
+    def remove(self, row: Row) -> None:
+        """Remove a delete that was carried out; raises SpoolError: then it stays, and nothing may go before it."""
         with self.changed:
-            row.home.bury(row, rejection)
+            row.home.remove(row)
+            self._left(row)
+            self._end_watches()
+
+    def park(self, row: Row, rejection: Rejection) -> None:
+        """Move a row that the server will not take to the dead, with the reason; nothing is kept of what is erased.
+
+        Raises SpoolError as `remove`.
+        """
+        with self.changed:
+            if rejection.reason == _ERASED:
+                row.home.delete([row.row_id])
+            else:
+                row.home.bury(row, rejection)
             self._left(row)
             self.rejected += 1
             self.rejections.append(rejection)
             self._end_watches()
 
     def postpone(self, row: Row) -> int:
-        """Let a row go behind all others of its file; returns how often that happened to it."""
+        """Let a publish go behind all others of its file that may go; returns how often the row failed on its own."""
         with self.changed:
-            self._postponed.pop((row.home, row.row_id), None)
-            self._postponed[(row.home, row.row_id)] = None
+            self._turns.postpone(row)
             row.home.add_attempt(row)
             return row.attempts
 
     def pending(self, user_id: str | None = None) -> int:
         """How many rows there are, of one user or of all."""
         with self.changed:
-            return self._pending if user_id is None else self._users[user_id]
+            return self._pending if user_id is None else self._users[user_id] + self._users[ANYBODY]
+
+    @property
+    def has_deletes(self) -> bool:
+        """There are deletes among what is pending."""
+        with self.changed:
+            return any(file.first_delete() for file in self._files())
 
     @property
     def stalled(self) -> bool:
@@ -268,26 +269,15 @@ class Spool:
     def _open(self) -> SpoolFile:
         self._opening = True
         try:
-            self._own = SpoolFile.in_memory() if self._settings is None else self._create(self._settings)
+            self._own = SpoolFile.in_memory() if self._settings is None else own_file(self._settings)
         finally:
             self._opening = False
+        if self._own.path is None:
+            self._max_items = min(self._max_items, _MEMORY_ITEMS)
+            self._max_bytes = min(self._max_bytes, _MEMORY_BYTES)
         while self._early:
             self._own.insert(*self._early.pop(0))
         return self._own
-
-    def _create(self, settings: SpoolSettings) -> SpoolFile:
-        try:
-            return SpoolFile.create(settings)
-        except (OSError, sqlite3.Error) as error:
-            text = (
-                f"no spool can be written in {settings.folder} ({error}): publishes are kept in memory only and are "
-                "lost when this process ends before they are delivered; give spool_dir or set REFLEXIO_SPOOL_DIR"
-            )
-        _log.warning("%s", text)
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
-        self._max_items = min(self._max_items, _MEMORY_ITEMS)
-        self._max_bytes = min(self._max_bytes, _MEMORY_BYTES)
-        return SpoolFile.in_memory()
 
     def _finish(self, file: SpoolFile) -> None:
         """An adopted file is empty: keep its dead, and let it go."""
@@ -311,7 +301,7 @@ class Spool:
             del self._users[user_id]
 
     def _left(self, row: Row) -> None:
-        self._postponed.pop((row.home, row.row_id), None)
+        self._turns.forget(row)
         self._count(row.user_id, -1, -len(row.payload))
         for watch in self._watches:
             if watch.covers(row):

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from reflexio.spool.database import SCHEMA_VERSION, NewerVersionError
+from reflexio.spool.database import PUBLISH, SCHEMA_VERSION, NewerVersionError
 from reflexio.spool.folder import FileLock
 
 
@@ -21,8 +21,9 @@ class Overview:
         address: the server's URL.
         tag: the public tag of the account.
         rows: requests that wait.
+        deletes: how many of them delete.
         size: their bytes.
-        oldest: when the first of them was published, in Unix microseconds; 0 when there is none.
+        oldest: when the first of them was accepted, in Unix microseconds; 0 when there is none.
         dead: refused requests.
     """
 
@@ -32,6 +33,7 @@ class Overview:
     address: str = ""
     tag: str = ""
     rows: int = 0
+    deletes: int = 0
     size: int = 0
     oldest: int = 0
     dead: int = 0
@@ -39,7 +41,7 @@ class Overview:
 
 @dataclass(slots=True)
 class Dead:
-    """A refused request: its id, whose it is, why and when (Unix microseconds) it was refused, and the message."""
+    """A refused request: its id, whose it is, why and when (Unix microseconds) it was refused, and what it was."""
 
     request_id: str
     user_id: str
@@ -47,38 +49,41 @@ class Dead:
     field: str
     message: str
     refused_at: int
+    method: str
     payload: bytes
 
 
 def overview(path: Path) -> Overview:
     """The file in short; raises sqlite3.Error, OSError or NewerVersionError when it cannot be read."""
-    with _opened(path) as (connection, owned):
+    with _opened(path) as (connection, method, owned):
         meta: dict[str, str] = dict(connection.execute("SELECT name, value FROM meta").fetchall())
-        rows, size, oldest = connection.execute(
-            "SELECT count(*), coalesce(sum(length(payload)), 0), coalesce(min(accepted_at), 0) FROM rows"
+        rows, deletes, size, oldest = connection.execute(
+            f"SELECT count(*), count(nullif({method}, ?)), coalesce(sum(length(payload)), 0),"
+            " coalesce(min(accepted_at), 0) FROM rows",
+            (PUBLISH,),
         ).fetchone()
         (dead,) = connection.execute("SELECT count(*) FROM dead").fetchone()
         names = (meta.get("pid", ""), meta.get("address", ""), meta.get("tag", ""))
-        return Overview(path, owned, *names, rows, size, oldest, dead)
+        return Overview(path, owned, *names, rows, deletes, size, oldest, dead)
 
 
 def refused(path: Path) -> Iterator[Dead]:
     """The refused requests of a file, the oldest first."""
-    with _opened(path) as (connection, _):
-        query = "SELECT request_id, user_id, reason, field, message, refused_at, payload FROM dead ORDER BY id"
-        for row in connection.execute(query):
+    with _opened(path) as (connection, method, _):
+        columns = f"request_id, user_id, reason, field, message, refused_at, {method}, payload"
+        for row in connection.execute(f"SELECT {columns} FROM dead ORDER BY id"):
             yield Dead(*row)
 
 
-def payloads(path: Path) -> Iterator[bytes]:
-    """The messages that wait, in their order."""
-    with _opened(path) as (connection, _):
-        for (payload,) in connection.execute("SELECT payload FROM rows ORDER BY id"):
-            yield payload
+def waiting(path: Path) -> Iterator[tuple[str, bytes]]:
+    """What waits, in its order: the method that took it and its message."""
+    with _opened(path) as (connection, method, _):
+        yield from connection.execute(f"SELECT {method}, payload FROM rows ORDER BY id")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
+def _opened(path: Path) -> Iterator[tuple[sqlite3.Connection, str, bool]]:
+    """A connection, the method of a row in SQL (version 1 knew publishes only), and whether somebody owns the file."""
     lock = FileLock.take(path)
     try:
         # Nobody else may adopt it while it is looked at; a living owner goes on beside a reader that never writes.
@@ -89,7 +94,7 @@ def _opened(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
                 raise NewerVersionError(f"{path} was written by a newer version of reflexio")
             if not version:
                 raise sqlite3.DatabaseError(f"{path} holds nothing: its process died while making it")
-            yield connection, lock is None
+            yield connection, "method" if version > 1 else f"'{PUBLISH}'", lock is None
     finally:
         if lock is not None:
             lock.release(remove=not path.exists())

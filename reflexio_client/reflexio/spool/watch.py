@@ -4,6 +4,9 @@ from concurrent.futures import Future
 
 from reflexio.spool.file import Row, SpoolFile
 
+ANYBODY = ""
+"""The user_id of a delete that does not say whose: who waits for one user waits for it too."""
+
 
 class Watch:
     """Done as soon as what was pending when it was made has left the spool, or cannot leave."""
@@ -19,6 +22,6 @@ class Watch:
 
     def covers(self, row: Row) -> bool:
         """The row was there when the watch began, and is one to wait for."""
-        if self.user_id is not None and row.user_id != self.user_id:
+        if self.user_id is not None and row.user_id not in (self.user_id, ANYBODY):
             return False
         return row.home in self._adopted or (row.home is self._own and row.row_id <= self._last_id)

@@ -68,6 +68,14 @@ func (s *scenario) refused(ctx context.Context, row row) error {
 		return invoke(ctx, row, &pb.SearchInteractionsRequest{}, s.interactions.SearchInteractions)
 	case "GetInteractions":
 		return invoke(ctx, row, &pb.GetInteractionsRequest{}, s.interactions.GetInteractions)
+	case "DeleteInteraction":
+		return invoke(ctx, row, &pb.DeleteInteractionRequest{}, s.interactions.DeleteInteraction)
+	case "DeleteRequest":
+		return invoke(ctx, row, &pb.DeleteRequestRequest{}, s.interactions.DeleteRequest)
+	case "DeleteRequestGroup":
+		return invoke(ctx, row, &pb.DeleteRequestGroupRequest{}, s.interactions.DeleteRequestGroup)
+	case "DeleteUser":
+		return invoke(ctx, row, &pb.DeleteUserRequest{}, s.interactions.DeleteUser)
 	case "GetImage":
 		request, err := message(row.Request, &pb.GetImageRequest{})
 		if err != nil {

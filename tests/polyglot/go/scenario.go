@@ -52,6 +52,7 @@ func runScenario(ctx context.Context, address, troubledAddress, path string) (an
 		{"search", s.search},
 		{"paging", s.paging},
 		{"errors", s.errors},
+		{"erasing", s.erasing},
 		{"deadline", s.deadline},
 		{"cancellation", s.cancellation},
 		{"revoked_key", s.revokedKey},

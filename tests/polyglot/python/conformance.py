@@ -185,6 +185,10 @@ class Scenario:
             "PublishInteractions": (stub.PublishInteractions, pb.PublishInteractionsRequest()),
             "SearchInteractions": (stub.SearchInteractions, pb.SearchInteractionsRequest()),
             "GetInteractions": (stub.GetInteractions, pb.GetInteractionsRequest()),
+            "DeleteInteraction": (stub.DeleteInteraction, pb.DeleteInteractionRequest()),
+            "DeleteRequest": (stub.DeleteRequest, pb.DeleteRequestRequest()),
+            "DeleteRequestGroup": (stub.DeleteRequestGroup, pb.DeleteRequestGroupRequest()),
+            "DeleteUser": (stub.DeleteUser, pb.DeleteUserRequest()),
             "GetImage": (lambda *a, **o: list(stub.GetImage(*a, **o)), pb.GetImageRequest()),
         }
         call, message = calls[row["rpc"]]
@@ -193,6 +197,30 @@ class Scenario:
             path = f"/reflexio.v1.AuthService/{row['rpc']}"
             call = self.client.channel.unary_unary(path, request_serializer=noun.Image.SerializeToString)
         call(ParseDict(row["request"], message), **options)
+
+    def erasing(self, given: Any) -> Report:
+        partly, whole, threaded, _ = requests = [publish_request(one) for one in given["requests"]]
+        user_id, stub, options = partly.user_id, self.client.interactions, self.client.options()
+        first, *_ = [self.client.publish(request) for request in requests]
+        interaction = pb.DeleteInteractionRequest(user_id=user_id, interaction_id=first.interaction_ids[0])
+        report: Report = {"interaction": as_json(stub.DeleteInteraction(interaction, **options))}
+        again = self.client.publish(partly)
+        request = pb.DeleteRequestRequest(request_id=whole.request_id)
+        report |= {
+            "replayed": again.replayed,
+            "same_ids": again.interaction_ids == first.interaction_ids,
+            "request": as_json(stub.DeleteRequest(request, **options)),
+            "erased_request": failure(lambda: self.client.publish(whole)),
+            "in_stream": self.client.stream([whole, partly]),
+        }
+        group = pb.DeleteRequestGroupRequest(user_id=user_id, request_group=threaded.request_group)
+        user = pb.DeleteUserRequest(user_id=user_id)
+        return report | {
+            "request_group": as_json(stub.DeleteRequestGroup(group, **options)),
+            "left": [item.content for item in self.client.listed(user_id=user_id)],
+            "user": as_json(stub.DeleteUser(user, **options)),
+            "again": failure(lambda: stub.DeleteUser(user, **options)),
+        }
 
     def deadline(self, given: Any) -> Report:
         requests = [say(given["user_id"], request_id) for request_id in given["request_ids"]]

@@ -98,6 +98,13 @@ func run(address, email, password string) error {
 		fmt.Printf("%.2f %s: %s\n", hit.GetScore(), hit.GetInteraction().GetRole(), hit.GetInteraction().GetContent())
 	}
 
+	erased, err := client.DeleteUser(ctx, &reflexio.DeleteUserRequest{UserId: "ada"})
+	if err != nil {
+		return err
+	}
+	gone := erased.GetErased()
+	fmt.Printf("erased: %d requests, %d interactions\n", gone.GetRequests(), gone.GetInteractions())
+
 	_, err = client.PublishInteractions(ctx, &reflexio.PublishInteractionsRequest{})
 	failed := status.Convert(err)
 	fmt.Println("refused:", failed.Code(), failed.Message())

@@ -53,6 +53,22 @@ async fn refused(client: &Client, row: &Row) -> Result<Result<(), Status>, Faile
             let request: reflexio::v1::GetInteractionsRequest = message(given)?;
             client.interactions.get_interactions(request).await.map(drop)
         }
+        "DeleteInteraction" => {
+            let request: reflexio::v1::DeleteInteractionRequest = message(given)?;
+            client.interactions.delete_interaction(request).await.map(drop)
+        }
+        "DeleteRequest" => {
+            let request: reflexio::v1::DeleteRequestRequest = message(given)?;
+            client.interactions.delete_request(request).await.map(drop)
+        }
+        "DeleteRequestGroup" => {
+            let request: reflexio::v1::DeleteRequestGroupRequest = message(given)?;
+            client.interactions.delete_request_group(request).await.map(drop)
+        }
+        "DeleteUser" => {
+            let request: reflexio::v1::DeleteUserRequest = message(given)?;
+            client.interactions.delete_user(request).await.map(drop)
+        }
         "GetImage" => client.image(message(given)?).await.map(drop),
         other => return Err(format!("no RPC {other}").into()),
     })

@@ -6,6 +6,7 @@
 //! ```
 
 mod client;
+mod erasing;
 mod errors;
 mod scenario;
 mod streams;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::client::{Client, Failed, message, say};
-use crate::{errors, streams, trouble};
+use crate::{erasing, errors, streams, trouble};
 
 pub struct Account {
     pub email: String,
@@ -37,6 +37,7 @@ pub async fn run(address: &str, troubled_address: &str, path: &str) -> Result<Va
         "search": search(client, given("search")).await?,
         "paging": paging(client, given("paging")).await?,
         "errors": errors::rows(client, given("errors")).await?,
+        "erasing": erasing::erasing(client, given("erasing")).await?,
         "deadline": streams::deadline(client, given("deadline")).await?,
         "cancellation": streams::cancellation(client, given("cancellation")).await?,
         "revoked_key": errors::revoked_key(client, &account).await?,
@@ -194,6 +195,6 @@ async fn paging(client: &mut Client, given: &Value) -> Result<Value, Failed> {
     }))
 }
 
-fn contents(items: &[Interaction]) -> Vec<&str> {
+pub fn contents(items: &[Interaction]) -> Vec<&str> {
     items.iter().map(|item| item.content.as_str()).collect()
 }

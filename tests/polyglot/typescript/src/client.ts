@@ -1,8 +1,10 @@
 import {
   create,
+  type DescMessage,
   fromJson,
   type JsonValue,
   type MessageInitShape,
+  type MessageShape,
   toJson,
 } from "@bufbuild/protobuf";
 import { type Client as Stub, Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
@@ -133,9 +135,13 @@ export function publishRequest(given: JsonValue): PublishInteractionsRequest {
   return fromJson(PublishInteractionsRequestSchema, given);
 }
 
-/** A verdict with all its fields under their names in the contract. */
-export function asJson(verdict: PublishInteractionStreamResponse): JsonValue {
-  return toJson(PublishInteractionStreamResponseSchema, verdict, { alwaysEmitImplicit: true, useProtoFieldName: true });
+/** A message with all its fields under their names in the contract. */
+export function asJson<D extends DescMessage>(schema: D, message: MessageShape<D>): JsonValue {
+  return toJson(schema, message, { alwaysEmitImplicit: true, useProtoFieldName: true });
+}
+
+export function verdictAsJson(verdict: PublishInteractionStreamResponse): JsonValue {
+  return asJson(PublishInteractionStreamResponseSchema, verdict);
 }
 
 /** How a call failed, its details in their own types. */

@@ -3,6 +3,10 @@ import { createHash } from "node:crypto";
 import { createInterface } from "node:readline";
 import {
   AuthService,
+  DeleteInteractionResponseSchema,
+  DeleteRequestGroupResponseSchema,
+  DeleteRequestResponseSchema,
+  DeleteUserResponseSchema,
   ImageSchema,
   type Interaction,
   InteractionService,
@@ -13,7 +17,7 @@ import {
   UserAction,
 } from "reflexio";
 
-import { asJson, Client, failure, OpenStream, publishRequest, type Report, say } from "./client.js";
+import { asJson, Client, failure, OpenStream, publishRequest, type Report, say, verdictAsJson } from "./client.js";
 
 // What the sections are given; the scenario is written in JSON.
 interface Row {
@@ -54,6 +58,7 @@ export class Scenario {
       search: (given) => this.search(given),
       paging: (given) => this.paging(given),
       errors: (given) => this.errors(given),
+      erasing: (given) => this.erasing(given),
       deadline: (given) => this.deadline(given),
       cancellation: (given) => this.cancellation(given),
       revoked_key: () => this.revokedKey(),
@@ -145,7 +150,7 @@ export class Scenario {
     for (const { index, request } of given.bad) {
       requests[index] = publishRequest(request);
     }
-    return { first: asJson(await this.#client.stream(requests)), again: asJson(await this.#client.stream(requests)) };
+    return { first: verdictAsJson(await this.#client.stream(requests)), again: verdictAsJson(await this.#client.stream(requests)) };
   }
 
   async malformedInStream(given: { malformed: string; request: JsonValue }) {
@@ -160,7 +165,7 @@ export class Scenario {
     }
     const response = await this.#client.transport.stream(method, undefined, undefined, undefined, messages());
     for await (const verdict of response.message) {
-      return asJson(verdict);
+      return verdictAsJson(verdict);
     }
     throw new Error("there was no verdict");
   }
@@ -235,6 +240,35 @@ export class Scenario {
     await client.transport.unary({ ...method, input }, undefined, undefined, undefined, message);
   }
 
+  async erasing(given: { requests: JsonValue[] }) {
+    const stub = this.#client.interactions;
+    const requests = given.requests.map(publishRequest);
+    const [partly, whole, threaded] = requests as [PublishInteractionsRequest, PublishInteractionsRequest, PublishInteractionsRequest];
+    const { userId } = partly;
+    const ids: string[][] = [];
+    for (const request of requests) {
+      ids.push((await stub.publishInteractions(request)).interactionIds);
+    }
+    const interaction = await stub.deleteInteraction({ userId, interactionId: ids[0]![0]! });
+    const again = await stub.publishInteractions(partly);
+    const request = await stub.deleteRequest({ requestId: whole.requestId });
+    return {
+      interaction: asJson(DeleteInteractionResponseSchema, interaction),
+      replayed: again.replayed,
+      same_ids: again.interactionIds.join() === ids[0]!.join(),
+      request: asJson(DeleteRequestResponseSchema, request),
+      erased_request: await failure(stub.publishInteractions(whole)),
+      in_stream: verdictAsJson(await this.#client.stream([whole, partly])),
+      request_group: asJson(
+        DeleteRequestGroupResponseSchema,
+        await stub.deleteRequestGroup({ userId, requestGroup: threaded.requestGroup }),
+      ),
+      left: contents(await this.#client.listed({ userId })),
+      user: asJson(DeleteUserResponseSchema, await stub.deleteUser({ userId })),
+      again: await failure(stub.deleteUser({ userId })),
+    };
+  }
+
   async deadline({ seconds, user_id: userId, request_ids: ids }: Held) {
     const requests = ids.map((id) => say(userId, id));
     const stream = new OpenStream(this.#client, requests, { timeoutMs: seconds * 1000 });
@@ -252,7 +286,7 @@ export class Scenario {
     const { code } = await failure(stream.verdict);
     stream.close();
     const again = await this.#client.stream([...requests, ...rest.map((id) => say(userId, id))]);
-    return { cancelled: code === "CANCELED", again: asJson(again) };
+    return { cancelled: code === "CANCELED", again: verdictAsJson(again) };
   }
 
   async revokedKey() {
@@ -291,7 +325,7 @@ export class Scenario {
     await cause("close_writer");
     report["draining"] = await failure(publish(say("late", "late")));
     await cause("stop");
-    report["verdict"] = asJson(await held.verdict);
+    report["verdict"] = verdictAsJson(await held.verdict);
     held.close();
     report["stopped"] = (await failure(publish(say("late", "late"))))["code"];
     return report;

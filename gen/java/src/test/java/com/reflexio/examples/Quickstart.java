@@ -5,6 +5,7 @@ import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import com.reflexio.v1.AuthServiceGrpc;
+import com.reflexio.v1.DeleteUserRequest;
 import com.reflexio.v1.InteractionData;
 import com.reflexio.v1.InteractionFilter;
 import com.reflexio.v1.InteractionServiceGrpc;
@@ -112,6 +113,9 @@ public final class Quickstart {
       var interaction = hit.getInteraction();
       System.out.printf("%.2f %s: %s%n", hit.getScore(), interaction.getRole(), interaction.getContent());
     }
+
+    var erased = client.deleteUser(DeleteUserRequest.newBuilder().setUserId("ada").build()).getErased();
+    System.out.printf("erased: %d requests, %d interactions%n", erased.getRequests(), erased.getInteractions());
 
     try {
       client.publishInteractions(PublishInteractionsRequest.getDefaultInstance());

@@ -4,6 +4,10 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import com.reflexio.v1.ApiKey;
 import com.reflexio.v1.AuthServiceGrpc;
+import com.reflexio.v1.DeleteInteractionRequest;
+import com.reflexio.v1.DeleteRequestGroupRequest;
+import com.reflexio.v1.DeleteRequestRequest;
+import com.reflexio.v1.DeleteUserRequest;
 import com.reflexio.v1.GetImageRequest;
 import com.reflexio.v1.GetInteractionsRequest;
 import com.reflexio.v1.Image;
@@ -59,6 +63,12 @@ final class Errors {
           caller.interactions.searchInteractions(Json.message(given, SearchInteractionsRequest.newBuilder()));
       case "GetInteractions" ->
           caller.interactions.getInteractions(Json.message(given, GetInteractionsRequest.newBuilder()));
+      case "DeleteInteraction" ->
+          caller.interactions.deleteInteraction(Json.message(given, DeleteInteractionRequest.newBuilder()));
+      case "DeleteRequest" -> caller.interactions.deleteRequest(Json.message(given, DeleteRequestRequest.newBuilder()));
+      case "DeleteRequestGroup" ->
+          caller.interactions.deleteRequestGroup(Json.message(given, DeleteRequestGroupRequest.newBuilder()));
+      case "DeleteUser" -> caller.interactions.deleteUser(Json.message(given, DeleteUserRequest.newBuilder()));
       case "GetImage" -> caller.image(Json.message(given, GetImageRequest.newBuilder()));
       default -> throw new IllegalArgumentException("no RPC " + row.get("rpc"));
     };

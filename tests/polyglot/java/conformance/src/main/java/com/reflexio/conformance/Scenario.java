@@ -47,6 +47,7 @@ final class Scenario {
     sections.put("search", given -> search(given.getAsJsonObject()));
     sections.put("paging", given -> paging(given.getAsJsonObject()));
     sections.put("errors", given -> errors.rows(given.getAsJsonArray()));
+    sections.put("erasing", given -> new Erasing(client).run(given.getAsJsonObject()));
     sections.put("deadline", given -> streams.deadline(given.getAsJsonObject()));
     sections.put("cancellation", given -> streams.cancellation(given.getAsJsonObject()));
     sections.put("revoked_key", given -> errors.revokedKey());
@@ -202,7 +203,7 @@ final class Scenario {
     return report;
   }
 
-  private static List<String> contents(List<Interaction> items) {
+  static List<String> contents(List<Interaction> items) {
     return items.stream().map(Interaction::getContent).toList();
   }
 }

@@ -1,0 +1,57 @@
+"""How far the index is behind what was published, looked at now and then so that asking costs nothing."""
+
+import logging
+import threading
+import time
+
+from reflexio_server.storage import collections, models, vectors
+from reflexio_server.storage.database import Database
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+_LARGEST_SHARE = 0.05  # of the time that may go into looking
+
+
+class IndexLag:
+    """Counts on a thread of its own, every LOOK_SECONDS or, where counting takes long, less often.
+
+    Attributes:
+        waiting: interactions of all accounts that wait for their vectors, at the last look; None before the first.
+        not_in_chroma: vectors that their account's collection does not hold yet, likewise.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.waiting: int | None = None
+        self.not_in_chroma: int | None = None
+        self._database = database
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="index lag", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self._look()
+            except Exception:
+                logger.exception("the index's lag cannot be counted; trying again")
+            spent = time.monotonic() - began
+            self._stopping.wait(max(LOOK_SECONDS, spent / _LARGEST_SHARE))
+
+    def _look(self) -> None:
+        with self._database.read() as conn:
+            self.waiting = vectors.count_waiting(conn)
+            state = models.state(conn)
+            self.not_in_chroma = (
+                sum(collections.count_not_applied(conn, model) for model in state.in_use) if state else 0
+            )

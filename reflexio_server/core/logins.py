@@ -1,0 +1,137 @@
+"""How many logins there may be: by account and address, by address, and at once."""
+
+import hashlib
+import math
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from reflexio_server.errors import TooBusy, Unauthenticated
+
+REMEMBERED = 20_000
+"""Accounts at addresses, and addresses, that are counted; the ones longest unseen are forgotten first."""
+REFILL_SECONDS = 60.0
+
+AT_ONCE = max(1, (os.cpu_count() or 1) // 4)
+"""Each takes 19 MiB and a core for 20 to 30 ms, which publishing and searching have more use for."""
+PLACES, PLACES_PER_ADDRESS = 8, 6
+"""Logins in progress or waiting for it, a fifth of a second at most: they hold workers, of which there may be 20."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """Tries that are left, as of a moment."""
+
+    left: float
+    at: float
+
+
+class _Buckets:
+    """Token buckets by key: `capacity` tries, and `each_second` come back until it is full again."""
+
+    def __init__(self, capacity: int, each_second: float) -> None:
+        self._capacity = capacity
+        self._each_second = each_second
+        self._buckets: LRUCache[bytes, _Bucket] = LRUCache(REMEMBERED)
+
+    def wait(self, key: bytes, now: float) -> float:
+        """Seconds until there is a try; 0 when there is one."""
+        return max(0.0, round((1 - self._bucket(key, now).left) / self._each_second, 6))
+
+    def take(self, key: bytes, now: float) -> None:
+        """Use one try."""
+        self._bucket(key, now).left -= 1
+
+    def give_back(self, key: bytes, now: float) -> None:
+        """Undo `take`."""
+        bucket = self._bucket(key, now)
+        bucket.left = min(self._capacity, bucket.left + 1)
+
+    def forget(self, key: bytes) -> None:
+        """Begin anew with the full number."""
+        self._buckets.pop(key, None)
+
+    def _bucket(self, key: bytes, now: float) -> _Bucket:
+        bucket: _Bucket | None = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = _Bucket(self._capacity, now)
+        bucket.left = min(self._capacity, bucket.left + (now - bucket.at) * self._each_second)
+        bucket.at = now
+        return bucket
+
+
+class Logins:
+    """Bounds failed logins, and logins at once, before any work is done for them.
+
+    Args:
+        tries: failed logins of one account from one address, at first; then one comes back each minute. Nobody can
+            use up those of another address, so an owner is never locked out from elsewhere.
+        tries_per_address: failed logins from one address in a minute, whatever the account.
+        clock: seconds that only go forward.
+
+    Accounts that are not there count as those that are. Memory is bounded by REMEMBERED, about 8 MiB.
+    """
+
+    def __init__(
+        self, tries: int = 10, tries_per_address: int = 100, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._accounts = _Buckets(tries, 1 / REFILL_SECONDS)
+        self._addresses = _Buckets(tries_per_address, tries_per_address / REFILL_SECONDS)
+        self._lock = threading.Lock()
+        self._places: Counter[str] = Counter()
+        self._working = threading.BoundedSemaphore(AT_ONCE)
+
+    @contextmanager
+    def attempt(self, email: str, address: str) -> Iterator[None]:
+        """Around the work of one login: Unauthenticated inside counts as a failure, the end as a success.
+
+        Raises TooBusy at once when the account at this address, or the address, failed too often, or when too many
+        log in at the same time.
+        """
+        by_address = _digest(address)
+        by_account = _digest(address, email)
+        with self._lock:
+            now = self._clock()
+            wait = max(self._accounts.wait(by_account, now), self._addresses.wait(by_address, now))
+            if wait:
+                raise TooBusy("logins", math.ceil(wait))
+            self._take_place(address)
+            # Taken before the work, so that many at once get no more tries than one after the other.
+            self._accounts.take(by_account, now)
+            self._addresses.take(by_address, now)
+        try:
+            with self._working:  # a short wait: there are few places
+                yield
+        except Unauthenticated:
+            raise
+        except BaseException:
+            with self._lock:
+                self._accounts.give_back(by_account, self._clock())
+                self._addresses.give_back(by_address, self._clock())
+            raise
+        else:
+            with self._lock:
+                self._accounts.forget(by_account)
+                self._addresses.give_back(by_address, self._clock())
+        finally:
+            with self._lock:
+                self._places[address] -= 1
+                if not self._places[address]:
+                    del self._places[address]
+
+    def _take_place(self, address: str) -> None:
+        if self._places.total() >= PLACES or self._places[address] >= PLACES_PER_ADDRESS:
+            raise TooBusy("logins")
+        self._places[address] += 1
+
+
+def _digest(*parts: str) -> bytes:
+    """A key of fixed size, which holds nothing that was typed in."""
+    return hashlib.sha256("\0".join(parts).encode()).digest()[:16]

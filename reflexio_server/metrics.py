@@ -1,0 +1,107 @@
+"""What Prometheus can read of a server. docs/operations.md lists every metric; a test keeps it so.
+
+A scrape reads numbers that are kept anyway: it asks no database and waits for nothing.
+"""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, disable_created_metrics, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from reflexio_server.core.following import Follower
+from reflexio_server.core.index_lag import IndexLag
+from reflexio_server.core.indexing import Indexer
+from reflexio_server.core.vector_cache import VectorCache
+from reflexio_server.rpc.call_metrics import CountCalls
+from reflexio_server.storage.writer import Writer
+
+_COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 10)
+_COMMIT_WRITES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """The metrics of one server, in a registry of their own.
+
+    Attributes:
+        calls: the interceptor that counts calls.
+    """
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which hardly anything reads
+        self._registry = CollectorRegistry()
+        self.calls = CountCalls(self._registry)
+        self._commit_seconds = Histogram(
+            "reflexio_commit_duration_seconds",
+            "Time of a commit, from the begin of its transaction until it is on disk.",
+            buckets=_COMMIT_SECONDS,
+            registry=self._registry,
+        )
+        self._commit_writes = Histogram(
+            "reflexio_commit_writes", "Writes in a commit.", buckets=_COMMIT_WRITES, registry=self._registry
+        )
+        ProcessCollector(registry=self._registry)
+
+    def committed(self, seconds: float, writes: int) -> None:
+        """Count a commit."""
+        self._commit_seconds.observe(seconds)
+        self._commit_writes.observe(writes)
+
+    def read(self, writer: Writer, indexer: Indexer, follower: Follower, cache: VectorCache, lag: IndexLag) -> None:
+        """Tell what these parts say of themselves, too."""
+        self._registry.register(_Parts(writer, indexer, follower, cache, lag))
+
+    def serve(self, host: str, port: int) -> int:
+        """Answer scrapes until `close`; the port, when 0 was given a free one. Raises OSError."""
+        self._http, self._thread = start_http_server(port, host, self._registry)
+        return self._http.server_port
+
+    def close(self) -> None:
+        """Answer no more scrapes."""
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+class _Parts(Collector):
+    """Reads the parts of a server at each scrape."""
+
+    def __init__(self, writer: Writer, indexer: Indexer, follower: Follower, cache: VectorCache, lag: IndexLag) -> None:
+        self._writer = writer
+        self._indexer = indexer
+        self._follower = follower
+        self._cache = cache
+        self._lag = lag
+
+    def collect(self) -> Iterator[Metric]:
+        """What they say now."""
+        yield InfoMetricFamily("reflexio_build", "The version that runs.", {"version": version("reflexio")})
+        yield _gauge("reflexio_write_queue_depth", "Writes that wait for their turn.", self._writer.waiting)
+        yield _gauge(
+            "reflexio_index_waiting_interactions",
+            "Interactions that wait for their vectors, counted every few seconds.",
+            self._lag.waiting,
+        )
+        yield _gauge(
+            "reflexio_index_waiting_vectors",
+            "Vectors that are not in Chroma yet, counted every few seconds.",
+            self._lag.not_in_chroma,
+        )
+        yield _gauge("reflexio_index_open", "1 while Chroma can be asked, else 0.", self._follower.is_open)
+        yield _counter(
+            "reflexio_embedding_failures", "Texts that could not be embedded in three tries.", self._indexer.failed
+        )
+        yield _counter("reflexio_vector_cache_hits", "Searches that found their user's vectors.", self._cache.hits)
+        yield _counter(
+            "reflexio_vector_cache_misses", "Searches that read their user's vectors from disk.", self._cache.misses
+        )
+        yield _gauge("reflexio_vector_cache_bytes", "What the vector cache holds.", self._cache.bytes_held)
+
+
+def _gauge(name: str, text: str, value: float | None) -> Metric:
+    return GaugeMetricFamily(name, text, value)  # None: not known yet, no sample
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value)

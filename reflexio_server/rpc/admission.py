@@ -1,0 +1,113 @@
+"""The first look at a call: is there room, is the server stopping; and the end of calls whose client keeps silent."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+from reflexio_server.errors import Draining, TooBusy
+from reflexio_server.rpc.around import holds_no_worker
+from reflexio_server.rpc.calls import OPEN_SERVICES
+
+logger = logging.getLogger(__name__)
+
+MOST_WAITING = 1000
+"""Calls that may wait for a worker, of all accounts; each takes about 10 KiB, as its message is read by the worker."""
+_LOOK_SECONDS = 0.5
+
+
+class Watchdog:
+    """Cancels calls that wait for their client for longer than `seconds`: grpc itself would wait for ever.
+
+    A client that does not send the message of its call, or does not read the answer, would hold a worker or memory.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._until: dict[grpc.ServicerContext, float] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def begin(self, context: grpc.ServicerContext, most: float | None = None) -> None:
+        """The call waits for its client from now on; at most `most` seconds if that is less than usual."""
+        seconds = self.seconds if most is None else min(most, self.seconds)
+        self._until[context] = time.monotonic() + seconds
+
+    def end(self, context: grpc.ServicerContext) -> None:
+        """The client did what it had to."""
+        self._until.pop(context, None)
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(min(_LOOK_SECONDS, self.seconds / 2)):
+            now = time.monotonic()
+            for context, until in self._until.copy().items():
+                if until < now and self._until.pop(context, None) is not None:
+                    logger.debug("a call ends: its client sent or read nothing for too long")
+                    context.cancel()
+
+
+class Admit(grpc.ServerInterceptor):
+    """Bounds the calls that wait for a worker, and refuses new ones while the server stops.
+
+    It makes every call a stream of requests, so that the worker authenticates before it takes a message: grpc would
+    first wait for the message of a unary call, of anyone and without end. `Decode` reads that message.
+    """
+
+    def __init__(self, draining: threading.Event, most_waiting: int = MOST_WAITING) -> None:
+        self._draining = draining
+        self._places = threading.BoundedSemaphore(most_waiting)
+        # Refusing must not wait behind what it refuses.
+        self._refusing = ThreadPoolExecutor(1, thread_name_prefix="refusing")
+        self._last_refused = 0.0
+
+    def wait_until_quiet(self, quiet: float, most: float) -> None:
+        """Wait until no call had to be refused for `quiet` seconds, at most `most` seconds."""
+        end = time.monotonic() + most
+        since = time.monotonic()
+        while (left := max(since, self._last_refused) + quiet - time.monotonic()) > 0 and time.monotonic() < end:
+            time.sleep(min(left, max(0.0, end - time.monotonic())))
+
+    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        """Take one of the waiting places, or hand the call to the thread that refuses it."""
+        handler = continuation(details)
+        if handler is None or holds_no_worker(handler):
+            return handler
+        kind = ("stream" if handler.request_streaming else "unary") + "_"
+        kind_below = "stream" if handler.response_streaming else "unary"
+        if self._places.acquire(blocking=False):
+            always = details.method.startswith(OPEN_SERVICES)
+            answer = self._entering(getattr(handler, kind + kind_below), always)
+        else:
+            answer = self._refuse
+        as_stream = {"unary_unary": None, "unary_stream": None, f"stream_{kind_below}": answer}
+        return handler._replace(request_streaming=True, **as_stream)
+
+    def _entering(self, behaviour: Callable[[Any, grpc.ServicerContext], Any], always: bool) -> Any:
+        def answer(requests: Any, context: grpc.ServicerContext) -> Any:
+            self._places.release()
+            if not context.is_active():
+                next(requests)  # cancelled while it waited: this raises what grpc then keeps quiet about
+            if self._draining.is_set() and not always:
+                self._last_refused = time.monotonic()
+                raise Draining
+            return behaviour(requests, context)
+
+        return answer
+
+    @property
+    def _refuse(self) -> Any:
+        def refuse(_requests: Any, _context: grpc.ServicerContext) -> Any:
+            raise TooBusy("calls waiting")
+
+        refuse.experimental_thread_pool = self._refusing  # type: ignore[attr-defined]
+        return refuse

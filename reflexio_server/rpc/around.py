@@ -1,0 +1,60 @@
+"""How an interceptor wraps a handler. It runs on grpc's one serving thread, so it does nothing else there."""
+
+import contextlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+
+
+class Around(grpc.ServerInterceptor):
+    """Wraps every handler in `around`, a context manager."""
+
+    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        """Wrap the handler; nothing else happens on this thread."""
+        handler = continuation(details)
+        return None if handler is None else wrap(handler, lambda context: self.around(details.method, context))
+
+    @abstractmethod
+    def around(self, method: str, context: grpc.ServicerContext) -> contextlib.AbstractContextManager[None]:
+        """What happens around a call of `method`, in its worker."""
+
+
+def kind_of(handler: Any) -> str:
+    """The name of a handler's attribute that has its behaviour: "unary_unary" and so on."""
+    request, response = (
+        "stream" if streaming else "unary" for streaming in (handler.request_streaming, handler.response_streaming)
+    )
+    return f"{request}_{response}"
+
+
+def holds_no_worker(handler: Any) -> bool:
+    """Whether the handler returns at once and is called in another way than all others: health's Watch."""
+    return getattr(handler.unary_stream, "experimental_non_blocking", False)
+
+
+def with_behaviour(handler: Any, behaviour: Any, **other: Any) -> Any:
+    """The handler with another behaviour, run by the same threads, and with `other` attributes."""
+    kind = kind_of(handler)
+    pool = getattr(getattr(handler, kind), "experimental_thread_pool", None)
+    if pool is not None:
+        behaviour.experimental_thread_pool = pool
+    return handler._replace(**{kind: behaviour}, **other)
+
+
+def wrap(handler: Any, around: Callable[[grpc.ServicerContext], contextlib.AbstractContextManager[None]]) -> Any:
+    """The handler with its behaviour inside `around`."""
+    if holds_no_worker(handler):
+        return handler
+    behaviour = getattr(handler, kind_of(handler))
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        with around(context):
+            return behaviour(request, context)
+
+    def answers(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        with around(context):
+            yield from behaviour(request, context)
+
+    return with_behaviour(handler, answers if handler.response_streaming else answer)

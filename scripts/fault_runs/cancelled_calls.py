@@ -1,0 +1,63 @@
+"""20,000 calls that are started and cancelled: a good client beside them has no error."""
+
+import random
+import time
+from collections import Counter
+from typing import Any
+
+import grpc
+
+from reflexio.v1 import interaction_service_pb2 as pb
+from scripts.fault_runs.crowd import Client, CrowdedServer, GoodClient, Peak, publish
+from scripts.fault_runs.row import Row, Run
+
+CALLS, SHORT_CALLS = 20_000, 4_000
+CONNECTIONS = 8
+MOST_MB = 256
+_AT_ONCE = 200
+
+
+def run(run: Run) -> Row:
+    count = SHORT_CALLS if run.short else CALLS
+    with CrowdedServer(run.folder / "data", 2, "--no-indexing") as server:
+        clients = [server.client(0) for _ in range(CONNECTIONS)]
+        with Peak(server) as peak, GoodClient(server, 1) as good:
+            ends: Counter[str] = Counter()
+            began = time.monotonic()
+            for start in range(0, count, _AT_ONCE):
+                calls = [_begin(clients[n % CONNECTIONS], n, run.chosen) for n in range(start, start + _AT_ONCE)]
+                for call in calls:
+                    call.cancel()
+                ends.update(_end(call) for call in calls)
+            seconds = time.monotonic() - began
+            last = _end(_begin(clients[0], 0, run.chosen))
+    row = Row("cancelled-calls", {"started": count, "cancelled": ends["CANCELLED"], "seconds": round(seconds, 1)})
+    row.figures |= {"good_calls": good.calls, "good_errors": len(good.errors), "good_p99_ms": good.p99_ms}
+    row.figures["rss_mb"] = peak.above_idle
+    row.expect(not good.errors, f"a good client got {good.errors[:3]}")
+    row.expect(good.calls > 0, "the good client got no call through")
+    row.expect(ends["CANCELLED"] > count // 2, f"only {ends['CANCELLED']} were cancelled: too late to be of use")
+    row.expect(last == "OK", f"afterwards a call of the same account got {last}")
+    row.expect(peak.above_idle <= MOST_MB, f"they took {peak.above_idle} MiB")
+    return row
+
+
+def _begin(client: Client, number: int, chosen: random.Random) -> Any:
+    kind: Any = chosen.choice(("get", "search", "publish"))
+    if kind == "get":
+        request: Any = pb.GetInteractionsRequest(user_id="good")
+        return client.stub.GetInteractions.future(request, metadata=client.metadata, timeout=60)
+    if kind == "search":
+        request = pb.SearchInteractionsRequest(user_id="good", query="anything")
+        return client.stub.SearchInteractions.future(request, metadata=client.metadata, timeout=60)
+    return client.stub.PublishInteractions.future(publish(f"cancelled {number}"), metadata=client.metadata, timeout=60)
+
+
+def _end(call: Any) -> str:
+    try:
+        call.result(60)
+    except grpc.FutureCancelledError:
+        return "CANCELLED"
+    except grpc.RpcError as error:
+        return str(error.code().name)
+    return "OK"

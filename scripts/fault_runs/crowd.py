@@ -1,0 +1,188 @@
+"""What the rows about many clients share: a server with accounts, a good client beside the others, slow links."""
+
+import asyncio
+import contextlib
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from reflexio.v1 import interaction_pb2 as noun
+from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
+from scripts.fault_runs.fleet import make_accounts
+from scripts.server_process import ServerProcess, rss_mb
+
+_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
+
+
+class Client:
+    """The stub with an account's key, on a connection of its own."""
+
+    def __init__(self, address: str, api_key: str) -> None:
+        self.channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self.metadata = (("authorization", f"Bearer {api_key}"),)
+        self.stub = pb_grpc.InteractionServiceStub(self.channel)
+
+
+class CrowdedServer:
+    """A server in a process of its own, with accounts; killed at the end of the block if it still runs."""
+
+    def __init__(self, folder: Path, accounts: int, *arguments: str) -> None:
+        self.data_dir = folder
+        self.api_keys = make_accounts(folder, *(f"crowd{number}@example.com" for number in range(accounts)))
+        self.process = ServerProcess(folder, None, *arguments)
+        self.address = self.process.address
+        self._opened: list[Client] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for client in self._opened:
+            client.channel.close()
+        if self.process.process.poll() is None:
+            self.process.kill()
+
+    def client(self, account: int, address: str = "") -> Client:
+        """A new connection, closed at the end of the block."""
+        self._opened.append(Client(address or self.address, self.api_keys[account % len(self.api_keys)]))
+        return self._opened[-1]
+
+    def rss_mb(self) -> float:
+        return rss_mb(self.process.process.pid)
+
+
+class Peak:
+    """The most memory that a server had during the block, in MiB above what it had before."""
+
+    def __init__(self, server: CrowdedServer) -> None:
+        self._server = server
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.idle = self.most = server.rss_mb()
+
+    @property
+    def above_idle(self) -> int:
+        return round(self.most - self.idle)
+
+    def _run(self) -> None:
+        while not self._over.wait(0.02):
+            self.most = max(self.most, self._server.rss_mb())
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+class GoodClient:
+    """`good_client` in a process of its own, until the block ends: the crowd's threads would slow it down."""
+
+    def __init__(self, server: CrowdedServer, account: int) -> None:
+        self.calls = 0
+        self.errors: list[str] = []
+        self.p99_ms = 0.0
+        command = [sys.executable, "-m", "scripts.fault_runs.good_client", server.address]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(server.api_keys[account] + "\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "begun\n"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            said, _ = self._process.communicate(timeout=60)  # closes its input
+        finally:
+            self._process.kill()
+        found = json.loads(said)
+        self.calls, self.errors, self.p99_ms = found["calls"], found["errors"], found["p99_ms"]
+
+
+class Stream:
+    """A publish stream: sends what it is given, and stays open until it is closed."""
+
+    def __init__(self, client: Client, *requests: pb.PublishInteractionsRequest) -> None:
+        self._messages: queue.SimpleQueue[pb.PublishInteractionStreamRequest | None] = queue.SimpleQueue()
+        for request in requests:
+            self._messages.put(pb.PublishInteractionStreamRequest(request=request))
+        self.call: Any = client.stub.PublishInteractionStream.future(
+            iter(self._messages.get, None), metadata=client.metadata, timeout=120
+        )
+
+    def close(self) -> None:
+        self._messages.put(None)
+
+    def outcome(self) -> tuple[str, int]:
+        """How it ended, a name of EndReason without its prefix or of a status, and the requests stored."""
+        try:
+            verdict = self.call.result(120)
+        except grpc.RpcError as error:
+            return error.code().name, 0
+        finally:
+            self.close()
+        return pb.EndReason.Name(verdict.end_reason).removeprefix("END_REASON_"), verdict.requests.stored
+
+
+def publish(request_id: str, content: str = "", image: bytes = b"") -> pb.PublishInteractionsRequest:
+    """A request with one interaction."""
+    item = noun.InteractionData(content=content or ("" if image else request_id), image=image)
+    return pb.PublishInteractionsRequest(user_id="good", request_id=request_id, interactions=[item])
+
+
+@contextlib.contextmanager
+def slow_links(address: str, bytes_per_second: int) -> Iterator[str]:
+    """An address that leads to another one, each connection at most so fast towards it."""
+    host, _, port = address.rpartition(":")
+    at_once = max(1, bytes_per_second // 10)
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pause: float) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(at_once):
+                writer.write(data)
+                await writer.drain()
+                await asyncio.sleep(pause * len(data) / at_once)
+        writer.close()
+
+    async def link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(host, int(port))
+        with contextlib.suppress(asyncio.CancelledError):  # at the end
+            await asyncio.gather(forward(reader, there_writer, 0.1), forward(there_reader, writer, 0.0))
+
+    listening: Future[int] = Future()
+    over: Future[None] = Future()
+
+    async def listen() -> None:
+        server = await asyncio.start_server(link, "127.0.0.1", 0, limit=at_once)
+        listening.set_result(server.sockets[0].getsockname()[1])
+        await asyncio.wrap_future(over)
+        server.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(listen(),), daemon=True)  # at its end run() cancels the links
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listening.result(10)}"
+    finally:
+        over.set_result(None)
+        thread.join(10)

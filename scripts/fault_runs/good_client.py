@@ -1,0 +1,53 @@
+"""`good_client ADDRESS`: publishes and reads in turn, until its input is closed, and says as JSON how that went.
+
+The first line of its input is its API key.
+"""
+
+import json
+import statistics
+import sys
+import threading
+import time
+
+import grpc
+
+from reflexio.v1 import interaction_service_pb2 as pb
+from scripts.fault_runs.crowd import Client, publish
+
+_PAUSE = 0.005
+
+
+def call(client: Client, number: int) -> None:
+    if number % 2:
+        client.stub.PublishInteractions(publish(f"good {number}"), metadata=client.metadata, timeout=30)
+    else:
+        request = pb.GetInteractionsRequest(user_id="good", page_size=10)
+        client.stub.GetInteractions(request, metadata=client.metadata, timeout=30)
+
+
+def main() -> None:
+    client = Client(sys.argv[1], sys.stdin.readline().strip())
+    over = threading.Event()
+
+    def wait() -> None:
+        sys.stdin.read()
+        over.set()
+
+    call(client, 1)
+    threading.Thread(target=wait, daemon=True).start()
+    print("begun", flush=True)
+    milliseconds: list[float] = []
+    errors: list[str] = []
+    while not over.wait(_PAUSE):
+        began = time.perf_counter()
+        try:
+            call(client, 2 + len(milliseconds))
+        except grpc.RpcError as error:
+            errors.append(f"{error.code().name}: {error.details()}")
+        milliseconds.append((time.perf_counter() - began) * 1000)
+    p99 = statistics.quantiles(milliseconds, n=100)[98] if len(milliseconds) > 1 else 0.0
+    print(json.dumps({"calls": len(milliseconds), "errors": errors, "p99_ms": round(p99, 1)}))
+
+
+if __name__ == "__main__":
+    main()

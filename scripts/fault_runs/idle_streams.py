@@ -1,0 +1,38 @@
+"""200 streams that send nothing: unary calls beside them are as quick as ever, and all of the streams are ended."""
+
+from collections import Counter
+
+from scripts.fault_runs.crowd import CrowdedServer, GoodClient, Peak, Stream
+from scripts.fault_runs.row import Row, Run
+
+STREAMS = 200
+P99_MS = 50.0
+_OPEN_TO_ALL = ("--workers", "240", "--max-streams", "220", "--account-streams", "220")
+
+
+def run(run: Run) -> Row:
+    """With places for all of them, and with those that there are by default."""
+    row = Row("idle-streams", {"streams": STREAMS})
+    # The short form is a test: on a busy machine it only shows that nothing waits for the streams.
+    bound = 10 * P99_MS if run.short else P99_MS
+    for name, places in (("open", _OPEN_TO_ALL), ("default", ())):
+        seconds = "4" if run.short else "10"
+        with CrowdedServer(run.folder / name, 5, "--stream-idle-seconds", seconds, "--no-indexing", *places) as server:
+            clients = [server.client(number) for number in range(5)]
+            with Peak(server) as peak, GoodClient(server, 4) as good:
+                streams = [Stream(clients[number % 5]) for number in range(STREAMS)]
+                outcomes = Counter(stream.outcome()[0] for stream in streams)
+            timed_out, refused = outcomes["IDLE"], outcomes["RESOURCE_EXHAUSTED"]
+        row.figures |= {
+            f"{name}_timed_out": timed_out,
+            f"{name}_refused": refused,
+            f"{name}_unary_p99_ms": good.p99_ms,
+            f"{name}_unary_calls": good.calls,
+            f"{name}_unary_errors": len(good.errors),
+            f"{name}_rss_mb": peak.above_idle,
+        }
+        row.expect(timed_out + refused == STREAMS, f"{name}: streams ended with {dict(outcomes)}")
+        row.expect(name != "open" or timed_out == STREAMS, f"{name}: {STREAMS - timed_out} did not time out")
+        row.expect(not good.errors, f"{name}: a good client got {good.errors[:3]}")
+        row.expect(good.p99_ms <= bound, f"{name}: the p99 of unary calls was {good.p99_ms} ms")
+    return row
