@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message_factory import GetMessageClass
@@ -16,6 +17,7 @@ from reflexio.ids import checksum
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio_server.cli import main
 from reflexio_server.rpc.interceptors import WITHOUT_KEY
 from scripts.contract import RPCS, Metadata, Named, call_raw, path_of, random_message, right_request
 from tests.support import PASSWORD, Caller, Failure, LocalServer, failure_of, log_in
@@ -79,6 +81,14 @@ def damaged(server: LocalServer) -> Metadata:
     return bearer(key[:-8] + ("a" if key[-8] == "b" else "b") + key[-7:])
 
 
+def disabled(server: LocalServer) -> Metadata:
+    caller = server.new_caller()
+    command = ["accounts", "disable", caller.email, "--data-dir", str(server.data_dir)]
+    made = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert made.exit_code == 0, made.output
+    return caller.metadata
+
+
 CREDENTIALS: dict[str, Callable[[LocalServer], Metadata]] = {
     "no key": lambda server: (),
     "empty": lambda server: (("authorization", ""),),
@@ -91,6 +101,7 @@ CREDENTIALS: dict[str, Callable[[LocalServer], Metadata]] = {
     "of no account": lambda server: bearer(make_key("0000000000")),
     "never given": lambda server: bearer(make_key(server.new_caller().api_key.split("_")[1])),
     "revoked": revoked,
+    "of a disabled account": disabled,
 }
 
 

@@ -1,8 +1,8 @@
 """What the wire fuzz is made of; the fuzz itself is the row `wire-fuzz` of scripts/faults."""
 
-import logging
 import random
 import socket
+from pathlib import Path
 
 import grpc
 import pytest
@@ -11,7 +11,7 @@ from scripts.contract import RPCS, Named, path_of, right_request
 from scripts.fault_runs.mutations import mutate_token, mutated, mutated_metadata, records
 from scripts.fault_runs.raw_http2 import call_of, headers_of, message_of
 from scripts.fault_runs.wire_fuzz import INSIDE
-from tests.support import Caller
+from tests.support import Caller, ServerProcess, create_account, log_in
 
 SEED = 4711
 
@@ -71,16 +71,23 @@ def test_a_right_call_made_of_bytes_is_answered(caller: Caller) -> None:
     assert _grpc_status(caller, headers_of(caller.api_key, "/reflexio.v1.AuthService/WhoAmI")) == 0
 
 
-def test_a_damaged_key_is_refused_and_not_logged(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_key_is_refused_and_not_logged(tmp_path: Path, model_dir: Path) -> None:
     """grpc itself would log a value that is not UTF-8 in full."""
+    email = create_account(tmp_path)
+    server = ServerProcess(tmp_path, model_dir, "--log-level", "debug")
+    caller = log_in(server.address, email)
     path = path_of(RPCS["reflexio.v1.AuthService.WhoAmI"])
     headers = [
         (name, value + b"\xff" if name == b"authorization" else value)
         for name, value in headers_of(caller.api_key, path)
     ]
-    with caplog.at_level(logging.DEBUG):
+    try:
         assert _grpc_status(caller, headers) == grpc.StatusCode.UNAUTHENTICATED.value[0]
-    assert caller.api_key not in caplog.text
+    finally:
+        assert server.terminate() == 0
+    said = "".join(server.lines)
+    assert "UNAUTHENTICATED" in said
+    assert caller.api_key not in said
 
 
 def _grpc_status(caller: Caller, headers: list[tuple[bytes, bytes]]) -> int:

@@ -31,14 +31,13 @@ def run(run: Run) -> Row:
                 ends.update(_end(call) for call in calls)
             seconds = time.monotonic() - began
             last = _end(_begin(clients[0], 0, run.chosen))
-    row = Row("cancelled-calls", {"started": count, "cancelled": ends["CANCELLED"], "seconds": round(seconds, 1)})
-    row.figures |= {"good_calls": good.calls, "good_errors": len(good.errors), "good_p99_ms": good.p99_ms}
-    row.figures["rss_mb"] = peak.above_idle
-    row.expect(not good.errors, f"a good client got {good.errors[:3]}")
-    row.expect(good.calls > 0, "the good client got no call through")
-    row.expect(ends["CANCELLED"] > count // 2, f"only {ends['CANCELLED']} were cancelled: too late to be of use")
+    row = Row("cancelled-calls", {"started": count, "seconds": round(seconds, 1), "good_p99_ms": good.p99_ms})
+    row.failures += [f"a good client got {error}" for error in good.errors[:3]]
+    row.exactly("good_errors", len(good.errors), 0)
+    row.at_least("good_calls", good.calls, 1)
+    row.at_least("cancelled", ends["CANCELLED"], count // 2 + 1)  # else they came too late to be of use
     row.expect(last == "OK", f"afterwards a call of the same account got {last}")
-    row.expect(peak.above_idle <= MOST_MB, f"they took {peak.above_idle} MiB")
+    row.at_most("rss_mb", peak.above_idle, MOST_MB)
     return row
 
 

@@ -18,7 +18,7 @@ from scripts.fault_runs.caller import Caller
 from scripts.fault_runs.fleet import EMAIL, Flapper, Fleet, Server
 from scripts.fault_runs.row import Row, Run
 
-SECONDS, KILLS, ERASED = 30.0, 10, 200
+SECONDS, KILLS, ERASED = 30.0, 6, 100
 SHORT_SECONDS, SHORT_KILLS, SHORT_ERASED = 5.0, 2, 20
 _LONGEST = 60.0
 _LONGER = 4  # a loaded machine may take so many times as long to reach the quotas
@@ -154,7 +154,7 @@ def run(run: Run) -> Row:
         writers = [Writer(n, server, random.Random(run.chosen.random()), over) for n in range(_WRITERS)]
         threads = [threading.Thread(target=writer.run, daemon=True) for writer in writers]
         began = time.monotonic()
-        with Flapper(server, run.chosen, longest_up=0.7, longest_down=0.2, longest_idle=0.5) as flapper:
+        with Flapper(server, run.chosen, longest_up=3.0, longest_down=0.2, longest_idle=1.0) as flapper:
             for thread in threads:
                 thread.start()
             while (passed := time.monotonic() - began) < min(_LONGER * seconds, _LONGEST) and not any(

@@ -12,6 +12,7 @@ from scripts.pictures import HOSTILE, MOST
 
 CALL_MS, RSS_GROWTH_MB = 200, 64
 _WARM_UP = 5
+_TIMES = 3  # the fastest counts: what else runs on the machine is not what is measured
 
 
 def run(run: Run) -> Row:
@@ -28,32 +29,36 @@ def run(run: Run) -> Row:
         before = server.rss_mb()
         for name, make in HOSTILE.items():
             picture = make()
-            began = time.perf_counter()
-            try:
-                (stored,) = caller.publish("hostile", noun.InteractionData(image=picture)).interaction_ids
-            except grpc.RpcError as error:
-                refused.append(name)
-                if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
-                    wrong.append(f"{name}: {error.code()}")
-                continue
-            between = time.perf_counter()
-            info, given_back = caller.image(stored)
-            over = time.perf_counter()
-            if given_back != picture or info.size_bytes != len(picture):
-                wrong.append(f"{name}: what is given back is not what was sent")
-            for what, spent in (("store", between - began), ("read", over - between)):
-                slowest[what] = max(slowest[what], (spent * 1000, name))
+            spent: dict[str, list[float]] = {"store": [], "read": []}
+            for last in range(_TIMES):
+                picture = picture[:-1] + bytes([last])  # one that is stored already would cost less
+                began = time.perf_counter()
+                try:
+                    (stored,) = caller.publish("hostile", noun.InteractionData(image=picture)).interaction_ids
+                except grpc.RpcError as error:
+                    refused.append(name)
+                    if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                        wrong.append(f"{name}: {error.code()}")
+                    break
+                between = time.perf_counter()
+                info, given_back = caller.image(stored)
+                spent["store"].append(between - began)
+                spent["read"].append(time.perf_counter() - between)
+                if given_back != picture or info.size_bytes != len(picture):
+                    wrong.append(f"{name}: what is given back is not what was sent")
+            for what, times in spent.items():
+                slowest[what] = max(slowest[what], (min(times, default=0) * 1000, name))
         growth = server.peak_rss_mb() - before
         caller.channel.close()
     row = Row("hostile-pictures", {"pictures": len(HOSTILE), "refused": len(refused)}, wrong)
     row.at_least("pictures", len(HOSTILE), 30)
     row.exactly("wrong", len(wrong), 0)
     row.exactly("refused", len(refused), 1)
-    for what, (spent, name) in slowest.items():
+    for what, (milliseconds, name) in slowest.items():
         if run.short:  # other tests use the machine too
-            row.figures[f"slowest_{what}_ms"] = round(spent, 1)
+            row.figures[f"slowest_{what}_ms"] = round(milliseconds, 1)
         else:
-            row.at_most(f"slowest_{what}_ms", round(spent, 1), CALL_MS)
+            row.at_most(f"slowest_{what}_ms", round(milliseconds, 1), CALL_MS)
         row.figures[f"slowest_{what}"] = name.replace(" ", "-")
     row.at_most("peak_rss_growth_mb", round(growth, 1), RSS_GROWTH_MB)
     return row

@@ -45,7 +45,7 @@ def _lines(inside: str, name: str) -> str:
 
 
 def _described(row: Row, runs: Callable[..., Any], seed: int) -> tuple[str, str]:
-    said = (runs.__doc__ or sys.modules[runs.__module__].__doc__ or "").splitlines()[0].rstrip(".")
+    said = _told_of(runs).splitlines()[0].rstrip(".")
     beside = [
         f"{name} {_number(value)}"
         for name, value in row.figures.items()
@@ -58,6 +58,11 @@ def _described(row: Row, runs: Callable[..., Any], seed: int) -> tuple[str, str]
         for name, bound in row.bounds.items()
     ]
     return f"- `{row.name}` {said} ({state})." + ("" if row.ok else " **Failed.**"), "".join(lines)
+
+
+def _told_of(runs: Callable[..., Any]) -> str:
+    """What a row does: its module's docstring, or its own in a module of several."""
+    return (sys.modules[runs.__module__] if runs.__name__ == "run" else runs).__doc__ or ""
 
 
 def _number(value: Any) -> str:
