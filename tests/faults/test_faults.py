@@ -15,6 +15,10 @@ ZERO = {
     "planted": (),
     "power-cut": ("lost",),
     "outage": ("lost", "duplicated", "out_of_order"),
+    "graceful-stop": ("lost", "exit_code"),
+    "slow-streams": ("open_refused",),
+    "idle-streams": ("open_refused", "open_unary_errors", "default_unary_errors"),
+    "cancelled-calls": ("good_errors",),
 }
 ABOVE_ZERO = {
     "exit-matrix": ("accepted", "flaps"),
@@ -22,6 +26,10 @@ ABOVE_ZERO = {
     "planted": (),
     "power-cut": ("cuts", "acknowledged", "control_lost"),
     "outage": ("accepted",),
+    "graceful-stop": ("in_flight", "finished", "streamed"),
+    "slow-streams": ("slow_taken", "slow_refused", "open_taken", "blocked_taken", "blocked_refused"),
+    "idle-streams": ("open_timed_out", "default_timed_out", "default_refused", "open_unary_calls"),
+    "cancelled-calls": ("cancelled", "good_calls"),
 }
 
 
