@@ -19,14 +19,17 @@ def run(run: Run) -> Row:
     row = Row("slow-streams", {"streams": STREAMS})
     seconds = 8 if run.short else 20
     for name, arguments, most in (("slow", ("--no-indexing",), MOST_MB), ("open", _OPEN_TO_ALL, MOST_OPEN_MB)):
-        with CrowdedServer(run.folder / name, 4, *arguments) as server:
-            with slow_links(server.address, MESSAGE_BYTES // seconds) as address, Peak(server) as peak:
-                streams = []
-                for number in range(STREAMS):
-                    image = number.to_bytes(2, "big") * (MESSAGE_BYTES // 2)
-                    streams.append(Stream(server.client(number, address), publish(str(number), image=image)))
-                    streams[-1].close()
-                outcomes = [stream.outcome() for stream in streams]
+        with (
+            CrowdedServer(run.folder / name, 4, *arguments) as server,
+            slow_links(server.address, MESSAGE_BYTES // seconds) as address,
+            Peak(server) as peak,
+        ):
+            streams = []
+            for number in range(STREAMS):
+                image = number.to_bytes(2, "big") * (MESSAGE_BYTES // 2)
+                streams.append(Stream(server.client(number, address), publish(str(number), image=image)))
+                streams[-1].close()
+            outcomes = [stream.outcome() for stream in streams]
         _add(row, name, outcomes, 1, peak.above_idle, most)
     taken = row.figures["open_taken"]
     row.expect(taken == STREAMS, f"open: {STREAMS - taken} streams were not stored")
