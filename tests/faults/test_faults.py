@@ -29,6 +29,10 @@ ZERO = {
     "wire-fuzz": ("unforeseen_codes", "leaks", "logged_errors", "wrong_afterwards", "rpcs_left_out"),
     "hostile-pictures": ("wrong",),
     "soak": ("failed_callers", "files_grown"),
+    "graceful-stop": ("lost", "exit_code"),
+    "slow-streams": ("open_refused",),
+    "idle-streams": ("open_refused", "open_unary_errors", "default_unary_errors"),
+    "cancelled-calls": ("good_errors",),
 }
 ABOVE_ZERO = {
     "exit-matrix": ("accepted", "flaps"),
@@ -43,6 +47,10 @@ ABOVE_ZERO = {
     "wire-fuzz": ("requests", "raw_connections"),
     "hostile-pictures": ("pictures", "refused"),
     "soak": ("calls", "files"),
+    "graceful-stop": ("in_flight", "finished", "streamed"),
+    "slow-streams": ("slow_taken", "slow_refused", "open_taken", "blocked_taken", "blocked_refused"),
+    "idle-streams": ("open_timed_out", "default_timed_out", "default_refused", "open_unary_calls"),
+    "cancelled-calls": ("cancelled", "good_calls"),
 }
 
 
