@@ -193,6 +193,7 @@ class ClientBase:
 
     def _held_up(self, sender: Sender, pending: int, seconds: float, undone: str) -> ReflexioError:
         """Why nothing was deleted or published: it would have overtaken this client's earlier requests."""
+        self._check_open()  # closing ends the waiting too
         error = sender.stats().last_error
         text = f"nothing was {undone}, for {pending:,} earlier requests of this client are still on their way"
         if sender.spool.stalled:

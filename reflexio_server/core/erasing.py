@@ -14,7 +14,7 @@ from reflexio_server.storage import erasing
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
 
-STEP = 500
+STEP = 250
 """Interactions that a step erases, or one request if that has more: publishes wait for no more than a step."""
 
 _LOOK_SECONDS = 0.05

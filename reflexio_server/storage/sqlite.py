@@ -167,7 +167,7 @@ def drop_full_text(conn: Connection, refs: Sequence[int]) -> None:
     conn.execute(_DROP_FULL_TEXT, {"refs": json.dumps(list(refs))})
 
 
-_MERGE_PAGES = 300  # of work a step: about 0.05 s
+_MERGE_PAGES = 100  # of work a step, which publishes wait for: about 10 ms
 
 
 def merge_full_text(conn: Connection, *, first: bool) -> bool:

@@ -11,23 +11,28 @@ from scripts.fault_runs.row import Row, Run
 
 STREAMS, MESSAGE_BYTES = 160, 900_000
 MOST_MB = 256
+MOST_OPEN_MB = 384  # with places for all of them: each takes its message while it comes, and once more at its end
 _OPEN_TO_ALL = ("--workers", "200", "--max-streams", "180", "--account-streams", "180", "--no-indexing")
 
 
 def run(run: Run) -> Row:
     row = Row("slow-streams", {"streams": STREAMS})
     seconds = 8 if run.short else 20
-    with CrowdedServer(run.folder / "open", 1, *_OPEN_TO_ALL) as server:
-        with slow_links(server.address, MESSAGE_BYTES // seconds) as address, Peak(server) as peak:
+    for name, arguments, most in (("slow", ("--no-indexing",), MOST_MB), ("open", _OPEN_TO_ALL, MOST_OPEN_MB)):
+        with (
+            CrowdedServer(run.folder / name, 4, *arguments) as server,
+            slow_links(server.address, MESSAGE_BYTES // seconds) as address,
+            Peak(server) as peak,
+        ):
             streams = []
             for number in range(STREAMS):
                 image = number.to_bytes(2, "big") * (MESSAGE_BYTES // 2)
-                streams.append(Stream(server.client(0, address), publish(str(number), image=image)))
+                streams.append(Stream(server.client(number, address), publish(str(number), image=image)))
                 streams[-1].close()
-            stored = sum(stream.outcome()[1] for stream in streams)
-        row.exactly("slow_stored", stored, STREAMS)
-        row.at_most("slow_rss_mb", peak.above_idle, MOST_MB)
-    with CrowdedServer(run.folder / "default", 4, "--no-indexing") as server:
+            outcomes = [stream.outcome() for stream in streams]
+        _add(row, name, outcomes, 1, peak.above_idle, most)
+    row.exactly("open_taken", row.figures["open_taken"], STREAMS)
+    with CrowdedServer(run.folder / "blocked", 4, "--no-indexing") as server:
         with closing(sqlite3.connect(server.data_dir / DATABASE_FILE, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # the server waits as behind a slow disk, for less than 10 seconds
             with Peak(server) as peak:
@@ -40,9 +45,14 @@ def run(run: Run) -> Row:
                 time.sleep(3 if run.short else 5)
                 other.execute("ROLLBACK")
                 outcomes = [stream.outcome() for stream in streams]
-        ends = Counter(end for end, _ in outcomes)
-        row.figures |= {"blocked_taken": ends["COMPLETE"], "blocked_refused": ends["RESOURCE_EXHAUSTED"]}
-        row.expect(ends["COMPLETE"] + ends["RESOURCE_EXHAUSTED"] == STREAMS, f"streams ended with {dict(ends)}")
-        row.expect(sum(stored for _, stored in outcomes) == 4 * ends["COMPLETE"], "a stream was not stored whole")
-        row.at_most("blocked_rss_mb", peak.above_idle, MOST_MB)
+        _add(row, "blocked", outcomes, 4, peak.above_idle, MOST_MB)
     return row
+
+
+def _add(row: Row, name: str, outcomes: list[tuple[str, int]], each: int, megabytes: int, most: int) -> None:
+    ends = Counter(end for end, _ in outcomes)
+    taken, refused = ends["COMPLETE"], ends["RESOURCE_EXHAUSTED"]
+    row.figures |= {f"{name}_taken": taken, f"{name}_refused": refused}
+    row.at_most(f"{name}_rss_mb", megabytes, most)
+    row.expect(taken > 0 and taken + refused == STREAMS, f"{name}: streams ended with {dict(ends)}")
+    row.expect(sum(stored for _, stored in outcomes) == each * taken, f"{name}: a stream was not stored whole")

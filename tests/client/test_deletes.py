@@ -222,6 +222,16 @@ def test_a_publish_that_waits_does_not_overtake_a_delete_that_would_take_it(
     assert sorted(server.stored_contents()) == ["many", "new"]
 
 
+def test_closing_ends_the_waiting(
+    server: ScriptedServer, client: reflexio.ReflexioClient, held: threading.Event
+) -> None:
+    publish(client, "x")
+    threading.Timer(0.2, client.close, (0,)).start()
+    with pytest.raises(reflexio.ClosedError):
+        client.delete_user("ada", True, timeout=60)
+    assert server.count("DeleteUser") == 0
+
+
 def test_a_refused_key_is_said_at_once(server: ScriptedServer, client: reflexio.ReflexioClient) -> None:
     server.always(STREAM, fail(Code.UNAUTHENTICATED, "no such key", info("UNAUTHENTICATED")))
     publish(client, "x")

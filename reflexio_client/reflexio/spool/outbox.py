@@ -2,7 +2,6 @@
 
 import itertools
 import sqlite3
-import threading
 from collections import Counter, deque
 from collections.abc import Iterable
 
@@ -13,7 +12,7 @@ from reflexio.spool.database import PUBLISH
 from reflexio.spool.file import Row, SpoolFile
 from reflexio.spool.folder import SpoolSettings
 from reflexio.spool.turns import Turns
-from reflexio.spool.watch import ANYBODY, Watch
+from reflexio.spool.watch import ANYBODY, Watch, Watched
 
 MAX_ITEMS = 1_000_000
 MAX_BYTES = 1024 * 1024 * 1024
@@ -23,19 +22,16 @@ _KEPT_REJECTIONS = 1_000
 _ERASED = "REQUEST_ERASED"
 
 
-class Spool:
-    """Rows leave by `delete` or `park` only; a full spool refuses, it never drops.
+class Spool(Watched):
+    """Rows leave by `delete`, `remove` or `park` only; a full spool refuses, it never drops.
 
     The file of this process comes into being with the first request. Payloads are on disk only; here are numbers.
     """
 
     def __init__(self, settings: SpoolSettings | None = None) -> None:
-        self.changed = threading.Condition()
-        """Notified at every change; holding it makes several calls one. Reentrant, for publishes in signal handlers."""
+        super().__init__()
         self.wakes = False
         """The sender sleeps, so an append must wake it; else it comes by itself, and appending stays cheap."""
-        self.hurried = False
-        """Somebody waits: send now what there is."""
         self.bytes = 0
         self.rejected = 0
         self.adopted = 0
@@ -51,8 +47,6 @@ class Spool:
         self._ids = itertools.count(1)
         self._users: Counter[str] = Counter()
         self._pending = 0
-        self._stalled = False
-        self._watches: list[Watch] = []
 
     @property
     def path(self) -> str:
@@ -158,56 +152,6 @@ class Spool:
             return any(file.first_delete() for file in self._files())
 
     @property
-    def stalled(self) -> bool:
-        """Rows cannot leave until someone acts, so nobody should wait for them."""
-        return self._stalled
-
-    @stalled.setter
-    def stalled(self, value: bool) -> None:
-        with self.changed:
-            self._stalled = value
-            self._end_watches()
-
-    def watch(self, user_id: str | None) -> Watch:
-        """Watch what is pending now, of one user or of all."""
-        with self.changed:
-            watch = Watch(user_id, self._own, next(self._ids), set(self._orphans))
-            watch.waiting_for = self.pending(user_id)
-            self._watches.append(watch)
-            self.hurried = True
-            self._end_watches()
-            return watch
-
-    def hurry(self) -> None:
-        """Send now what there is: somebody waits for it."""
-        with self.changed:
-            self.hurried = True
-            self.changed.notify_all()
-
-    def unwatch(self, watch: Watch) -> int:
-        """End a watch; returns how much of what it watched is still pending."""
-        with self.changed:
-            if watch in self._watches:
-                self._watches.remove(watch)
-            return watch.waiting_for
-
-    def wait_for_user(self, user_id: str | None, timeout: float) -> int:
-        """Wait until what is pending now has left; returns how much of it is still there.
-
-        Args:
-            user_id: whose; None: everybody's.
-            timeout: seconds; shorter when rows cannot leave.
-        """
-        watch = self.watch(user_id)
-        try:
-            watch.done.result(timeout)
-        except TimeoutError:
-            pass
-        finally:
-            left = self.unwatch(watch)
-        return left
-
-    @property
     def adopting(self) -> bool:
         """Requests of ended processes are on their way."""
         with self.changed:
@@ -242,6 +186,9 @@ class Spool:
         with self.changed:
             for file in self._files():
                 file.tidy(idle=idle)
+
+    def _new_watch(self, user_id: str | None) -> Watch:
+        return Watch(user_id, self._own, next(self._ids), set(self._orphans))
 
     def recount(self) -> None:
         """Count anew what there is, for a signal may have ended an append half-way."""
@@ -306,10 +253,3 @@ class Spool:
         for watch in self._watches:
             if watch.covers(row):
                 watch.waiting_for -= 1
-
-    def _end_watches(self) -> None:
-        for watch in list(self._watches):
-            if self._stalled or watch.waiting_for <= 0:
-                self._watches.remove(watch)
-                watch.done.set_result(None)
-        self.changed.notify_all()

@@ -1220,6 +1220,8 @@ export const InteractionService: GenService<{
   /**
    * Reads a user's requests by request_group with their interactions, page by
    * page. Requests stored after the first page do not appear in later ones.
+   * Erasing the newest request of a thread meanwhile may bring the thread's
+   * other requests once more.
    *
    * @generated from rpc reflexio.v1.InteractionService.GetRequests
    */
