@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Engine, Row, create_engine, event, text
 
 BUSY_TIMEOUT_MS = 10_000
 _SHORT_WAIT_MS = 100  # the writer waits meanwhile
-# What each of 68 readers keeps grows to this in the end. By default it is 2,000 KiB of pages and 128 prepared statements,
-# which were some 30 MiB for 17 readers of a mixed load; preparing more often costs a call 2 % of its time.
+# What each of 68 readers keeps in the end. By default it is 2,000 KiB of pages and 128 prepared statements, which were
+# some 30 MiB for 17 readers of a mixed load; preparing more often costs a call 2 % of its time.
 READER_CACHE_KIB = 512
 READER_STATEMENTS = 16
 CHECKPOINT_PAGES = 4000  # 16 MB of log: a page that many transactions change is copied into the file once
