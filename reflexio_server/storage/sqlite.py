@@ -14,7 +14,10 @@ from sqlalchemy import Connection, Engine, Row, create_engine, event, text
 
 BUSY_TIMEOUT_MS = 10_000
 _SHORT_WAIT_MS = 100  # the writer waits meanwhile
-READER_CACHE_KIB = 512  # of 2,000 by default, which 68 readers fill in the end
+# What each of 68 readers keeps in the end. By default it is 2,000 KiB of pages and 128 prepared statements, which were
+# some 30 MiB for 17 readers of a mixed load; preparing more often costs a call 2 % of its time.
+READER_CACHE_KIB = 512
+READER_STATEMENTS = 16
 CHECKPOINT_PAGES = 4000  # 16 MB of log: a page that many transactions change is copied into the file once
 
 
@@ -27,7 +30,11 @@ def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool =
     """
     engine = create_engine(
         f"sqlite:///{path}",
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        connect_args={
+            "check_same_thread": False,
+            "timeout": BUSY_TIMEOUT_MS / 1000,
+            "cached_statements": READER_STATEMENTS if begin == "DEFERRED" else 128,
+        },
         pool_size=connections,
         max_overflow=0,
         hide_parameters=True,  # an error's text goes to the log, and the parameters are what people said
@@ -41,7 +48,7 @@ def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool =
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")  # what is deleted, by whatever way, becomes zeros
         connection.execute("PRAGMA temp_store = MEMORY")  # what a savepoint remembers was half of all that was written
-        if begin == "DEFERRED":  # there are many readers, and the system's cache is behind them
+        if begin == "DEFERRED":  # the system's cache is behind it
             connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if checkpoints else 0}")
 

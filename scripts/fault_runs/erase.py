@@ -18,14 +18,14 @@ from scripts.fault_runs.caller import Caller
 from scripts.fault_runs.fleet import EMAIL, Flapper, Fleet, Server
 from scripts.fault_runs.row import Row, Run
 
-SECONDS, KILLS, ERASED = 30.0, 6, 100
+SECONDS, KILLS, ERASED = 30.0, 4, 60
 SHORT_SECONDS, SHORT_KILLS, SHORT_ERASED = 5.0, 2, 20
-_LONGEST = 60.0
+_LONGEST = 45.0
 _LONGER = 4  # a loaded machine may take so many times as long to reach the quotas
 _WRITERS = 4
 _GIVE_UP_SECONDS = 60.0  # of a call that is tried again and again, and of what is overwritten in the background
 _BUSY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
-_ASKED = 40  # canaries that searches look for
+_ASKED = 20  # canaries that searches look for
 _NAMED = 5
 _SAID = "I said {} to them"
 
