@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,8 @@ def _fill(server: Server, source: random.Random) -> Load:
             requests.append(request)
             if last:
                 pictures.append(answer.interaction_ids[-1])
+    with ThreadPoolExecutor(_CALLERS + _MORE_CALLERS) as pool:  # Chroma opens its file again for searches at once
+        list(pool.map(lambda word: caller.search(query=word, top_k=10), _WORDS * 20))
     caller.channel.close()
     return Load(requests, pictures)
 
