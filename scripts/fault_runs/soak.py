@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,11 @@ def _fill(server: Server, source: random.Random) -> Load:
             requests.append(request)
             if last:
                 pictures.append(answer.interaction_ids[-1])
+    with ThreadPoolExecutor(_CALLERS + _MORE_CALLERS) as pool:
+        # What is opened for calls at once, by Chroma too, is opened now, and each connection's pages are read.
+        list(pool.map(lambda word: caller.search(query=word, top_k=10), _WORDS * 20))
+        users = [f"user {number}" for number in range(_USERS)] * (_CALLERS + _MORE_CALLERS)
+        list(pool.map(lambda user: caller.get(user_id=user, page_size=1000, include_images=True), users))
     caller.channel.close()
     return Load(requests, pictures)
 
