@@ -176,7 +176,7 @@ def test_a_call_that_its_client_gave_up_is_not_said_to_be_ok(
             caller.interactions.PublishInteractions.future(
                 say(name), metadata=(*caller.metadata, (KEY, name)), timeout=seconds
             )
-            for name, seconds in (("late", 0.5), ("gone", 30))
+            for name, seconds in (("late", 2), ("gone", 30))
         )
         wait_until(lambda: len(begun) == 2, "both calls to be handled")
         gone.cancel()

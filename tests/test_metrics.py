@@ -101,19 +101,22 @@ def test_open_streams_and_waiting_writes_are_seen(server: LocalServer) -> None:
     stream = OpenStream(caller)
     stream.send("first")
     wait_until(lambda: value(server, "reflexio_rpcs_in_flight", "stream") == 1, "the stream")
+    waiting: list[Any] = []
+
+    def one_more() -> bool:
+        """The writer takes what came first all at once, and then waits for the lock; the others wait for the writer."""
+        request = say(f"waits {len(waiting)}")
+        waiting.append(caller.interactions.PublishInteractions.future(request, metadata=caller.metadata, timeout=30))
+        return (value(server, "reflexio_write_queue_depth") or 0) >= 3
+
     with blocked_writer(server):
-        waiting = [
-            caller.interactions.PublishInteractions.future(say(str(number)), metadata=caller.metadata, timeout=30)
-            for number in range(4)
-        ]
-        # One of them is what the writer is at.
-        wait_until(lambda: (value(server, "reflexio_write_queue_depth") or 0) >= 3, "the writes to wait")
-        assert value(server, "reflexio_rpcs_in_flight", "unary") == 4
+        wait_until(one_more, "three writes to wait", 8)
+        wait_until(lambda: value(server, "reflexio_rpcs_in_flight", "unary") == len(waiting), "all calls", 8)
     assert all(call.result(30).interaction_ids for call in waiting)
     assert stream.close().requests.stored == 1
     wait_until(lambda: value(server, "reflexio_rpcs_in_flight", "stream") == 0, "the stream's end")
-    assert value(server, "reflexio_rpcs_in_flight", "unary") == 0
-    assert value(server, "reflexio_write_queue_depth") == 0
+    wait_until(lambda: value(server, "reflexio_rpcs_in_flight", "unary") == 0, "the calls' end")
+    wait_until(lambda: value(server, "reflexio_write_queue_depth") == 0, "the writes' end")
 
 
 def test_commits_are_counted_with_their_writes(start: Any) -> None:

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -65,7 +66,8 @@ class Admit(grpc.ServerInterceptor):
 
     def __init__(self, draining: threading.Event, most_waiting: int = MOST_WAITING) -> None:
         self._draining = draining
-        self._places = threading.BoundedSemaphore(most_waiting)
+        self._places = deque([None] * most_waiting)
+        self._handlers: dict[str, tuple[Any, Any]] = {}  # of a method: the one that lets in, the one that refuses
         # Refusing must not wait behind what it refuses.
         self._refusing = ThreadPoolExecutor(1, thread_name_prefix="refusing")
         self._last_refused = 0.0
@@ -78,23 +80,36 @@ class Admit(grpc.ServerInterceptor):
             time.sleep(min(left, max(0.0, end - time.monotonic())))
 
     def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Take one of the waiting places, or hand the call to the thread that refuses it."""
-        handler = continuation(details)
-        if handler is None or holds_no_worker(handler):
-            return handler
-        kind = ("stream" if handler.request_streaming else "unary") + "_"
-        kind_below = "stream" if handler.response_streaming else "unary"
-        if self._places.acquire(blocking=False):
-            always = details.method.startswith(OPEN_SERVICES)
-            answer = self._entering(getattr(handler, kind + kind_below), always)
-        else:
-            answer = self._refuse
-        as_stream = {"unary_unary": None, "unary_stream": None, f"stream_{kind_below}": answer}
-        return handler._replace(request_streaming=True, **as_stream)
+        """Take one of the waiting places, or hand the call to the thread that refuses it.
+
+        What is below is wrapped once for each method, as it depends on nothing else.
+        """
+        handlers = self._handlers.get(details.method)
+        if handlers is None:
+            handler = continuation(details)
+            if handler is None or holds_no_worker(handler):
+                return handler
+            handlers = self._handlers[details.method] = self._make(handler, details.method.startswith(OPEN_SERVICES))
+        try:
+            self._places.pop()
+        except IndexError:
+            return handlers[1]
+        return handlers[0]
+
+    def _make(self, handler: Any, always: bool) -> tuple[Any, Any]:
+        kind = "stream" if handler.response_streaming else "unary"
+        behaviour = getattr(handler, f"{'stream' if handler.request_streaming else 'unary'}_{kind}")
+
+        def with_answer(answer: Any) -> Any:
+            return handler._replace(
+                request_streaming=True, **{"unary_unary": None, "unary_stream": None, f"stream_{kind}": answer}
+            )
+
+        return with_answer(self._entering(behaviour, always)), with_answer(self._refuse)
 
     def _entering(self, behaviour: Callable[[Any, grpc.ServicerContext], Any], always: bool) -> Any:
         def answer(requests: Any, context: grpc.ServicerContext) -> Any:
-            self._places.release()
+            self._places.append(None)
             if not context.is_active():
                 next(requests)  # cancelled while it waited: this raises what grpc then keeps quiet about
             if self._draining.is_set() and not always:
