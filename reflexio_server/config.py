@@ -93,8 +93,12 @@ class Settings(BaseSettings):
         Field(description="Failed logins of one account from one address; then one more each minute.", ge=1),
     ] = 10
     login_tries_per_address: Annotated[
-        int, Field(description="Failed logins from one address in a minute, whatever the account.", ge=1)
-    ] = 100
+        int,
+        Field(
+            description="Failed logins from one address in a minute, whatever the account; a third of them at once.",
+            ge=1,
+        ),
+    ] = 30
     write_queue: Annotated[
         int, Field(description="Writes that may wait; beyond it callers get RESOURCE_EXHAUSTED.", ge=1)
     ] = 1024

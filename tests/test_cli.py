@@ -439,7 +439,7 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "account_bytes_per_second": ("200000", 200_000),
     "stream_idle_seconds": ("1.5", 1.5),
     "login_tries": ("3", 3),
-    "login_tries_per_address": ("30", 30),
+    "login_tries_per_address": ("25", 25),
     "grace_seconds": ("0", 0.0),
     "write_queue": ("77", 77),
     "freshness_seconds": ("0.25", 0.25),

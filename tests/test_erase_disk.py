@@ -163,7 +163,10 @@ def test_a_stop_does_not_wait_for_it_to_settle_and_a_start_goes_on(
 
 
 def test_it_settles_while_others_publish_and_read(server: LocalServer) -> None:
-    """A snapshot that is being read holds the log up; then it is tried again."""
+    """A snapshot that is being read holds the log up; then it is tried again.
+
+    New vectors meanwhile: what Chroma writes of its memory must not hold what the process freed before.
+    """
     caller, canaries = server.new_caller(), Canaries(seeded())
     stop = threading.Event()
 

@@ -29,7 +29,7 @@ FLOORS: dict[str, set[str]] = {
     "storage": {"storage", "shared", "sqlalchemy", "alembic"},
     "index": {"index", "shared", "chromadb", "onnx", "onnxruntime", "tokenizers", "safetensors", "wordllama"},
 }
-SHARED = {"errors", "model", "stages"}  # the words that every floor speaks, and reflexio.ids
+SHARED = {"errors", "memory", "model", "stages"}  # what every floor may use, and reflexio.ids
 GUARDED = {*FLOORS, *GRPC, "sqlalchemy", "alembic", "chromadb", "onnx", "onnxruntime", "tokenizers", "top"}
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import threading
 import time
 from collections import Counter
@@ -18,8 +17,6 @@ REMEMBERED = 20_000
 """Accounts at addresses, and addresses, that are counted; the ones longest unseen are forgotten first."""
 REFILL_SECONDS = 60.0
 
-AT_ONCE = max(1, (os.cpu_count() or 1) // 4)
-"""Each takes 19 MiB and a core for 20 to 30 ms, which publishing and searching have more use for."""
 PLACES, PLACES_PER_ADDRESS = 8, 6
 """Logins in progress or waiting for it, a fifth of a second at most: they hold workers, of which there may be 20."""
 
@@ -72,21 +69,21 @@ class Logins:
     Args:
         tries: failed logins of one account from one address, at first; then one comes back each minute. Nobody can
             use up those of another address, so an owner is never locked out from elsewhere.
-        tries_per_address: failed logins from one address in a minute, whatever the account.
+        tries_per_address: failed logins from one address in a minute, whatever the account; a third of them at once,
+            as each one checked takes 20 to 30 ms of a core from everybody else.
         clock: seconds that only go forward.
 
     Accounts that are not there count as those that are. Memory is bounded by REMEMBERED, about 8 MiB.
     """
 
     def __init__(
-        self, tries: int = 10, tries_per_address: int = 100, clock: Callable[[], float] = time.monotonic
+        self, tries: int = 10, tries_per_address: int = 30, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
         self._accounts = _Buckets(tries, 1 / REFILL_SECONDS)
-        self._addresses = _Buckets(tries_per_address, tries_per_address / REFILL_SECONDS)
+        self._addresses = _Buckets(max(1, tries_per_address // 3), tries_per_address / REFILL_SECONDS)
         self._lock = threading.Lock()
         self._places: Counter[str] = Counter()
-        self._working = threading.BoundedSemaphore(AT_ONCE)
 
     @contextmanager
     def attempt(self, email: str, address: str) -> Iterator[None]:
@@ -107,8 +104,7 @@ class Logins:
             self._accounts.take(by_account, now)
             self._addresses.take(by_address, now)
         try:
-            with self._working:  # a short wait: there are few places
-                yield
+            yield
         except Unauthenticated:
             raise
         except BaseException:

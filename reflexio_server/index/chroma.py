@@ -16,6 +16,8 @@ import numpy as np
 from chromadb.config import Settings
 from numpy.typing import NDArray
 
+from reflexio_server.memory import zeroed
+
 CHROMA_FOLDER = "chroma"  # below the data directory
 BATCH = 100  # add and upsert hold the interpreter lock for the whole call: 100 records take about 25 ms
 
@@ -83,11 +85,13 @@ class ChromaIndex:
     def upsert(self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: NDArray[np.float32]) -> None:
         """Put vectors (n × dimensions) under their stamps, at most BATCH; those already there are replaced."""
         self.dropped.discard(name)
-        self._collection(name).upsert(
-            ids=[str(stamp) for stamp in stamps],
-            embeddings=matrix,
-            metadatas=[{"user": int(user)} for user in users],
-        )
+        # HNSW writes all the room it has into its file, also what it has not used yet.
+        with zeroed():
+            self._collection(name).upsert(
+                ids=[str(stamp) for stamp in stamps],
+                embeddings=matrix,
+                metadatas=[{"user": int(user)} for user in users],
+            )
 
     def query(
         self, name: str, vector: NDArray[np.float32], count: int, user: int | None = None

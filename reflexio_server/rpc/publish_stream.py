@@ -23,7 +23,7 @@ from reflexio_server.rpc.errors import reason
 from reflexio_server.rpc.validation import Limits, check_publish
 
 READ_AHEAD_MESSAGES = 400
-READ_AHEAD_BYTES = 256 * 1024
+READ_AHEAD_BYTES = 1024 * 1024
 MOST_LISTED = 1000  # rejections
 _LONGEST_MESSAGE = 500  # characters of a rejection's text
 _LOOK_SECONDS = 0.25  # how often a waiting stream looks whether the server is shutting down
