@@ -24,7 +24,16 @@ from scripts.server_process import PASSWORD
 _KEY = re.compile(rb"rflx_[a-z0-9]{10}_[A-Za-z0-9_-]{8}")
 _NOISY = ("chromadb", "alembic", "httpcore", "httpx", "asyncio", "filelock")
 # Where a test itself puts a key: what is typed for docs/grpcurl.md and what it gives, and programs that tests write.
-_OF_TESTS = {"login.json", "second.json", "headers.txt", "login.out", "buf-login.out", "typed", "script.py"}
+_OF_TESTS = {
+    "login.json",
+    "second.json",
+    "headers.txt",
+    "login.out",
+    "buf-login.out",
+    "typed",
+    "script.py",
+    "scenario.json",
+}
 
 found: list[str] = []
 looked = {"log records": 0, "errors": 0, "outputs": 0, "files": 0, "MiB": 0.0}

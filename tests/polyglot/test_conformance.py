@@ -24,7 +24,7 @@ from tests.support import PASSWORD, LocalServer, create_account
 
 pytestmark = pytest.mark.timeout(1200)  # the first test of a language builds it
 EXPECTED = read_expected()
-_ERROR_ID = re.compile(r'(internal error |"error_id": ?")[0-9a-f]{12}')  # differs in each run
+_ERROR_ID = re.compile(r'(internal error |"error_id": ?")[0-9a-f]{16}')  # differs in each run
 Reports = Callable[[str], dict[str, Any]]
 
 
