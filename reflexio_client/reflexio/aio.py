@@ -13,7 +13,7 @@ from reflexio.aio_deletes import AsyncDeletes
 from reflexio.aio_reads import AsyncReads
 from reflexio.base import CLOSE_SECONDS, Interactions
 from reflexio.bulk import Bulk, Item
-from reflexio.errors import ReflexioError, UnavailableError
+from reflexio.errors import ReflexioError
 from reflexio.models import ApiKey, Identity, Token
 from reflexio.outcomes import BulkProgress, BulkResult, ClientStats, FlushResult, PublishUserInteractionResponse
 from reflexio.progress import progress_bar
@@ -132,11 +132,7 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
         seconds = self._seconds(timeout)
         patience = Patience(seconds)
         await self._go_behind(user_id, seconds, "published", deletes_only=True)
-        while True:
-            try:
-                return convert.published(await self._call(rpcs.PUBLISH, message, patience.left()))
-            except UnavailableError as error:
-                await asyncio.sleep(patience.pause(error))
+        return convert.published(await self._call_patiently(rpcs.PUBLISH, message, patience))
 
     async def publish_many(
         self,

@@ -9,8 +9,9 @@ import grpc.aio
 from reflexio import checks, convert, fork, queries, rpcs
 from reflexio.base import OWN_PUBLISHES_SECONDS, ClientBase
 from reflexio.channel import open_aio_channel
-from reflexio.errors import NotFoundError
+from reflexio.errors import NotFoundError, UnavailableError
 from reflexio.models import Interaction, RequestWithInteractions
+from reflexio.retry import Patience
 from reflexio.rpcs import A, Q, Rpc
 from reflexio.sender import Sender
 from reflexio.v1 import interaction_service_pb2 as pb
@@ -55,6 +56,14 @@ class AwaitedCalls(ClientBase):
         with self._aio_errors(seconds):
             call = self._open().unary_unary(rpc.path, rpc.request.SerializeToString, rpc.answer.FromString)
             return await call(request, timeout=seconds, metadata=metadata)
+
+    async def _call_patiently(self, rpc: Rpc[Q, A], request: Q, patience: Patience) -> A:
+        """Call, and repeat that while the server is not available; raises when the time is up."""
+        while True:
+            try:
+                return await self._call(rpc, request, patience.left())
+            except UnavailableError as error:
+                await asyncio.sleep(patience.pause(error))
 
     async def _stream(self, payloads: list[bytes], seconds: float) -> pb.PublishInteractionStreamResponse:
         stream: grpc.aio.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]

@@ -1,12 +1,10 @@
 """The deletes of the awaitable client."""
 
-import asyncio
 from typing import Literal, overload
 
 from reflexio import checks, deletes
 from reflexio.aio_calls import AwaitedCalls
 from reflexio.deletes import Delete
-from reflexio.errors import UnavailableError
 from reflexio.outcomes import DeleteResponse
 from reflexio.receipt import AsyncDeleteReceipt
 from reflexio.retry import Patience
@@ -139,9 +137,4 @@ class AsyncDeletes(AwaitedCalls):
         seconds = self._seconds(timeout)
         patience = Patience(seconds)
         await self._go_behind(delete.user_id or None, seconds, "deleted")
-        while True:
-            try:
-                answer = await self._call(deletes.RPCS[delete.method], delete.message, patience.left())
-                return deletes.response(answer)
-            except UnavailableError as error:
-                await asyncio.sleep(patience.pause(error))
+        return deletes.response(await self._call_patiently(deletes.RPCS[delete.method], delete.message, patience))

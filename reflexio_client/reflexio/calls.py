@@ -1,5 +1,6 @@
 """How the blocking client calls the server."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -8,8 +9,9 @@ import grpc
 from reflexio import checks, convert, fork, queries, rpcs, wire
 from reflexio.base import OWN_PUBLISHES_SECONDS, ClientBase
 from reflexio.channel import open_channel
-from reflexio.errors import NotFoundError
+from reflexio.errors import NotFoundError, UnavailableError
 from reflexio.models import Interaction, RequestWithInteractions
+from reflexio.retry import Patience
 from reflexio.rpcs import A, Q, Rpc
 from reflexio.v1 import interaction_service_pb2 as pb
 
@@ -37,6 +39,14 @@ class BlockingCalls(ClientBase):
         metadata = self._metadata() if rpc.authorized else ()
         with self._errors(seconds), fork.call_in_progress():
             return wire.unary(self._open(), rpc, request, seconds, metadata)
+
+    def _call_patiently(self, rpc: Rpc[Q, A], request: Q, patience: Patience) -> A:
+        """Call, and repeat that while the server is not available; raises when the time is up."""
+        while True:
+            try:
+                return self._call(rpc, request, patience.left())
+            except UnavailableError as error:
+                time.sleep(patience.pause(error))
 
     def _stream(self, payloads: list[bytes], seconds: float) -> pb.PublishInteractionStreamResponse:
         with self._errors(seconds), fork.call_in_progress():

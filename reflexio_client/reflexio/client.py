@@ -12,7 +12,7 @@ from reflexio.base import CLOSE_SECONDS, Interactions
 from reflexio.bulk import Bulk, Item
 from reflexio.client_deletes import Deletes
 from reflexio.client_reads import Reads
-from reflexio.errors import ReflexioError, UnavailableError
+from reflexio.errors import ReflexioError
 from reflexio.models import ApiKey, Identity, Token
 from reflexio.outcomes import BulkProgress, BulkResult, ClientStats, FlushResult, PublishUserInteractionResponse
 from reflexio.progress import progress_bar
@@ -184,11 +184,7 @@ class ReflexioClient(Reads, Deletes):
         seconds = self._seconds(timeout)
         patience = Patience(seconds)
         self._go_behind(user_id, seconds, "published", deletes_only=True)
-        while True:
-            try:
-                return convert.published(self._call(rpcs.PUBLISH, message, patience.left()))
-            except UnavailableError as error:
-                time.sleep(patience.pause(error))
+        return convert.published(self._call_patiently(rpcs.PUBLISH, message, patience))
 
     def publish_many(
         self,

@@ -1,12 +1,10 @@
 """The deletes of the blocking client."""
 
-import time
 from typing import Literal, overload
 
 from reflexio import checks, deletes
 from reflexio.calls import BlockingCalls
 from reflexio.deletes import Delete
-from reflexio.errors import UnavailableError
 from reflexio.outcomes import DeleteResponse
 from reflexio.receipt import DeleteReceipt
 from reflexio.retry import Patience
@@ -214,9 +212,4 @@ class Deletes(BlockingCalls):
         seconds = self._seconds(timeout)
         patience = Patience(seconds)
         self._go_behind(delete.user_id or None, seconds, "deleted")
-        while True:
-            try:
-                answer = self._call(deletes.RPCS[delete.method], delete.message, patience.left())
-                return deletes.response(answer)
-            except UnavailableError as error:
-                time.sleep(patience.pause(error))
+        return deletes.response(self._call_patiently(deletes.RPCS[delete.method], delete.message, patience))
