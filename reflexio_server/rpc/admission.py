@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from reflexio_server.errors import Draining, TooBusy
-from reflexio_server.rpc.around import holds_no_worker
+from reflexio_server.rpc.around import holds_no_worker, kind_of
 from reflexio_server.rpc.calls import OPEN_SERVICES
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Admit(grpc.ServerInterceptor):
 
     def _make(self, handler: Any, always: bool) -> tuple[Any, Any]:
         kind = "stream" if handler.response_streaming else "unary"
-        behaviour = getattr(handler, f"{'stream' if handler.request_streaming else 'unary'}_{kind}")
+        behaviour = getattr(handler, kind_of(handler))
 
         def with_answer(answer: Any) -> Any:
             return handler._replace(

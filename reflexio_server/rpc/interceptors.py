@@ -1,7 +1,7 @@
 """What happens around every call, outermost first: log → errors → admit → auth → limits → decode → the servicer.
 
-An interceptor runs on grpc's one serving thread, so it only wraps: everything else happens in the worker. Here are log,
-errors and auth; admit and limits are in limits.py, decode is in decode.py.
+An interceptor runs on grpc's one serving thread, so it only wraps: everything else happens in the worker. Here are
+errors and auth; log is in call_log.py, admit in admission.py, limits in limits.py, decode in decode.py.
 """
 
 import contextlib
