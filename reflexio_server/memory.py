@@ -1,10 +1,8 @@
 """How the C library keeps the process's memory. Its defaults suit programs with few threads and small blocks."""
 
-import contextlib
 import ctypes
-from collections.abc import Iterator
 
-_M_MMAP_THRESHOLD, _M_PERTURB, _M_ARENA_MAX = -3, -6, -8  # glibc's malloc.h
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # glibc's malloc.h
 
 LARGE_BYTES = 128 * 1024
 """Blocks from this size on go back to the system when they are freed: glibc's default, which setting it holds."""
@@ -20,20 +18,6 @@ def settle_allocator() -> None:
     """
     _mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
     _mallopt(_M_ARENA_MAX, ARENAS)
-
-
-@contextlib.contextmanager
-def zeroed() -> Iterator[None]:
-    """Have memory handed out full of zeros meanwhile, to every thread; glibc only, and for one thread at a time.
-
-    For code that writes memory to disk which it never filled: that holds what the process freed before. Only
-    meanwhile, as filling the 19 MiB of each login's Argon2 doubled the 99th percentile of publishes beside a flood.
-    """
-    _mallopt(_M_PERTURB, 0xFF)  # new memory gets the complement
-    try:
-        yield
-    finally:
-        _mallopt(_M_PERTURB, 0)
 
 
 def _mallopt(parameter: int, value: int) -> None:

@@ -89,12 +89,13 @@ class IndexCare:
             self._sweep(index, now)
 
     def _sweep(self, index: ChromaIndex, now: float) -> None:
-        """Drop the collections that were replaced a while ago."""
+        """Drop the collections that were replaced a while ago, and what Chroma wrote that nobody reads."""
         with self._database.read() as conn:
             live = collections.in_use(conn)
         unneeded = set(index.names()) - {collection.name for collection in live}
         self._unneeded = {name: self._unneeded.get(name, now) for name in unneeded}
         index.drop({name for name, since in self._unneeded.items() if now - since >= KEEP_SECONDS})
+        index.empty_unread_files()
 
     def _carry_out(self, index: ChromaIndex, job: Job) -> Iterator[int]:
         began = time.monotonic()

@@ -6,7 +6,10 @@ of another name.
 
 import contextlib
 import json
+import os
 import shutil
+import struct
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +19,16 @@ import numpy as np
 from chromadb.config import Settings
 from numpy.typing import NDArray
 
-from reflexio_server.memory import zeroed
-
 CHROMA_FOLDER = "chroma"  # below the data directory
 BATCH = 100  # add and upsert hold the interpreter lock for the whole call: 100 records take about 25 ms
 
 # Read when a collection is opened. Of 300 self-queries 4 were missed at ef_search 100, none at 400. At 20,000 vectors
 # ef_construction 200 found no more than 100 (0 of 1,000 self-queries missed, recall 0.999) and took half as long again.
 _HNSW: Any = {"space": "cosine", "ef_construction": 100, "ef_search": 400}
+
+# The start of HNSW's header.bin: a version, an offset, and how many elements there is room for and are in its files.
+_HEADER = struct.Struct("<iQQQ")
+_HEADER_VERSION = 1
 
 
 def number_of(folder: Path) -> int:
@@ -70,6 +75,23 @@ def _note(folder: Path, applied: Mapping[str, int]) -> dict[str, Any]:
     return {"applied": dict(applied), "files": sizes}
 
 
+def _empty_unread_files(folder: Path) -> None:
+    """Cut the files of HNSW indexes that hold nothing yet to no bytes, before or after Chroma writes to them.
+
+    A new index writes the room for its first 100 elements as malloc gave it, full of what the process freed before:
+    texts that are erased since, keys. They are only read once elements were written to them, at the first 1,000 of a
+    collection and then with all of them; until then they are written anew whenever a collection is first used.
+    """
+    for entry in os.scandir(folder):
+        files = Path(entry.path)
+        with contextlib.suppress(OSError, struct.error):  # no index, or a damaged one, which is for the check to find
+            if (files / "length.bin").stat().st_size:
+                version, _, _, elements = _HEADER.unpack_from((files / "header.bin").read_bytes())
+                if version == _HEADER_VERSION and elements == 0:
+                    os.truncate(files / "data_level0.bin", 0)
+                    os.truncate(files / "length.bin", 0)
+
+
 class ChromaIndex:
     """The open folder. Every method may raise whatever chromadb raises on a damaged one."""
 
@@ -78,20 +100,25 @@ class ChromaIndex:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self.number = number_of(folder)
+        _empty_unread_files(folder)
         self._client = chromadb.PersistentClient(path=str(folder), settings=Settings(anonymized_telemetry=False))
         self._collections: dict[str, Any] = {}
+        self._upserted: set[str] = set()
+        self._writing = threading.RLock()  # what is written while files are emptied would be lost
         self.dropped: set[str] = set()
 
     def upsert(self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: NDArray[np.float32]) -> None:
         """Put vectors (n × dimensions) under their stamps, at most BATCH; those already there are replaced."""
         self.dropped.discard(name)
-        # HNSW writes all the room it has into its file, also what it has not used yet.
-        with zeroed():
+        with self._writing:
             self._collection(name).upsert(
                 ids=[str(stamp) for stamp in stamps],
                 embeddings=matrix,
                 metadatas=[{"user": int(user)} for user in users],
             )
+            if name not in self._upserted:  # a new one has its files now
+                self.empty_unread_files()
+                self._upserted.add(name)
 
     def query(
         self, name: str, vector: NDArray[np.float32], count: int, user: int | None = None
@@ -119,7 +146,16 @@ class ChromaIndex:
 
     def delete(self, name: str, stamps: Sequence[int]) -> None:
         """Take vectors out of a collection, at most BATCH."""
-        self._collection(name).delete(ids=[str(stamp) for stamp in stamps])
+        with self._writing:
+            self._collection(name).delete(ids=[str(stamp) for stamp in stamps])
+
+    def empty_unread_files(self) -> None:
+        """Have no file hold what Chroma wrote of the process's memory.
+
+        Done by itself, but not when Chroma closed an index because too many were open, and began it anew.
+        """
+        with self._writing:
+            _empty_unread_files(self.folder)
 
     def names(self) -> list[str]:
         """The collections there are."""
@@ -129,6 +165,7 @@ class ChromaIndex:
         """Delete collections that are not live any more; they must not be asked again."""
         for name in names:
             self.dropped.add(name)
+            self._upserted.discard(name)
             self._client.delete_collection(name)
             self._collections.pop(name, None)
 
@@ -145,7 +182,12 @@ class ChromaIndex:
     def _collection(self, name: str) -> Any:
         found = self._collections.get(name)
         if found is None:
-            # Vectors always come from us: chromadb's default function would fetch a model.
-            found = self._client.get_or_create_collection(name, embedding_function=None, configuration={"hnsw": _HNSW})
-            self._collections[name] = found
+            with self._writing:
+                # Vectors always come from us: chromadb's default function would fetch a model.
+                found = self._client.get_or_create_collection(
+                    name, embedding_function=None, configuration={"hnsw": _HNSW}
+                )
+                found.get(limit=1, include=[])  # has Chroma open the collection's files
+                self.empty_unread_files()
+                self._collections[name] = found
         return found
