@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -17,6 +16,7 @@ from reflexio_server.core.accounts import hash_password, new_account, normal_ema
 from reflexio_server.errors import InvalidInput
 from reflexio_server.model import Account
 from reflexio_server.storage import accounts as store
+from reflexio_server.storage.clock import now_us
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def create(settings: Settings, email: str) -> None:
     except InvalidInput as error:
         raise click.ClickException(str(error)) from None
     with open_database(settings, create=True) as (database, _), database.write() as conn:
-        added = store.add_account(conn, normal, tag, password_hash, _now())
+        added = store.add_account(conn, normal, tag, password_hash, now_us())
     if not added:
         raise click.ClickException(f"there is an account for {normal} already")
     audit.record("account created", account=tag)
@@ -87,7 +87,7 @@ def passwd(settings: Settings, email: str, revoke_keys: bool) -> None:
 
     def change(conn: Connection, account: Account) -> int:
         store.set_password(conn, account.account_id, hashed)
-        return store.revoke_keys(conn, account.account_id, _now()) if revoke_keys else 0
+        return store.revoke_keys(conn, account.account_id, now_us()) if revoke_keys else 0
 
     account, revoked = _change(settings, email, change)
     audit.record("password changed", account=account.tag, keys_revoked=revoked)
@@ -106,7 +106,7 @@ def disable(settings: Settings, email: str) -> None:
     def change(conn: Connection, account: Account) -> None:
         if account.disabled_at is not None:
             raise click.ClickException(f"{account.email} is disabled since {_day(account.disabled_at)}")
-        store.set_disabled(conn, account.account_id, _now())
+        store.set_disabled(conn, account.account_id, now_us())
 
     account, _ = _change(settings, email, change)
     audit.record("account disabled", account=account.tag)
@@ -165,9 +165,9 @@ def revoke(settings: Settings, email: str, key_ids: tuple[str, ...], every: bool
 
     def change(conn: Connection, account: Account) -> int:
         if every:
-            return store.revoke_keys(conn, account.account_id, _now())
+            return store.revoke_keys(conn, account.account_id, now_us())
         for key_id in key_ids:
-            if store.revoke_key(conn, account.account_id, key_id, _now()) is None:
+            if store.revoke_key(conn, account.account_id, key_id, now_us()) is None:
                 raise click.ClickException(f"{account.email} has no key {key_id}: nothing was revoked")
         return len(key_ids)
 
@@ -236,7 +236,3 @@ def _day(micros: int) -> str:
 
 def _moment(micros: int) -> str:
     return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

@@ -15,6 +15,7 @@ from reflexio_server.cli_options import open_database, settings_options
 from reflexio_server.config import Settings
 from reflexio_server.storage import accounts as account_store
 from reflexio_server.storage import collections, jobs, models
+from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.collections import AccountIndex
 from reflexio_server.storage.database import Database, DataDirectoryInUse, own
 from reflexio_server.storage.jobs import Job
@@ -142,7 +143,7 @@ def _do(kind: str, settings: Settings, email: str | None) -> None:
     with open_database(settings) as (database, owner), ExitStack() as opened:
         with database.read() as conn:
             account_id = _account_id(conn, email)
-        now = time.time_ns() // 1000
+        now = now_us()
         if owner:
             from reflexio_server.core.following import Follower  # imported here, as Chroma takes half a second
             from reflexio_server.index.chroma import CHROMA_FOLDER

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 PASSWORD = "only for a server of this run"
 
@@ -23,6 +25,26 @@ def rss_mb(pid: int, figure: str = "VmRSS") -> float:
     """What a process has in memory, or by "VmHWM" has had at most, in MiB, as Linux tells."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split(f"{figure}:")[1].split()[0]) / 1024
+
+
+class PeakMemory:
+    """The most memory a process has during the block, as the kernel keeps it (Linux: proc_pid_clear_refs(5))."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.above_before = 0.0
+        """In MiB, known at the end of the block."""
+
+    def __enter__(self) -> Self:
+        self._before = rss_mb(self._pid)
+        Path(f"/proc/{self._pid}/clear_refs").write_text("5")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.above_before = round(rss_mb(self._pid, "VmHWM") - self._before, 1)
 
 
 class ServerProcess:

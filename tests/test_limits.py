@@ -19,7 +19,7 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.rpc.admission import Admit
 from reflexio_server.rpc.decode import MOST_BYTES, MOST_FIELDS, count_fields
-from scripts.server_process import rss_mb
+from scripts.server_process import PeakMemory
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import (
     MIB,
@@ -324,34 +324,22 @@ def test_hostile_messages_take_little_memory(tmp_path: Path, model_dir: Path) ->
     try:
         caller = log_in(server.address, create_account(tmp_path))
         publish(caller, "u", noun.InteractionData(image=bytes(7 * MIB)))  # so that the buffers are there
-        idle = most = rss_mb(server.process.pid)
-        over = threading.Event()
-
-        def watch() -> None:
-            nonlocal most
-            while not over.wait(0.005):
-                most = max(most, rss_mb(server.process.pid))
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
         channel = grpc.insecure_channel(server.address, options=[("grpc.max_send_message_length", -1)])
         publishing: Any = channel.unary_unary(f"{SERVICE}PublishInteractions")
         reading: Any = channel.unary_unary(f"{SERVICE}GetInteractions")
         bomb = pb.PublishInteractionsRequest(user_id="u", interactions=[noun.InteractionData(content="a" * 60_000_000)])
         gzip = grpc.Compression.Gzip
-        codes = [
-            code_of(lambda: publishing(EMPTY * 8_000_000, metadata=caller.metadata, timeout=60)),
-            code_of(lambda: reading(EMPTY * 8_000_000, metadata=caller.metadata, timeout=60)),
-            code_of(
-                lambda: publishing(bomb.SerializeToString(), metadata=caller.metadata, timeout=60, compression=gzip)
-            ),
-        ]
-        over.set()
-        watcher.join()
+        with PeakMemory(server.process.pid) as peak:
+            codes = [
+                code_of(lambda: publishing(EMPTY * 8_000_000, metadata=caller.metadata, timeout=60)),
+                code_of(lambda: reading(EMPTY * 8_000_000, metadata=caller.metadata, timeout=60)),
+                code_of(
+                    lambda: publishing(bomb.SerializeToString(), metadata=caller.metadata, timeout=60, compression=gzip)
+                ),
+            ]
         invalid, exhausted = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED
         assert codes == [invalid, invalid, exhausted]
-        print(f"idle {idle:.0f} MiB, most {most:.0f} MiB")
-        assert most - idle < 100  # 900 without the limits, 16 of them the message
+        assert peak.above_before < 100  # 900 without the limits, 16 of them the message
         small = pb.PublishInteractionsRequest(user_id="u", interactions=[noun.InteractionData(content="a" * 60_000)])
         assert code_of(
             lambda: publishing(small.SerializeToString(), metadata=caller.metadata, timeout=60, compression=gzip)

@@ -7,7 +7,6 @@ import secrets
 import string
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 from cachetools import TTLCache
@@ -19,6 +18,7 @@ from reflexio_server.core.logins import Logins
 from reflexio_server.errors import InvalidInput, NotFound, TooBusy, Unauthenticated, Violation
 from reflexio_server.model import Account, ApiKey, Caller
 from reflexio_server.storage import accounts as store
+from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
 
@@ -91,7 +91,7 @@ class Accounts:
             raise
         body = f"{KEY_PREFIX}{account.tag}_{secrets.token_urlsafe(32)}"
         secret = body + checksum(body)
-        key = ApiKey(uuid7(), secret[:_HINT_LENGTH], _now(), None)
+        key = ApiKey(uuid7(), secret[:_HINT_LENGTH], now_us(), None)
         self._writer.submit(lambda conn: store.add_key(conn, account.account_id, key, _hash(secret))).result()
         audit.record("login ok", account=account.tag, address=address, key_id=key.key_id)
         return secret, key
@@ -130,7 +130,7 @@ class Accounts:
     def revoke_key(self, account: Account, key_id: str, address: str) -> ApiKey:
         """Revoke a key of the account, if it is not revoked already. Raises NotFound."""
         account_id = account.account_id
-        revoked = self._writer.submit(lambda conn: store.revoke_key(conn, account_id, key_id, _now())).result()
+        revoked = self._writer.submit(lambda conn: store.revoke_key(conn, account_id, key_id, now_us())).result()
         if revoked is None:
             raise NotFound("api_key")
         key, key_hash = revoked
@@ -148,7 +148,3 @@ def _let_others_first() -> None:
 
 def _hash(api_key: str) -> bytes:
     return hashlib.sha256(api_key.encode()).digest()
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

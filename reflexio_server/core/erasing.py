@@ -11,6 +11,7 @@ from reflexio_server.core.settling import Settler
 from reflexio_server.errors import Draining, NotFound, TooBusy
 from reflexio_server.model import ErasedCounts
 from reflexio_server.storage import erasing
+from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
 
@@ -37,13 +38,13 @@ class Eraser:
         return self._at_once(
             account_id,
             "interaction",
-            lambda conn: erasing.erase_interaction(conn, account_id, interaction_id, user_id, _now()),
+            lambda conn: erasing.erase_interaction(conn, account_id, interaction_id, user_id, now_us()),
         )
 
     def request(self, account_id: int, request_id: str, user_id: str | None) -> ErasedCounts:
         """Erase a request of the account, or of the user if one is named, with all its interactions."""
         return self._at_once(
-            account_id, "request", lambda conn: erasing.erase_request(conn, account_id, request_id, user_id, _now())
+            account_id, "request", lambda conn: erasing.erase_request(conn, account_id, request_id, user_id, now_us())
         )
 
     def request_group(
@@ -76,7 +77,7 @@ class Eraser:
             if self._draining.is_set():
                 raise Draining
             try:
-                step = self._writer.submit(lambda conn: erasing.erase_some(conn, part, STEP, _now())).result()
+                step = self._writer.submit(lambda conn: erasing.erase_some(conn, part, STEP, now_us())).result()
             except TooBusy:
                 if not steps:
                     raise
@@ -97,7 +98,3 @@ class Eraser:
     def _tell(self, account_id: int) -> None:
         self._follower.follow({account_id})
         self._settler.wake()
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

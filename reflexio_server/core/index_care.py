@@ -11,6 +11,7 @@ from reflexio_server.errors import DomainError
 from reflexio_server.index.chroma import BATCH, ChromaIndex
 from reflexio_server.index.chroma_check import finds_itself
 from reflexio_server.storage import collections, forgetting, jobs, models, vectors
+from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.collections import Collection
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.jobs import Job
@@ -130,7 +131,7 @@ class IndexCare:
             yield len(new.stamps)
         if not count:
             return "there is nothing to rebuild"
-        now = time.time_ns() // 1000
+        now = now_us()
         self._writer.submit(lambda conn: collections.set_live(conn, fresh, rebuilt_at=now)).result()
         return f"{count} vectors, generation {fresh.generation}"
 
@@ -174,7 +175,7 @@ class IndexCare:
             said.append("rebuilt: " + (yield from self._rebuild(index, account_id, model)))
         else:
             yield len(expected)
-        now = time.time_ns() // 1000
+        now = now_us()
         self._writer.submit(lambda conn: collections.note_verified(conn, live, now)).result()
         return ", ".join(said)
 

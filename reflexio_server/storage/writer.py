@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from reflexio_server.errors import DiskFull, Draining, TooBusy
 from reflexio_server.model import NewRequest, Outcome
 from reflexio_server.storage import sqlite
+from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.publishing import store_requests
 
@@ -146,7 +147,7 @@ class Writer:
     ) -> list[tuple[Future[Any], Any, BaseException | None]]:
         if not publishes:
             return []
-        now = time.time_ns() // 1000
+        now = now_us()
         submitted = [(work.account_id, request) for work in publishes for request in work.requests]
         outcomes, failure = _attempt(conn, lambda conn: store_requests(conn, submitted, now))
         if failure is not None and len(publishes) > 1:

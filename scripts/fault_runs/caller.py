@@ -1,4 +1,4 @@
-"""The raw stubs of a run's server, with its key."""
+"""The raw stubs of a run's server, with an account's key."""
 
 from typing import Any
 
@@ -8,28 +8,28 @@ from reflexio.v1 import auth_service_pb2_grpc as auth_grpc
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
-from scripts.fault_runs.fleet import Server
 
 TIMEOUT = 60.0  # seconds; a loaded machine takes long
 
 
 class Caller:
-    """Calls over a connection of its own; grpc.RpcError when one fails."""
+    """Calls over a connection of its own; grpc.RpcError when one fails.
 
-    def __init__(self, server: Server) -> None:
+    Its own methods wait for a server that is away; `interactions` and `metadata` are for calls that do not.
+    """
+
+    def __init__(self, address: str, api_key: str) -> None:
         options = (
             ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_http_proxy", 0),
             ("grpc.min_reconnect_backoff_ms", 50),
             ("grpc.max_reconnect_backoff_ms", 200),
         )
-        self.channel = grpc.insecure_channel(server.address, options=options)
+        self.channel = grpc.insecure_channel(address, options=options)
         self.interactions = pb_grpc.InteractionServiceStub(self.channel)
         self.auth = auth_grpc.AuthServiceStub(self.channel)
-        self.options: dict[str, Any] = {
-            "metadata": (("authorization", f"Bearer {server.api_key}"),),
-            "timeout": TIMEOUT,
-            "wait_for_ready": True,
-        }
+        self.metadata = (("authorization", f"Bearer {api_key}"),)
+        self.options: dict[str, Any] = {"metadata": self.metadata, "timeout": TIMEOUT, "wait_for_ready": True}
 
     def publish(self, user_id: str, *items: noun.InteractionData, **fields: Any) -> pb.PublishInteractionsResponse:
         request = pb.PublishInteractionsRequest(user_id=user_id, interactions=items, **fields)

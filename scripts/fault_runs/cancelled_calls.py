@@ -8,8 +8,10 @@ from typing import Any
 import grpc
 
 from reflexio.v1 import interaction_service_pb2 as pb
-from scripts.fault_runs.crowd import Client, CrowdedServer, GoodClient, Peak, publish
+from scripts.fault_runs.caller import Caller
+from scripts.fault_runs.crowd import CrowdedServer, GoodClient, publish
 from scripts.fault_runs.row import Row, Run
+from scripts.server_process import PeakMemory
 
 CALLS, SHORT_CALLS = 20_000, 4_000
 CONNECTIONS = 8
@@ -21,7 +23,7 @@ def run(run: Run) -> Row:
     count = SHORT_CALLS if run.short else CALLS
     with CrowdedServer(run.folder / "data", 2, "--no-indexing") as server:
         clients = [server.client(0) for _ in range(CONNECTIONS)]
-        with Peak(server) as peak, GoodClient(server, 1) as good:
+        with PeakMemory(server.pid) as peak, GoodClient(server, 1) as good:
             ends: Counter[str] = Counter()
             began = time.monotonic()
             for start in range(0, count, _AT_ONCE):
@@ -35,23 +37,24 @@ def run(run: Run) -> Row:
     row.failures += [f"a good client got {error}" for error in good.errors[:3]]
     row.exactly("good_errors", len(good.errors), 0)
     row.at_least("good_calls", good.calls, 1)
-    row.at_least(
-        "cancelled", ends["CANCELLED"], count // 4
-    )  # of others grpc has closed the connection, or they were done
+    # Of the others grpc has closed the connection, or they were done.
+    row.at_least("cancelled", ends["CANCELLED"], count // 4)
     row.expect(last == "OK", f"afterwards a call of the same account got {last}")
-    row.at_most("rss_mb", peak.above_idle, MOST_MB)
+    row.at_most("rss_mb", peak.above_before, MOST_MB)
     return row
 
 
-def _begin(client: Client, number: int, chosen: random.Random) -> Any:
+def _begin(client: Caller, number: int, chosen: random.Random) -> Any:
     kind: Any = chosen.choice(("get", "search", "publish"))
     if kind == "get":
         request: Any = pb.GetInteractionsRequest(user_id="good")
-        return client.stub.GetInteractions.future(request, metadata=client.metadata, timeout=60)
+        return client.interactions.GetInteractions.future(request, metadata=client.metadata, timeout=60)
     if kind == "search":
         request = pb.SearchInteractionsRequest(user_id="good", query="anything")
-        return client.stub.SearchInteractions.future(request, metadata=client.metadata, timeout=60)
-    return client.stub.PublishInteractions.future(publish(f"cancelled {number}"), metadata=client.metadata, timeout=60)
+        return client.interactions.SearchInteractions.future(request, metadata=client.metadata, timeout=60)
+    return client.interactions.PublishInteractions.future(
+        publish(f"cancelled {number}"), metadata=client.metadata, timeout=60
+    )
 
 
 def _end(call: Any) -> str:

@@ -17,20 +17,9 @@ import grpc
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
+from scripts.fault_runs.caller import Caller
 from scripts.fault_runs.fleet import make_accounts
-from scripts.server_process import ServerProcess, rss_mb
-
-_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
-
-
-class Client:
-    """The stub with an account's key, on a connection of its own."""
-
-    def __init__(self, address: str, api_key: str) -> None:
-        self.channel = grpc.insecure_channel(address, options=_OPTIONS)
-        self.metadata = (("authorization", f"Bearer {api_key}"),)
-        self.stub = pb_grpc.InteractionServiceStub(self.channel)
+from scripts.server_process import ServerProcess
 
 
 class CrowdedServer:
@@ -41,7 +30,7 @@ class CrowdedServer:
         self.api_keys = make_accounts(folder, *(f"crowd{number}@example.com" for number in range(accounts)))
         self.process = ServerProcess(folder, None, *arguments)
         self.address = self.process.address
-        self._opened: list[Client] = []
+        self._opened: list[Caller] = []
 
     def __enter__(self) -> Self:
         return self
@@ -54,41 +43,14 @@ class CrowdedServer:
         if self.process.process.poll() is None:
             self.process.kill()
 
-    def client(self, account: int, address: str = "") -> Client:
+    def client(self, account: int, address: str = "") -> Caller:
         """A new connection, closed at the end of the block."""
-        self._opened.append(Client(address or self.address, self.api_keys[account % len(self.api_keys)]))
+        self._opened.append(Caller(address or self.address, self.api_keys[account % len(self.api_keys)]))
         return self._opened[-1]
 
-    def rss_mb(self) -> float:
-        return rss_mb(self.process.process.pid)
-
-
-class Peak:
-    """The most memory that a server had during the block, in MiB above what it had before."""
-
-    def __init__(self, server: CrowdedServer) -> None:
-        self._server = server
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.idle = self.most = server.rss_mb()
-
     @property
-    def above_idle(self) -> int:
-        return round(self.most - self.idle)
-
-    def _run(self) -> None:
-        while not self._over.wait(0.02):
-            self.most = max(self.most, self._server.rss_mb())
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
+    def pid(self) -> int:
+        return self.process.process.pid
 
 
 class GoodClient:
@@ -123,11 +85,11 @@ class GoodClient:
 class Stream:
     """A publish stream: sends what it is given, and stays open until it is closed."""
 
-    def __init__(self, client: Client, *requests: pb.PublishInteractionsRequest) -> None:
+    def __init__(self, client: Caller, *requests: pb.PublishInteractionsRequest) -> None:
         self._messages: queue.SimpleQueue[pb.PublishInteractionStreamRequest | None] = queue.SimpleQueue()
         for request in requests:
             self._messages.put(pb.PublishInteractionStreamRequest(request=request))
-        self.call: Any = client.stub.PublishInteractionStream.future(
+        self.call: Any = client.interactions.PublishInteractionStream.future(
             iter(self._messages.get, None), metadata=client.metadata, timeout=120
         )
 

@@ -56,7 +56,7 @@ class Writer:
     _users: int = 0
 
     def run(self) -> None:
-        caller = Caller(self.server)
+        caller = Caller(self.server.address, self.server.api_key)
         try:
             while not self.over.is_set():
                 if self.source.random() < 0.6 or not self._alive():
@@ -149,7 +149,7 @@ def run(run: Run) -> Row:
     seconds, kills, quota = (SHORT_SECONDS, SHORT_KILLS, SHORT_ERASED) if run.short else (SECONDS, KILLS, ERASED)
     over = threading.Event()
     with Fleet() as fleet:
-        server = Server(fleet, run.folder, run.chosen, arguments=())
+        server = Server(fleet, run.folder, arguments=())
         server.start()
         writers = [Writer(n, server, random.Random(run.chosen.random()), over) for n in range(_WRITERS)]
         threads = [threading.Thread(target=writer.run, daemon=True) for writer in writers]
@@ -174,7 +174,7 @@ def run(run: Run) -> Row:
             "published": sum(len(one.stored) for one in writers),
             "erases": sum(one.erases for one in writers),
         }
-        caller = Caller(server)
+        caller = Caller(server.address, server.api_key)
         _judge(row, writers, caller, "")
         _rebuild(server)
         _judge(row, writers, caller, "_after_rebuild")

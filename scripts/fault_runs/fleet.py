@@ -77,13 +77,12 @@ class Server:
         self,
         fleet: Fleet,
         folder: Path,
-        chosen: random.Random,
         plant: str = "",
         # Where it is not what is tested, the index would take the processor.
         arguments: Sequence[str] = ("--no-indexing",),
     ) -> None:
         self.kills = 0
-        self.port = _free_port(chosen)
+        self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.address = f"127.0.0.1:{self.port}"
         self._fleet = fleet
@@ -137,13 +136,6 @@ class Server:
 
     def rss_mb(self) -> float:
         return rss_mb(self.pid)
-
-    def forget_peak(self) -> None:
-        """Let the peak of memory begin with what it has now (Linux: proc_pid_clear_refs(5))."""
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-
-    def peak_rss_mb(self) -> float:
-        return rss_mb(self.pid, "VmHWM")
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -199,8 +191,9 @@ class Flapper:
             self._failure = error
 
 
-def _free_port(chosen: random.Random) -> int:
+def _free_port() -> int:
     """Outside the ephemeral range: a client that dials while the server is down must not take it by chance."""
+    chosen = random.SystemRandom()  # runs of one seed may go on at the same time
     while True:
         port = chosen.randrange(20_000, 32_000)
         with socket.socket() as probe:

@@ -12,21 +12,22 @@ import time
 import grpc
 
 from reflexio.v1 import interaction_service_pb2 as pb
-from scripts.fault_runs.crowd import Client, publish
+from scripts.fault_runs.caller import Caller
+from scripts.fault_runs.crowd import publish
 
 _PAUSE = 0.005
 
 
-def call(client: Client, number: int) -> None:
+def call(client: Caller, number: int) -> None:
     if number % 2:
-        client.stub.PublishInteractions(publish(f"good {number}"), metadata=client.metadata, timeout=30)
+        client.interactions.PublishInteractions(publish(f"good {number}"), metadata=client.metadata, timeout=30)
     else:
         request = pb.GetInteractionsRequest(user_id="good", page_size=10)
-        client.stub.GetInteractions(request, metadata=client.metadata, timeout=30)
+        client.interactions.GetInteractions(request, metadata=client.metadata, timeout=30)
 
 
 def main() -> None:
-    client = Client(sys.argv[1], sys.stdin.readline().strip())
+    client = Caller(sys.argv[1], sys.stdin.readline().strip())
     over = threading.Event()
 
     def wait() -> None:

@@ -25,7 +25,7 @@ def run(run: Run) -> Row:
                 time.sleep(0.01)
             other.execute("BEGIN IMMEDIATE")  # as a slow disk: until the ROLLBACK nothing can be answered
             calls = [
-                client.stub.PublishInteractions.future(publish(f"{n}"), metadata=client.metadata, timeout=120)
+                client.interactions.PublishInteractions.future(publish(f"{n}"), metadata=client.metadata, timeout=120)
                 for n in range(CALLS)
                 for client in [clients[n % 2]]
             ]

@@ -9,6 +9,7 @@ from scripts.fault_runs.caller import Caller
 from scripts.fault_runs.fleet import Fleet, Server
 from scripts.fault_runs.row import Row, Run
 from scripts.pictures import HOSTILE, MOST
+from scripts.server_process import PeakMemory
 
 CALL_MS, RSS_GROWTH_MB = 200, 64
 _WARM_UP = 5
@@ -19,36 +20,27 @@ def run(run: Run) -> Row:
     slowest = {"store": (0.0, ""), "read": (0.0, "")}
     refused, wrong = [], []
     with Fleet() as fleet:
-        server = Server(fleet, run.folder, run.chosen)
+        server = Server(fleet, run.folder)
         server.start()
-        caller = Caller(server)
+        caller = Caller(server.address, server.api_key)
         for _ in range(_WARM_UP):  # with what is no more than large
             (stored,) = caller.publish("before", noun.InteractionData(image=run.chosen.randbytes(MOST))).interaction_ids
             caller.image(stored)
-        server.forget_peak()
-        before = server.rss_mb()
-        for name, make in HOSTILE.items():
-            picture = make()
-            spent: dict[str, list[float]] = {"store": [], "read": []}
-            for last in range(_TIMES):
-                picture = picture[:-1] + bytes([last])  # one that is stored already would cost less
-                began = time.perf_counter()
+        with PeakMemory(server.pid) as peak:
+            for name, make in HOSTILE.items():
+                picture = make()
+                tries = []
                 try:
-                    (stored,) = caller.publish("hostile", noun.InteractionData(image=picture)).interaction_ids
+                    for last in range(_TIMES):  # one that is stored already would cost less
+                        tries.append(_store_and_read(caller, picture[:-1] + bytes([last])))
                 except grpc.RpcError as error:
                     refused.append(name)
                     if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
                         wrong.append(f"{name}: {error.code()}")
-                    break
-                between = time.perf_counter()
-                info, given_back = caller.image(stored)
-                spent["store"].append(between - began)
-                spent["read"].append(time.perf_counter() - between)
-                if given_back != picture or info.size_bytes != len(picture):
-                    wrong.append(f"{name}: what is given back is not what was sent")
-            for what, times in spent.items():
-                slowest[what] = max(slowest[what], (min(times, default=0) * 1000, name))
-        growth = server.peak_rss_mb() - before
+                except ValueError as error:
+                    wrong.append(f"{name}: {error}")
+                for what, seconds in zip(slowest, zip(*tries, strict=True), strict=False):
+                    slowest[what] = max(slowest[what], (min(seconds) * 1000, name))
         caller.channel.close()
     row = Row("hostile-pictures", {"pictures": len(HOSTILE), "refused": len(refused)}, wrong)
     row.at_least("pictures", len(HOSTILE), 30)
@@ -60,5 +52,17 @@ def run(run: Run) -> Row:
         else:
             row.at_most(f"slowest_{what}_ms", round(milliseconds, 1), CALL_MS)
         row.figures[f"slowest_{what}"] = name.replace(" ", "-")
-    row.at_most("peak_rss_growth_mb", round(growth, 1), RSS_GROWTH_MB)
+    row.at_most("peak_rss_growth_mb", peak.above_before, RSS_GROWTH_MB)
     return row
+
+
+def _store_and_read(caller: Caller, picture: bytes) -> tuple[float, float]:
+    """The seconds that both took; ValueError when what is given back is not what was sent."""
+    began = time.perf_counter()
+    (stored,) = caller.publish("hostile", noun.InteractionData(image=picture)).interaction_ids
+    between = time.perf_counter()
+    info, given_back = caller.image(stored)
+    end = time.perf_counter()
+    if given_back != picture or info.size_bytes != len(picture):
+        raise ValueError("what is given back is not what was sent")
+    return between - began, end - between

@@ -3,8 +3,9 @@
 import time
 from collections import Counter
 
-from scripts.fault_runs.crowd import CrowdedServer, GoodClient, Peak, Stream
+from scripts.fault_runs.crowd import CrowdedServer, GoodClient, Stream
 from scripts.fault_runs.row import Row, Run
+from scripts.server_process import PeakMemory
 
 STREAMS = 200
 P99_MS = 50.0
@@ -22,7 +23,7 @@ def run(run: Run) -> Row:
             with GoodClient(server, 4) as quiet:
                 time.sleep(2 if run.short else 5)
             clients = [server.client(number) for number in range(5)]
-            with Peak(server) as peak, GoodClient(server, 4) as good:
+            with PeakMemory(server.pid) as peak, GoodClient(server, 4) as good:
                 streams = [Stream(clients[number % 5]) for number in range(STREAMS)]
                 outcomes = Counter(stream.outcome()[0] for stream in streams)
             timed_out, refused = outcomes["IDLE"], outcomes["RESOURCE_EXHAUSTED"]
@@ -31,7 +32,7 @@ def run(run: Run) -> Row:
             f"{name}_refused": refused,
             f"{name}_quiet_p99_ms": quiet.p99_ms,
             f"{name}_unary_calls": good.calls,
-            f"{name}_rss_mb": peak.above_idle,
+            f"{name}_rss_mb": peak.above_before,
         }
         row.expect(timed_out + refused == STREAMS, f"{name}: streams ended with {dict(outcomes)}")
         if name == "open":

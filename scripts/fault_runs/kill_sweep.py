@@ -88,7 +88,7 @@ class Writer:
 
 def sweep(fleet: Fleet, folder: Path, chosen: random.Random, seconds: float, quotas: Quotas, plant: str = "") -> Sweep:
     """Sweep for so many seconds, longer when the quotas are not reached, then drain and judge."""
-    server = Server(fleet, folder, chosen, plant)
+    server = Server(fleet, folder, plant)
     server.start()
     began = time.monotonic()
     kills = 0

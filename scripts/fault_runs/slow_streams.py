@@ -6,8 +6,9 @@ from collections import Counter
 from contextlib import closing
 
 from reflexio_server.storage.database import DATABASE_FILE
-from scripts.fault_runs.crowd import CrowdedServer, Peak, Stream, publish, slow_links
+from scripts.fault_runs.crowd import CrowdedServer, Stream, publish, slow_links
 from scripts.fault_runs.row import Row, Run
+from scripts.server_process import PeakMemory
 
 STREAMS, MESSAGE_BYTES = 160, 900_000
 MOST_MB = 256
@@ -22,7 +23,7 @@ def run(run: Run) -> Row:
         with (
             CrowdedServer(run.folder / name, 4, *arguments) as server,
             slow_links(server.address, MESSAGE_BYTES // seconds) as address,
-            Peak(server) as peak,
+            PeakMemory(server.pid) as peak,
         ):
             streams = []
             for number in range(STREAMS):
@@ -30,12 +31,12 @@ def run(run: Run) -> Row:
                 streams.append(Stream(server.client(number, address), publish(str(number), image=image)))
                 streams[-1].close()
             outcomes = [stream.outcome() for stream in streams]
-        _add(row, name, outcomes, 1, peak.above_idle, most)
+        _add(row, name, outcomes, 1, peak.above_before, most)
     row.exactly("open_taken", row.figures["open_taken"], STREAMS)
     with CrowdedServer(run.folder / "blocked", 4, "--no-indexing") as server:
         with closing(sqlite3.connect(server.data_dir / DATABASE_FILE, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # the server waits as behind a slow disk, for less than 10 seconds
-            with Peak(server) as peak:
+            with PeakMemory(server.pid) as peak:
                 streams = []
                 for number in range(STREAMS):
                     image = number.to_bytes(2, "big") * (MESSAGE_BYTES // 2)
@@ -45,11 +46,11 @@ def run(run: Run) -> Row:
                 time.sleep(3 if run.short else 5)
                 other.execute("ROLLBACK")
                 outcomes = [stream.outcome() for stream in streams]
-        _add(row, "blocked", outcomes, 4, peak.above_idle, MOST_MB)
+        _add(row, "blocked", outcomes, 4, peak.above_before, MOST_MB)
     return row
 
 
-def _add(row: Row, name: str, outcomes: list[tuple[str, int]], each: int, megabytes: int, most: int) -> None:
+def _add(row: Row, name: str, outcomes: list[tuple[str, int]], each: int, megabytes: float, most: int) -> None:
     ends = Counter(end for end, _ in outcomes)
     taken, refused = ends["COMPLETE"], ends["RESOURCE_EXHAUSTED"]
     row.figures |= {f"{name}_taken": taken, f"{name}_refused": refused}

@@ -24,6 +24,9 @@ from scripts.fault_runs.row import Row, Run
 
 SETTLE_SECONDS, SECONDS = 30.0, 60.0
 SHORT_SETTLE_SECONDS, SHORT_SECONDS = 4.0, 6.0
+SHORT_GROWN = (
+    8  # files or threads: some calls more at once than before may come late; a leak would be one for each call
+)
 RSS_SLOPE_MB = 1.0  # a minute
 _CALLERS = 4
 _MORE_CALLERS = 8  # while it settles: so that what grows with calls at once has grown
@@ -84,7 +87,7 @@ class Load:
                 self._changed.notify_all()
 
     def run(self, server: Server, source: random.Random, until: float) -> None:
-        caller = Caller(server)
+        caller = Caller(server.address, server.api_key)
         kinds: list[tuple[float, Callable[[Caller, random.Random], None]]] = [
             (30, self._publish),
             (3, self._stream),
@@ -161,7 +164,7 @@ class Load:
 def run(run: Run) -> Row:
     settle, seconds = (SHORT_SETTLE_SECONDS, SHORT_SECONDS) if run.short else (SETTLE_SECONDS, SECONDS)
     with Fleet() as fleet:
-        server = Server(fleet, run.folder, run.chosen, arguments=())
+        server = Server(fleet, run.folder, arguments=())
         server.start()
         load = _fill(server, run.chosen)
         began = time.monotonic()
@@ -183,6 +186,7 @@ def run(run: Run) -> Row:
     measured = [one for one in samples if one.at > began + settle]
     row = Row("soak", {"calls": load.calls.total()}, load.wrong)
     row.exactly("failed_callers", len(load.wrong), 0)
+    most_grown = SHORT_GROWN if run.short else 0
     if len(measured) > 1:
         slope = statistics.linear_regression([one.at for one in measured], [one.rss_mb for one in measured]).slope * 60
         if run.short:  # too short for memory to have settled
@@ -190,11 +194,11 @@ def run(run: Run) -> Row:
         else:
             row.at_most("rss_slope_mb_per_minute", round(slope, 2), RSS_SLOPE_MB)
         opened = measured[-1].files - measured[0].files
-        row.exactly("files_grown", max(len(one.files) for one in measured) - len(measured[0].files), 0)
+        row.at_most("files_grown", max(len(one.files) for one in measured) - len(measured[0].files), most_grown)
         row.failures += [f"opened meanwhile: {name}" for name in sorted(opened)] if row.missed else []
         third = len(measured) // 3  # each stream has a thread of its own while it is open
         first, last = (min(one.threads for one in part) for part in (measured[:third], measured[-third:]))
-        row.at_most("threads_grown", last - first, 0)
+        row.at_most("threads_grown", last - first, most_grown)
         row.figures |= {"files": len(measured[-1].files), "threads": last}
         row.figures |= {"rss_mb": round(measured[-1].rss_mb, 1)}
         row.figures["rss_mb_by_second"] = {f"{one.at - began:.0f}": round(one.rss_mb, 1) for one in samples[::5]}
@@ -204,7 +208,7 @@ def run(run: Run) -> Row:
 
 def _fill(server: Server, source: random.Random) -> Load:
     """Store what is asked for, all of it searchable."""
-    caller = Caller(server)
+    caller = Caller(server.address, server.api_key)
     requests, pictures = [], []
     for user in range(_USERS):
         for number in range(_REQUESTS):

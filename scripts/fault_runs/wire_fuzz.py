@@ -139,7 +139,7 @@ class Fuzzer:
         self._weights = [_LOGIN_WEIGHT if name.endswith("Login") else 1.0 for name in self._names]
 
     def run(self, count: int) -> None:
-        caller = Caller(self._server)
+        caller = Caller(self._server.address, self._server.api_key)
         with caller.channel:
             for _ in range(count):
                 self._send(caller)
@@ -190,9 +190,9 @@ def _converse(server: Server, seed: str, count: int, leaks: list[str]) -> Counte
 def run(run: Run) -> Row:
     count = SHORT_REQUESTS if run.short else REQUESTS
     with Fleet() as fleet:
-        server = Server(fleet, run.folder, run.chosen, arguments=())
+        server = Server(fleet, run.folder, arguments=())
         server.start()
-        caller = Caller(server)
+        caller = Caller(server.address, server.api_key)
         stock = _stock_up(caller)
         seed = str(run.chosen.getrandbits(32))
         fuzzers = [Fuzzer(server, stock, f"{seed} {number}", run.folder) for number in range(_CALLERS)]
