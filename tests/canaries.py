@@ -26,6 +26,8 @@ _NOISY = ("chromadb", "alembic", "httpcore", "httpx", "asyncio", "filelock")
 # Where a test itself puts a key: what is typed for docs/grpcurl.md and what it gives, and programs that tests write.
 _OF_TESTS = {"login.json", "second.json", "headers.txt", "login.out", "buf-login.out", "typed", "scenario.json"}
 
+_MOST_BYTES = 1024**3
+
 found: list[str] = []
 looked = {"log records": 0, "errors": 0, "outputs": 0, "files": 0, "MiB": 0.0}
 _outputs: list[tuple[str, list[str]]] = []
@@ -115,6 +117,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _look_through(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.name not in _OF_TESTS and path.suffix != ".py":
+            if path.stat().st_size > _MOST_BYTES:
+                found.append(f"the file {path.relative_to(folder)}, perhaps: it is too large to look through")
+                continue
             data = path.read_bytes()
             looked["MiB"] += len(data) / 1024 / 1024
             look(data, f"the file {path.relative_to(folder)}", "files")

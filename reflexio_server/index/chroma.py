@@ -6,9 +6,7 @@ of another name.
 
 import contextlib
 import json
-import os
 import shutil
-import struct
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,16 +17,14 @@ import numpy as np
 from chromadb.config import Settings
 from numpy.typing import NDArray
 
+from reflexio_server.index import hnsw_files
+
 CHROMA_FOLDER = "chroma"  # below the data directory
 BATCH = 100  # add and upsert hold the interpreter lock for the whole call: 100 records take about 25 ms
 
 # Read when a collection is opened. Of 300 self-queries 4 were missed at ef_search 100, none at 400. At 20,000 vectors
 # ef_construction 200 found no more than 100 (0 of 1,000 self-queries missed, recall 0.999) and took half as long again.
 _HNSW: Any = {"space": "cosine", "ef_construction": 100, "ef_search": 400}
-
-# The start of HNSW's header.bin: a version, an offset, and how many elements there is room for and are in its files.
-_HEADER = struct.Struct("<iQQQ")
-_HEADER_VERSION = 1
 
 
 def number_of(folder: Path) -> int:
@@ -75,23 +71,6 @@ def _note(folder: Path, applied: Mapping[str, int]) -> dict[str, Any]:
     return {"applied": dict(applied), "files": sizes}
 
 
-def _empty_unread_files(folder: Path) -> None:
-    """Cut the files of HNSW indexes that hold nothing yet to no bytes, before or after Chroma writes to them.
-
-    A new index writes the room for its first 100 elements as malloc gave it, full of what the process freed before:
-    texts that are erased since, keys. They are only read once elements were written to them, at the first 1,000 of a
-    collection and then with all of them; until then they are written anew whenever a collection is first used.
-    """
-    for entry in os.scandir(folder):
-        files = Path(entry.path)
-        with contextlib.suppress(OSError, struct.error):  # no index, or a damaged one, which is for the check to find
-            if (files / "length.bin").stat().st_size:
-                version, _, _, elements = _HEADER.unpack_from((files / "header.bin").read_bytes())
-                if version == _HEADER_VERSION and elements == 0:
-                    os.truncate(files / "data_level0.bin", 0)
-                    os.truncate(files / "length.bin", 0)
-
-
 class ChromaIndex:
     """The open folder. Every method may raise whatever chromadb raises on a damaged one."""
 
@@ -100,7 +79,7 @@ class ChromaIndex:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self.number = number_of(folder)
-        _empty_unread_files(folder)
+        hnsw_files.empty_unread(folder)
         self._client = chromadb.PersistentClient(path=str(folder), settings=Settings(anonymized_telemetry=False))
         self._collections: dict[str, Any] = {}
         self._upserted: set[str] = set()
@@ -155,7 +134,7 @@ class ChromaIndex:
         Done by itself, but not when Chroma closed an index because too many were open, and began it anew.
         """
         with self._writing:
-            _empty_unread_files(self.folder)
+            hnsw_files.empty_unread(self.folder)
 
     def names(self) -> list[str]:
         """The collections there are."""

@@ -7,9 +7,11 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reflexio_server.index import hnsw_files
 from reflexio_server.index.chroma import ChromaIndex
 
 Prints = NDArray[np.float32]
@@ -85,16 +88,26 @@ def _digest(stamps: list[int]) -> str:
 
 def check(folder: Path, expected: list[Expected], stopping: Callable[[], bool]) -> str | None:
     """What is wrong with the folder; None when it holds what it must. Raises CheckStopped if `stopping` says so."""
-    with tempfile.TemporaryFile("w+") as asked:  # more than a pipe takes at once
-        json.dump([asdict(collection) for collection in expected], asked)
-        asked.seek(0)
-        child = subprocess.Popen(
-            [sys.executable, "-m", "reflexio_server.index.chroma_check", str(folder)],
-            stdin=asked,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    lifeline, ours = os.pipe()
+    try:
+        with tempfile.TemporaryFile("w+") as asked:  # more than a pipe takes at once
+            json.dump([asdict(collection) for collection in expected], asked)
+            asked.seek(0)
+            child = subprocess.Popen(
+                [sys.executable, "-m", "reflexio_server.index.chroma_check", str(folder), str(lifeline)],
+                stdin=asked,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                pass_fds=[lifeline],
+            )
+        return _verdict(child, stopping)
+    finally:
+        os.close(lifeline)
+        os.close(ours)
+
+
+def _verdict(child: subprocess.Popen[str], stopping: Callable[[], bool]) -> str | None:
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -138,9 +151,20 @@ def _problem(index: ChromaIndex, expected: Expected) -> str | None:
     return None
 
 
+def _end_with_parent(lifeline: int) -> None:
+    """Reading Chroma can write to it: after the parent was killed, its successor must have the folder for itself."""
+    os.read(lifeline, 1)  # returns when the other end is closed
+    os._exit(1)
+
+
 def main() -> int:
     """The child's side."""
-    index = ChromaIndex(Path(sys.argv[1]))
+    folder, lifeline = Path(sys.argv[1]), int(sys.argv[2])
+    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+    if problem := hnsw_files.problem(folder):
+        print(problem, file=sys.stderr)  # noqa: T201
+        return 1
+    index = ChromaIndex(folder)
     for collection in json.load(sys.stdin):
         problem = _problem(index, Expected(**collection))
         if problem:
