@@ -1,11 +1,13 @@
 """Ids that sort by the time they were made, and the form of API keys."""
 
 import os
+import secrets
 import threading
 import time
 import zlib
 
-_COUNTER_BITS = 74  # rand_a and rand_b of RFC 9562, section 5.7, taken as one counter
+_RAND_A_BITS, _RAND_B_BITS = 12, 62  # RFC 9562, section 5.7; taken as one counter
+_RAND_B, _VARIANT = (1 << _RAND_B_BITS) - 1, 0b10 << _RAND_B_BITS
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 KEY_PREFIX = "rflx_"
 TAG_LENGTH = 10
@@ -32,26 +34,27 @@ class _Uuid7:
         millis = time.time_ns() // 1_000_000
         with self._lock:
             if self._counting:  # this is a signal handler that came in between: its ids are left to chance
-                first = int.from_bytes(os.urandom(10)) >> (80 - _COUNTER_BITS + 1)
+                first = _anywhere()
             else:
                 self._counting = True
                 try:
                     if millis > self._millis:
                         self._millis = millis
-                        # The top bit stays free, so that counting on cannot run over within a millisecond.
-                        self._counter = int.from_bytes(os.urandom(10)) >> (80 - _COUNTER_BITS + 1)
+                        self._counter = _anywhere()
                     first = self._counter + 1
                     self._counter += count
                     millis = self._millis
                 finally:
                     self._counting = False
-        return [_text(millis, counter) for counter in range(first, first + count)]
+        beginning = f"{millis >> 16:08x}-{millis & 0xFFFF:04x}-7{first >> _RAND_B_BITS:03x}-"
+        first = first & _RAND_B | _VARIANT
+        ends = map("{:x}".format, range(first, first + count))
+        return [f"{beginning}{end[:4]}-{end[4:]}" for end in ends]
 
 
-def _text(millis: int, counter: int) -> str:
-    rand_a, rand_b = counter >> 62, counter & ((1 << 62) - 1)
-    digits = "%032x" % ((millis << 80) | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | rand_b)
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+def _anywhere() -> int:
+    """Where to begin counting. The top bit of rand_b is 0, so that counting on never runs over into rand_a."""
+    return secrets.randbits(_RAND_A_BITS + _RAND_B_BITS) & ~(1 << _RAND_B_BITS - 1)
 
 
 _uuid7s = _Uuid7()
