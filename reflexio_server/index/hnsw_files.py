@@ -57,12 +57,10 @@ def empty_unread(folder: Path) -> None:
     """
     for index in _indexes(folder):
         # Nearly all are empty already or in use: one look at a file tells the first.
-        with contextlib.suppress(OSError):
-            if (index / "length.bin").stat().st_size:
-                header = _Header.read(index)
-                if header and header.elements == 0:
-                    os.truncate(index / "data_level0.bin", 0)
-                    os.truncate(index / "length.bin", 0)
+        if _size(index / "length.bin") and (header := _Header.read(index)) and header.elements == 0:
+            with contextlib.suppress(OSError):
+                os.truncate(index / "data_level0.bin", 0)
+                os.truncate(index / "length.bin", 0)
 
 
 def problem(folder: Path) -> str | None:

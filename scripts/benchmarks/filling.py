@@ -1,7 +1,6 @@
 """Fills a data directory with made-up chat turns and ready-made vectors, through the server's own storage."""
 
 import hashlib
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rich.progress import track
 from reflexio_server.core.ranking import STOP_WORDS
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
 from reflexio_server.storage import accounts, models, vectors
+from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.publishing import store_requests
 
@@ -77,7 +77,7 @@ def fill(data_dir: Path, email: str, total: int, model_id: str, dimensions: int,
             for start in track(parts, title, transient=True, console=Console(stderr=True)):
                 batch = list(_requests(owners[start : start + REQUESTS_AT_ONCE], start, language))
                 with database.write() as conn:
-                    outcomes = store_requests(conn, [(account_id, made) for made in batch], time.time_ns() // 1000)
+                    outcomes = store_requests(conn, [(account_id, made) for made in batch], now_us())
                     refs = [ref for outcome in outcomes if isinstance(outcome, StoredRequest) for ref in outcome.refs]
                     waiting = vectors.waiting_among(conn, refs)
                     latent = language.random.normal(size=(len(waiting), _LATENT)).astype(np.float32)

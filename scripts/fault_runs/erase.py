@@ -56,7 +56,7 @@ class Writer:
     _users: int = 0
 
     def run(self) -> None:
-        caller = Caller(self.server.address, self.server.api_key)
+        caller = self.server.caller()
         try:
             while not self.over.is_set():
                 if self.source.random() < 0.6 or not self._alive():
@@ -174,7 +174,7 @@ def run(run: Run) -> Row:
             "published": sum(len(one.stored) for one in writers),
             "erases": sum(one.erases for one in writers),
         }
-        caller = Caller(server.address, server.api_key)
+        caller = server.caller()
         _judge(row, writers, caller, "")
         _rebuild(server)
         _judge(row, writers, caller, "_after_rebuild")

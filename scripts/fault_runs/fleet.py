@@ -17,11 +17,12 @@ from reflexio_server.core.accounts import Accounts, new_account
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import DATABASE_FILE, Database, own
 from reflexio_server.storage.writer import Writer
+from scripts.fault_runs.caller import Caller
 from scripts.fault_runs.plants import VARIABLE as PLANT_VARIABLE
-from scripts.server_process import rss_mb
+from scripts.server_process import PASSWORD, rss_mb
 
 START_SECONDS = 120.0  # a loaded machine takes long
-EMAIL, PASSWORD = "faults@example.com", "only for a server of this run"
+EMAIL = "faults@example.com"
 
 
 class Fleet:
@@ -133,6 +134,10 @@ class Server:
 
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    def caller(self) -> Caller:
+        """A new connection with its account's key; whoever asks for it closes it."""
+        return Caller(self.address, self.api_key)
 
     def rss_mb(self) -> float:
         return rss_mb(self.pid)

@@ -22,7 +22,7 @@ def run(run: Run) -> Row:
     with Fleet() as fleet:
         server = Server(fleet, run.folder)
         server.start()
-        caller = Caller(server.address, server.api_key)
+        caller = server.caller()
         for _ in range(_WARM_UP):  # with what is no more than large
             (stored,) = caller.publish("before", noun.InteractionData(image=run.chosen.randbytes(MOST))).interaction_ids
             caller.image(stored)

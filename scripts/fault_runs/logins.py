@@ -15,10 +15,11 @@ from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import auth_service_pb2_grpc as auth_grpc
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
-from scripts.fault_runs.fleet import EMAIL, PASSWORD, Fleet, Server
+from scripts.fault_runs.caller import Caller
+from scripts.fault_runs.fleet import EMAIL, Fleet, Server
 from scripts.fault_runs.row import Row, Run
 from scripts.relay import Relay
+from scripts.server_process import PASSWORD
 
 TRIES, SHORT_TRIES = 1000, 60
 WRONG_TRIES, ATTACKERS = 200, 4
@@ -104,14 +105,14 @@ def flood(run: Run) -> Row:
         arguments = (server.address, str(FLOOD_PER_SECOND), str(FLOOD_ADDRESSES), str(run.folder / "answers"))
         flooder = fleet.start("login_flood", *arguments, log=run.folder / "log")
         assert flooder.stdin
-        with grpc.insecure_channel(server.address) as channel:
-            stub = pb_grpc.InteractionServiceStub(channel)
-            _publish(stub, server.api_key, ROUND_SECONDS)  # warms up
+        caller = server.caller()
+        with caller.channel:
+            _publish(caller, ROUND_SECONDS)  # warms up
             for _ in range(rounds):
-                quiet += _publish(stub, server.api_key, ROUND_SECONDS)
+                quiet += _publish(caller, ROUND_SECONDS)
                 flooder.stdin.write(b"+")
                 flooder.stdin.flush()
-                flooded += _publish(stub, server.api_key, ROUND_SECONDS)
+                flooded += _publish(caller, ROUND_SECONDS)
                 flooder.stdin.write(b"-")
                 flooder.stdin.flush()
                 time.sleep(1.0)  # what is on its way arrives
@@ -164,14 +165,13 @@ def _owner_logs_in(address: str) -> float:
     return time.perf_counter() - began
 
 
-def _publish(stub: pb_grpc.InteractionServiceStub, api_key: str, seconds: float) -> list[float]:
+def _publish(caller: Caller, seconds: float) -> list[float]:
     """Seconds of each publish, one after the other with a pause, for so long."""
-    metadata = (("authorization", f"Bearer {api_key}"),)
     request = pb.PublishInteractionsRequest(user_id="u", interactions=[noun.InteractionData(content="a message")])
     times: list[float] = []
     end = time.perf_counter() + seconds
     while (began := time.perf_counter()) < end:
-        stub.PublishInteractions(request, metadata=metadata, timeout=30)
+        caller.interactions.PublishInteractions(request, metadata=caller.metadata, timeout=30)
         times.append(time.perf_counter() - began)
         threading.Event().wait(_PAUSE)
     return times

@@ -19,14 +19,14 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from scripts.contract import NEVER_STORED
 from scripts.fault_runs.caller import Caller
-from scripts.fault_runs.fleet import EMAIL, PASSWORD, Fleet, Server
+from scripts.fault_runs.fleet import EMAIL, Fleet, Server
 from scripts.fault_runs.row import Row, Run
+from scripts.server_process import PASSWORD
 
 SETTLE_SECONDS, SECONDS = 30.0, 60.0
 SHORT_SETTLE_SECONDS, SHORT_SECONDS = 4.0, 6.0
-SHORT_GROWN = (
-    8  # files or threads: some calls more at once than before may come late; a leak would be one for each call
-)
+# Files or threads: some calls more at once than before may come late; a leak would be one for each call.
+SHORT_GROWN = 8
 RSS_SLOPE_MB = 1.0  # a minute
 _CALLERS = 4
 _MORE_CALLERS = 8  # while it settles: so that what grows with calls at once has grown
@@ -87,7 +87,7 @@ class Load:
                 self._changed.notify_all()
 
     def run(self, server: Server, source: random.Random, until: float) -> None:
-        caller = Caller(server.address, server.api_key)
+        caller = server.caller()
         kinds: list[tuple[float, Callable[[Caller, random.Random], None]]] = [
             (30, self._publish),
             (3, self._stream),
@@ -208,7 +208,7 @@ def run(run: Run) -> Row:
 
 def _fill(server: Server, source: random.Random) -> Load:
     """Store what is asked for, all of it searchable."""
-    caller = Caller(server.address, server.api_key)
+    caller = server.caller()
     requests, pictures = [], []
     for user in range(_USERS):
         for number in range(_REQUESTS):

@@ -16,10 +16,11 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from scripts.contract import NEVER_STORED, RPCS, Named, call_raw, right_request
 from scripts.fault_runs.caller import Caller
-from scripts.fault_runs.fleet import EMAIL, PASSWORD, Fleet, Server
+from scripts.fault_runs.fleet import EMAIL, Fleet, Server
 from scripts.fault_runs.mutations import mutated, mutated_metadata
 from scripts.fault_runs.raw_http2 import converse
 from scripts.fault_runs.row import Row, Run
+from scripts.server_process import PASSWORD
 
 REQUESTS, SHORT_REQUESTS = 20_000, 2_000
 RSS_GROWTH_MB = 128
@@ -139,7 +140,7 @@ class Fuzzer:
         self._weights = [_LOGIN_WEIGHT if name.endswith("Login") else 1.0 for name in self._names]
 
     def run(self, count: int) -> None:
-        caller = Caller(self._server.address, self._server.api_key)
+        caller = self._server.caller()
         with caller.channel:
             for _ in range(count):
                 self._send(caller)
@@ -192,7 +193,7 @@ def run(run: Run) -> Row:
     with Fleet() as fleet:
         server = Server(fleet, run.folder, arguments=())
         server.start()
-        caller = Caller(server.address, server.api_key)
+        caller = server.caller()
         stock = _stock_up(caller)
         seed = str(run.chosen.getrandbits(32))
         fuzzers = [Fuzzer(server, stock, f"{seed} {number}", run.folder) for number in range(_CALLERS)]
