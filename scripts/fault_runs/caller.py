@@ -22,7 +22,8 @@ class Caller:
         options = (
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_http_proxy", 0),
-            ("grpc.min_reconnect_backoff_ms", 50),
+            # Not min_reconnect_backoff: that is also how long an attempt may take, and a busy machine needs longer.
+            ("grpc.initial_reconnect_backoff_ms", 50),
             ("grpc.max_reconnect_backoff_ms", 200),
         )
         self.channel = grpc.insecure_channel(address, options=options)

@@ -97,11 +97,15 @@ class Stream:
         self._messages.put(None)
 
     def outcome(self) -> tuple[str, int]:
-        """How it ended, a name of EndReason without its prefix or of a status, and the requests stored."""
+        """How it ended, and the requests stored: an EndReason's name without its prefix, or a refusal's status.
+
+        Whatever else ended it comes with its details, as nobody counts on it.
+        """
         try:
             verdict = self.call.result(120)
         except grpc.RpcError as error:
-            return error.code().name, 0
+            refused = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            return error.code().name + ("" if refused else f": {error.details()}"), 0
         finally:
             self.close()
         return pb.EndReason.Name(verdict.end_reason).removeprefix("END_REASON_"), verdict.requests.stored
