@@ -30,7 +30,7 @@ SHORT_GROWN = 8
 RSS_SLOPE_MB = 1.0  # a minute
 _CALLERS = 4
 _MORE_CALLERS = 8  # while it settles: so that what grows with calls at once has grown
-_SAMPLE_SECONDS = 1.0
+_SAMPLE_SECONDS = 0.25  # readings scatter by 1 MiB, as arenas shrink and grow: 60 could not tell a slope of 1 from none
 _REST_SECONDS = 0.05  # what a call leaves to do behind its answer
 _USERS, _REQUESTS, _TURNS = 20, 10, 4
 _PICTURE_BYTES = 300_000
@@ -201,7 +201,7 @@ def run(run: Run) -> Row:
         row.at_most("threads_grown", last - first, most_grown)
         row.figures |= {"files": len(measured[-1].files), "threads": last}
         row.figures |= {"rss_mb": round(measured[-1].rss_mb, 1)}
-        row.figures["rss_mb_by_second"] = {f"{one.at - began:.0f}": round(one.rss_mb, 1) for one in samples[::5]}
+        row.figures["rss_mb_by_second"] = {f"{one.at - began:.0f}": round(one.rss_mb, 1) for one in samples[::20]}
     row.figures |= {"calls_by_kind": dict(load.calls.most_common()), "measured_s": seconds}
     return row
 
