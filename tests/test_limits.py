@@ -31,6 +31,7 @@ from tests.wire import (
     everything,
     expect,
     failure,
+    metric,
     path_of,
     publish,
     random_message,
@@ -76,6 +77,19 @@ def futures(caller: Caller, prefix: str, count: int) -> list[Any]:
         caller.interactions.PublishInteractions.future(say(f"{prefix}{number}"), metadata=caller.metadata, timeout=60)
         for number in range(count)
     ]
+
+
+def fill_workers(server: LocalServer, caller: Caller, count: int) -> list[Any]:
+    """That many publishes that have a worker each, on a server with metrics; of five at a time each finds a place."""
+    calls: list[Any] = []
+
+    def have_workers() -> bool:
+        return metric(server, "reflexio_rpcs_in_flight", "unary") == len(calls)
+
+    while len(calls) < count:
+        calls += futures(caller, f"{len(calls)} ", min(5, count - len(calls)))
+        wait_until(have_workers, "workers for them", 8)
+    return calls
 
 
 # ---- Calls and streams of an account
@@ -209,12 +223,10 @@ def test_silent_calls_hold_nobody_up_and_end(start: Start) -> None:
 
 def test_calls_that_find_no_worker_wait_within_bounds(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reflexio_server.app.Admit", partial(Admit, most_waiting=5))
-    server = start(workers=20, account_calls=20, max_streams=4)
+    server = start(workers=20, account_calls=20, max_streams=4, metrics_port=0)
     caller = server.new_caller()
     with blocked_writer(server):
-        calls = futures(caller, "r", 20)
-        time.sleep(0.5)  # they have the workers
-        calls += futures(caller, "s", 25)
+        calls = fill_workers(server, caller, 20) + futures(caller, "more", 25)
         wait_until(lambda: sum(call.done() for call in calls) >= 20, "those without a place")
         for call in calls:
             if call.done():
@@ -227,18 +239,19 @@ def test_calls_that_find_no_worker_wait_within_bounds(start: Start, monkeypatch:
 
 def test_calls_cancelled_while_they_wait_give_their_places_back(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reflexio_server.app.Admit", partial(Admit, most_waiting=5))
-    server = start(workers=20, account_calls=20, max_streams=4)
+    server = start(workers=20, account_calls=20, max_streams=4, metrics_port=0)
     caller = server.new_caller()
     with blocked_writer(server):
-        calls = futures(caller, "r", 20)
-        time.sleep(0.5)
-        for call in futures(caller, "s", 5):
+        calls = fill_workers(server, caller, 20)
+        for call in futures(caller, "cancelled", 5):
             time.sleep(0.02)
             call.cancel()
     for call in calls:
         call.result()
-    for _ in range(3):
-        assert all(code_of(call.result) is grpc.StatusCode.OK for call in futures(caller, "t", 5))
+    wait_until(lambda: code_of(partial(call_whoami, caller)) is grpc.StatusCode.OK, "a place behind theirs")
+    with blocked_writer(server):
+        calls = fill_workers(server, caller, 20) + futures(caller, "waits", 5)
+    assert all(code_of(call.result) is grpc.StatusCode.OK for call in calls)
 
 
 def test_reflection_takes_few_places_and_ends_when_silent(start: Start) -> None:
@@ -360,13 +373,12 @@ def test_metadata_over_8_kib_is_refused_by_grpc_itself(caller: Caller) -> None:
 
 
 def test_callers_are_told_that_the_server_stops_and_health_says_so(start: Start) -> None:
-    server = start(grace_seconds=30)
+    server = start(grace_seconds=30, metrics_port=0)
     caller = server.new_caller()
     stub: Any = health_pb2_grpc.HealthStub(caller.channel)
     states: list[int] = []
     with blocked_writer(server):
-        (call,) = futures(caller, "in flight", 1)
-        time.sleep(0.3)
+        (call,) = fill_workers(server, caller, 1)
         stopping = threading.Thread(target=server.stop)
         stopping.start()
 
@@ -382,7 +394,7 @@ def test_callers_are_told_that_the_server_stops_and_health_says_so(start: Start)
             states.append(stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status)
             break
     assert states == [health_pb2.HealthCheckResponse.NOT_SERVING]
-    assert call.result(30).request_id == "in flight0"
+    assert call.result(30).request_id == "0 0"
     stopping.join()
 
 

@@ -9,32 +9,16 @@ from typing import Any
 
 import grpc
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio_server.core import index_lag
 from reflexio_server.storage.database import DATABASE_FILE, Database
 from reflexio_server.transport import CannotListen
 from tests.support import LocalServer
-from tests.wire import OpenStream, blocked_writer, code_of, say, wait_until
+from tests.wire import OpenStream, blocked_writer, code_of, metric, say, scrape, wait_until
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "operations.md"
 SERVICE = "/reflexio.v1.InteractionService/"
-
-
-def scrape(server: LocalServer) -> dict[str, dict[tuple[str, ...], float]]:
-    """All samples, by name and then by the values of their labels."""
-    with urllib.request.urlopen(f"http://{server.app.metrics_address}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
-    found: dict[str, dict[tuple[str, ...], float]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found.setdefault(sample.name, {})[tuple(sample.labels[key] for key in sorted(sample.labels))] = sample.value
-    return found
-
-
-def value(server: LocalServer, name: str, *labels: str) -> float | None:
-    return scrape(server).get(name, {}).get(labels)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Any:
 
 
 def calls(server: LocalServer, method: str, code: str = "OK") -> float:
-    return value(server, "reflexio_rpc_duration_seconds_count", code, method) or 0
+    return metric(server, "reflexio_rpc_duration_seconds_count", code, method) or 0
 
 
 def test_without_a_port_there_are_none(start: Any) -> None:
@@ -54,7 +38,7 @@ def test_without_a_port_there_are_none(start: Any) -> None:
 
 def test_the_document_has_exactly_what_is_exported(server: LocalServer) -> None:
     server.new_caller()
-    wait_until(lambda: value(server, "reflexio_index_waiting_vectors") is not None, "the first look at the lag")
+    wait_until(lambda: metric(server, "reflexio_index_waiting_vectors") is not None, "the first look at the lag")
     documented = dict(re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \|", DOCUMENT.read_text(), re.MULTILINE))
     with urllib.request.urlopen(f"http://{server.app.metrics_address}/metrics", timeout=30) as answer:
         exported = dict(re.findall(r"^# TYPE (\w+) (\w+)$", answer.read().decode(), re.MULTILINE))
@@ -97,26 +81,26 @@ def test_only_methods_that_are_there_have_a_line(server: LocalServer) -> None:
 
 def test_open_streams_and_waiting_writes_are_seen(server: LocalServer) -> None:
     caller = server.new_caller()
-    assert value(server, "reflexio_rpcs_in_flight", "stream") == 0
+    assert metric(server, "reflexio_rpcs_in_flight", "stream") == 0
     stream = OpenStream(caller)
     stream.send("first")
-    wait_until(lambda: value(server, "reflexio_rpcs_in_flight", "stream") == 1, "the stream")
+    wait_until(lambda: metric(server, "reflexio_rpcs_in_flight", "stream") == 1, "the stream")
     waiting: list[Any] = []
 
     def one_more() -> bool:
         """The writer takes what came first all at once, and then waits for the lock; the others wait for the writer."""
         request = say(f"waits {len(waiting)}")
         waiting.append(caller.interactions.PublishInteractions.future(request, metadata=caller.metadata, timeout=30))
-        return (value(server, "reflexio_write_queue_depth") or 0) >= 3
+        return (metric(server, "reflexio_write_queue_depth") or 0) >= 3
 
     with blocked_writer(server):
         wait_until(one_more, "three writes to wait", 8)
-        wait_until(lambda: value(server, "reflexio_rpcs_in_flight", "unary") == len(waiting), "all calls", 8)
+        wait_until(lambda: metric(server, "reflexio_rpcs_in_flight", "unary") == len(waiting), "all calls", 8)
     assert all(call.result(30).interaction_ids for call in waiting)
     assert stream.close().requests.stored == 1
-    wait_until(lambda: value(server, "reflexio_rpcs_in_flight", "stream") == 0, "the stream's end")
-    wait_until(lambda: value(server, "reflexio_rpcs_in_flight", "unary") == 0, "the calls' end")
-    wait_until(lambda: value(server, "reflexio_write_queue_depth") == 0, "the writes' end")
+    wait_until(lambda: metric(server, "reflexio_rpcs_in_flight", "stream") == 0, "the stream's end")
+    wait_until(lambda: metric(server, "reflexio_rpcs_in_flight", "unary") == 0, "the calls' end")
+    wait_until(lambda: metric(server, "reflexio_write_queue_depth") == 0, "the writes' end")
 
 
 def test_commits_are_counted_with_their_writes(start: Any) -> None:
@@ -139,12 +123,12 @@ def test_the_cache_tells_of_hits_and_misses(start: Any) -> None:
     server = start(metrics_port=0)
     caller = server.new_caller()
     caller.publish("u", "a parcel that never came")
-    empty = value(server, "reflexio_vector_cache_bytes")
+    empty = metric(server, "reflexio_vector_cache_bytes")
     for _ in range(4):
         caller.search(user_id="u", query="parcel")
-    assert value(server, "reflexio_vector_cache_misses_total") == 1
-    assert value(server, "reflexio_vector_cache_hits_total") == 3
-    assert (value(server, "reflexio_vector_cache_bytes") or 0) > (empty or 0)
+    assert metric(server, "reflexio_vector_cache_misses_total") == 1
+    assert metric(server, "reflexio_vector_cache_hits_total") == 3
+    assert (metric(server, "reflexio_vector_cache_bytes") or 0) > (empty or 0)
 
 
 def test_the_lag_is_what_waits(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,32 +136,33 @@ def test_the_lag_is_what_waits(start: Any, monkeypatch: pytest.MonkeyPatch) -> N
     server = start(metrics_port=0, indexing=False)
     caller = server.new_caller()
     caller.publish("u", "one", "two", "three")
-    wait_until(lambda: value(server, "reflexio_index_waiting_interactions") == 3, "three that wait for vectors")
-    assert value(server, "reflexio_index_waiting_vectors") == 0
+    wait_until(lambda: metric(server, "reflexio_index_waiting_interactions") == 3, "three that wait for vectors")
+    assert metric(server, "reflexio_index_waiting_vectors") == 0
     server.stop()
 
     server = start(server.data_dir, metrics_port=0)
-    wait_until(lambda: value(server, "reflexio_index_waiting_interactions") == 0, "none to wait for vectors")
-    wait_until(lambda: value(server, "reflexio_index_waiting_vectors") == 0, "none to wait for Chroma")
-    assert value(server, "reflexio_index_open") == 1
+    wait_until(lambda: metric(server, "reflexio_index_waiting_interactions") == 0, "none to wait for vectors")
+    wait_until(lambda: metric(server, "reflexio_index_waiting_vectors") == 0, "none to wait for Chroma")
+    assert metric(server, "reflexio_index_open") == 1
     with closing(sqlite3.connect(server.data_dir / DATABASE_FILE, isolation_level=None)) as conn:
         assert conn.execute("UPDATE collections SET applied = applied - 2").rowcount == 1
-        wait_until(lambda: value(server, "reflexio_index_waiting_vectors") == 2, "two that wait for Chroma")
+        wait_until(lambda: metric(server, "reflexio_index_waiting_vectors") == 2, "two that wait for Chroma")
         conn.execute("DELETE FROM collections")
-        wait_until(lambda: value(server, "reflexio_index_waiting_vectors") == 3, "all three to wait for Chroma")
+        wait_until(lambda: metric(server, "reflexio_index_waiting_vectors") == 3, "all three to wait for Chroma")
 
 
 def test_a_scrape_asks_no_database(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server = start(metrics_port=0)
-    wait_until(lambda: value(server, "reflexio_index_waiting_vectors") == 0, "the first look at the lag")
+    wait_until(lambda: metric(server, "reflexio_index_waiting_vectors") == 0, "the first look at the lag")
     before = set(scrape(server))
 
     def fails(_: Database) -> Any:
         raise RuntimeError("the database was asked")
 
-    for way in ("read", "write"):
-        monkeypatch.setattr(Database, way, fails)
-    assert set(scrape(server)) == before
+    with monkeypatch.context() as patch:  # the server needs it to stop
+        for way in ("read", "write"):
+            patch.setattr(Database, way, fails)
+        assert set(scrape(server)) == before
 
 
 def test_servers_in_one_process_count_for_themselves(server: LocalServer, start: Any) -> None:

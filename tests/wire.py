@@ -4,6 +4,7 @@ import os
 import random
 import sqlite3
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from prometheus_client.parser import text_string_to_metric_families
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
@@ -129,6 +131,21 @@ def blocked_writer(server: LocalServer) -> Iterator[None]:
     with closing(sqlite3.connect(server.data_dir / DATABASE_FILE, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
+
+
+def scrape(server: LocalServer) -> dict[str, dict[tuple[str, ...], float]]:
+    """All samples of a server with metrics, by name and then by the values of their labels."""
+    with urllib.request.urlopen(f"http://{server.app.metrics_address}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sample.labels[key] for key in sorted(sample.labels))] = sample.value
+    return found
+
+
+def metric(server: LocalServer, name: str, *labels: str) -> float | None:
+    return scrape(server).get(name, {}).get(labels)
 
 
 def to_first_schema(data_dir: Path) -> None:
