@@ -28,6 +28,8 @@ SHORT_SETTLE_SECONDS, SHORT_SECONDS = 4.0, 6.0
 # Files or threads: some calls more at once than before may come late; a leak would be one for each call.
 SHORT_GROWN = 8
 RSS_SLOPE_MB = 1.0  # a minute
+# sqlx's default, for Chroma's SQLite file. One more, and its thread, comes when as many calls as never before meet.
+CHROMA_CONNECTIONS = 10
 _CALLERS = 4
 _MORE_CALLERS = 8  # while it settles: so that what grows with calls at once has grown
 _SAMPLE_SECONDS = 0.25  # readings scatter by 1 MiB, as arenas shrink and grow: 60 could not tell a slope of 1 from none
@@ -39,12 +41,13 @@ _WORDS = "parcel invoice walrus ledger tomato router garden piano refund ticket 
 
 @dataclass(slots=True)
 class Sample:
-    """What the server held at a moment."""
+    """What the server held at a moment; the connections of Chroma's pool are counted apart from files and threads."""
 
     at: float
     rss_mb: float
     files: frozenset[str]
     threads: int
+    chroma_connections: int
 
 
 @dataclass(slots=True)
@@ -199,6 +202,7 @@ def run(run: Run) -> Row:
         third = len(measured) // 3  # each stream has a thread of its own while it is open
         first, last = (min(one.threads for one in part) for part in (measured[:third], measured[-third:]))
         row.at_most("threads_grown", last - first, most_grown)
+        row.at_most("chroma_connections", max(one.chroma_connections for one in measured), CHROMA_CONNECTIONS)
         row.figures |= {"files": len(measured[-1].files), "threads": last}
         row.figures |= {"rss_mb": round(measured[-1].rss_mb, 1)}
         row.figures["rss_mb_by_second"] = {f"{one.at - began:.0f}": round(one.rss_mb, 1) for one in samples[::20]}
@@ -240,5 +244,8 @@ def _fill(server: Server, source: random.Random) -> Load:
 
 def _sample(server: Server) -> Sample:
     folder = Path(f"/proc/{server.pid}")
-    files = frozenset(f"{file.name} {file.readlink()}" for file in (folder / "fd").iterdir())
-    return Sample(time.monotonic(), server.rss_mb(), files, len(list((folder / "task").iterdir())))
+    opened = [(file.name, str(file.readlink())) for file in (folder / "fd").iterdir()]
+    files = frozenset(f"{number} {name}" for number, name in opened if not name.endswith("/chroma.sqlite3"))
+    names = [(thread / "comm").read_text() for thread in (folder / "task").iterdir()]
+    threads = sum(not name.startswith("sqlx-sqlite") for name in names)
+    return Sample(time.monotonic(), server.rss_mb(), files, threads, len(opened) - len(files))
