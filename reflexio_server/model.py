@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class UserAction(IntEnum):
@@ -35,8 +36,7 @@ class ImageInfo:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class NewInteraction:
+class NewInteraction(NamedTuple):  # made in half the time of a frozen dataclass, for each row of a bulk upload
     """An interaction to store; `created_at` None means the time of storing."""
 
     role: str

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -406,3 +407,14 @@ def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyte
         assert conn.execute("SELECT name FROM sqlite_master").fetchall() == []
     conn.close()
     Database(tmp_path, owner=True).close()
+
+
+def test_a_user_of_any_characters_is_known_again(database: Database, writer: Writer) -> None:
+    codes = [code for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]  # all that UTF-8 can say
+    users = ["".join(map(chr, codes[start : start + 200])) for start in range(0, len(codes), 200)]
+    for time in ("first", "second"):
+        writer.publish(
+            ACCOUNT, [replace(request(f"{time} {number}"), user_id=user) for number, user in enumerate(users)]
+        ).result(SECONDS)
+    with database.read() as conn:
+        assert list(conn.execute(text("SELECT user_id FROM users ORDER BY id")).scalars()) == sorted(users)

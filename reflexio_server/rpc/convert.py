@@ -18,6 +18,7 @@ from reflexio_server.rpc import page_token
 DEFAULT_ROLE = "User"
 DEFAULT_TOP_K = 10
 DEFAULT_PAGE_SIZE = 30
+_ACTIONS = {int(action): action for action in model.UserAction}  # a look-up takes a tenth of UserAction(number)
 
 
 def new_request(request: pb.PublishInteractionsRequest) -> model.NewRequest:
@@ -44,7 +45,7 @@ def _new_interaction(item: noun.InteractionData) -> model.NewInteraction:
     return model.NewInteraction(
         role=item.role or DEFAULT_ROLE,
         content=item.content,
-        user_action=model.UserAction(item.user_action or noun.USER_ACTION_NONE),
+        user_action=_ACTIONS[item.user_action or noun.USER_ACTION_NONE],
         user_action_description=item.user_action_description,
         interacted_image_url=item.interacted_image_url,
         image=image,

@@ -132,7 +132,7 @@ def _image(account_id: int, item: NewInteraction) -> dict[str, Any]:
 
 
 def _user_refs(conn: Connection, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    refs = {(row.account_id, row.user_id): row.id for row in sqlite.known_users(conn, wanted)}
+    refs = sqlite.known_users(conn, wanted)
     for account_id, user_id in sorted(wanted - refs.keys()):
         added = conn.execute(insert(users).values(account_id=account_id, user_id=user_id).returning(users.c.id))
         refs[account_id, user_id] = added.scalar_one()

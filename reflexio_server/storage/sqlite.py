@@ -96,8 +96,9 @@ _STORED_REQUESTS = text(
        FROM json_each(:keys) k CROSS JOIN requests r
        ON r.account_id = json_extract(k.value, '$[0]') AND r.request_id = json_extract(k.value, '$[1]')"""
 )
+# They come as one row, as the driver gives up the interpreter's lock for each: see `insert_rows`.
 _KNOWN_USERS = text(
-    """SELECT u.id, u.account_id, u.user_id FROM json_each(:keys) k CROSS JOIN users u
+    """SELECT json_group_array(json_array(u.account_id, u.user_id, u.id)) FROM json_each(:keys) k CROSS JOIN users u
        ON u.account_id = json_extract(k.value, '$[0]') AND u.user_id = json_extract(k.value, '$[1]')"""
 )
 _PUBLISHED_WITH = text(
@@ -111,9 +112,10 @@ def stored_requests(conn: Connection, keys: Iterable[tuple[int, str]]) -> Sequen
     return conn.execute(_STORED_REQUESTS, {"keys": json.dumps(list(keys))}).all()
 
 
-def known_users(conn: Connection, keys: Iterable[tuple[int, str]]) -> Sequence[Row[Any]]:
-    """Of these (account_id, user_id) those that are known: (id, account_id, user_id)."""
-    return conn.execute(_KNOWN_USERS, {"keys": json.dumps(list(keys))}).all()
+def known_users(conn: Connection, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], int]:
+    """The refs of those of these (account_id, user_id) that are known."""
+    found = json.loads(conn.execute(_KNOWN_USERS, {"keys": json.dumps(list(keys))}).scalar_one())
+    return {(account_id, user_id): ref for account_id, user_id, ref in found}
 
 
 def published_with(conn: Connection, refs: Iterable[int]) -> Sequence[Row[Any]]:
