@@ -29,7 +29,8 @@ FLOORS: dict[str, set[str]] = {
     "storage": {"storage", "shared", "sqlalchemy", "alembic"},
     "index": {"index", "shared", "chromadb", "onnx", "onnxruntime", "tokenizers", "safetensors", "wordllama"},
 }
-SHARED = {"errors", "memory", "model", "stages"}  # what every floor may use, and reflexio.ids
+SHARED = {"errors", "memory", "model", "stages"}  # what every floor may use, and what is shared with the client
+SHARED_WITH_CLIENT = {"ids", "supervised"}
 GUARDED = {*FLOORS, *GRPC, "sqlalchemy", "alembic", "chromadb", "onnx", "onnxruntime", "tokenizers", "top"}
 
 
@@ -58,7 +59,9 @@ def belongs_to(name: str) -> str:
     if head == "reflexio_server":
         return rest[0] if rest and rest[0] in FLOORS else "shared" if rest and rest[0] in SHARED else "top"
     if head == "reflexio":
-        return "reflexio.v1" if rest and rest[0] == "v1" else "shared" if rest and rest[0] == "ids" else "top"
+        return (
+            "reflexio.v1" if rest and rest[0] == "v1" else "shared" if rest and rest[0] in SHARED_WITH_CLIENT else "top"
+        )
     return head if head in GUARDED else ""
 
 
@@ -135,10 +138,10 @@ def test_the_only_cycle_free_way_up_is_app() -> None:
             assert not [name for name in imported(path) if belongs_to(name) == "top"], path
 
 
-def test_every_module_says_what_it_is_for_and_stays_below_300_lines() -> None:
+def test_every_module_says_what_it_is_for_and_stays_below_400_lines() -> None:
     for path in modules():
         lines = path.read_text().splitlines()
-        assert len(lines) < 300, f"{path} has {len(lines)} lines: it is two modules"
+        assert len(lines) < 400, f"{path} has {len(lines)} lines: is it two modules?"
         assert ast.get_docstring(tree(path)), path
 
 

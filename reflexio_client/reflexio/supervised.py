@@ -1,0 +1,98 @@
+"""Threads that never end in silence: whatever ends their work is logged and counted, and the work begins again.
+
+A thread dies of any BaseException: of a panic in native code, a callback's SystemExit, a warning that was turned into
+an error, a log line for a standard error that is closed. Who feeds a dead thread waits for ever and is not told why.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+
+
+class Supervised:
+    """Runs `work` on a daemon thread, and again after a pause whenever anything but its return ends it.
+
+    Attributes:
+        name: of the thread.
+        failures: how often the work was ended by something it did not handle.
+        last_failure: what ended it last, such as "PanicException: too many open files"; empty once `well` was called
+            after it. For stats, health and metrics, not for callers of an API.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], None],
+        logger: logging.Logger,
+        *,
+        first_pause: float = FIRST_PAUSE,
+        longest_pause: float = LONGEST_PAUSE,
+    ) -> None:
+        """`work`: returns when there is nothing to do any more. The pauses between two beginnings, in seconds, double
+        from `first_pause` to `longest_pause`, and begin anew when the work says that it goes `well`."""
+        self.name = name
+        self.failures = 0
+        self.last_failure = ""
+        self._work = work
+        self._logger = logger
+        self._pauses = first_pause, longest_pause
+        self._pause = first_pause
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin. Raises RuntimeError where no thread can start, as when the interpreter exits."""
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether it was started and its work is not over."""
+        return self._thread.is_alive()
+
+    def is_this(self) -> bool:
+        """Whether the caller runs on this very thread, as a callback of the work does."""
+        return threading.current_thread() is self._thread
+
+    def well(self) -> None:
+        """For the work: a round of it succeeded."""
+        self.last_failure = ""
+        self._pause = self._pauses[0]
+
+    def end(self, timeout: float | None = None) -> bool:
+        """Begin the work no more, and wait until it returns, for at most `timeout` seconds; False if it goes on.
+
+        Whoever calls this makes the work return. On the thread itself, or before its start, there is nothing to wait
+        for.
+        """
+        self._over.set()
+        if self.is_this() or not self._thread.is_alive():
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._work()
+                return
+            except BaseException as error:
+                self.failures += 1
+                self.last_failure = f"{type(error).__name__}: {error}"
+                if self._over.is_set():
+                    return
+                say(self._logger.exception, "the thread %s failed; it goes on in %.3g s", self.name, self._pause)
+            if self._over.wait(self._pause):
+                return
+            self._pause = min(2 * self._pause, self._pauses[1])
+
+
+def say(log: Callable[..., Any], text: str, *arguments: object) -> None:
+    """Log, or pass over that this is not possible: a handler may raise, as logging's own does on a closed stream.
+
+    For threads that must go on, and for what must be finished whether or not anybody hears of it.
+    """
+    with suppress(Exception):
+        log(text, *arguments)
