@@ -161,9 +161,9 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
                     on_progress(bulk.progress())
         return bulk.result()
 
-    async def flush(self, timeout: float = 30.0) -> FlushResult:
+    async def flush(self, timeout: float | None = 30.0) -> FlushResult:
         """As `ReflexioClient.flush`."""
-        end = time.monotonic() + checks.seconds("timeout", timeout)
+        end = time.monotonic() + checks.wait("timeout", timeout)
         left: list[int] = []
         for sender in self._all_senders():
             sender.adopt()
@@ -176,10 +176,10 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
         """As `ReflexioClient.stats`."""
         return self._all_stats()
 
-    async def close(self, timeout: float = CLOSE_SECONDS) -> None:
+    async def close(self, timeout: float | None = CLOSE_SECONDS) -> None:
         """As `ReflexioClient.close`."""
+        end = time.monotonic() + checks.wait("timeout", timeout)
         self._closed = True
-        end = time.monotonic() + timeout
         for sender in self._all_senders():
             sender.shut()
             await self._await_sender(sender, None, max(0.0, end - time.monotonic()))

@@ -6,8 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import grpc
 import grpc.aio
@@ -68,15 +67,14 @@ class ClientBase:
                 checks.refuse("on_delivery", "must be a function")
             key = checks.text("api_key", api_key or os.environ.get("REFLEXIO_API_KEY"))
             url = checks.text("url_endpoint", url_endpoint or os.environ.get("REFLEXIO_API_URL"))
+            folder = checks.folder("spool_dir", spool_dir) if spool_dir else default_folder()
         except InvalidArgumentError as error:
             raise ConfigurationError(str(error)) from None
         self._endpoint = parse_url(url or DEFAULT_URL, Tls(root_certificates, client_certificate, client_key))
         self._guarded = not (self._endpoint.secure or self._endpoint.loopback or insecure_allowed(allow_insecure))
         self._api_key = self._may_send(key.strip())
         self._tag = account_tag(self._api_key)
-        self._spool_settings = SpoolSettings(
-            Path(spool_dir) if spool_dir else default_folder(), self._endpoint.url, "", durability, *bounds
-        )
+        self._spool_settings = SpoolSettings(folder, self._endpoint.url, "", durability, *bounds)
         self._on_delivery = on_delivery
         self._lock = threading.RLock()
         self._closed = False
@@ -89,6 +87,13 @@ class ClientBase:
     def __repr__(self) -> str:
         key = "set" if self._api_key else "not set"
         return f"<{type(self).__name__} {self._endpoint.url} api_key {key}>"
+
+    def __reduce_ex__(self, _: object) -> Never:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled, as its connection, its thread and its spool belong "
+            "to one process: share the client among threads, and in another process make one with the same settings "
+            "(url_endpoint, api_key and so on)"
+        )
 
     @property
     def api_key(self) -> str:

@@ -4,9 +4,10 @@ import importlib
 import ipaddress
 import json
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import grpc
 import grpc.aio
@@ -22,6 +23,7 @@ importlib.import_module("grpc._channel")
 DEFAULT_URL = "http://127.0.0.1:8081/"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
+_HARMLESS = re.compile(r"([a-z]+://)?[\w.-]*(:\d*)?/?", re.IGNORECASE)  # anything else may have a secret in it
 _FORM = "the address has the form http://host:port/ (plaintext) or https://host:port/ (TLS)"
 KEEPALIVE = {
     # Finds out that a server is gone without a word, while calls wait for it. Reflexio's servers allow a ping every
@@ -65,23 +67,24 @@ def parse_url(url: str, tls: Tls | None = None) -> Endpoint:
     Raises ConfigurationError, never showing a password in it.
     """
     tls = tls or Tls()
+    if "@" in unicodedata.normalize("NFKC", unquote(unquote(url))):  # in any spelling, and wherever it stands
+        raise ConfigurationError(f"the address must not hold a user name or password: use api_key; {_FORM}")
     try:
         parts = urlsplit(url.strip())
         port = parts.port
     except ValueError:
         raise ConfigurationError(f"the address has a malformed host or port; {_FORM}") from None
-    if "@" in parts.netloc:
-        raise ConfigurationError(f"the address must not hold a user name or password: use api_key; {_FORM}")
+    shown = repr(url) if _HARMLESS.fullmatch(url.strip()) else "the address"
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ConfigurationError(f"{url!r} has no scheme http or https; {_FORM}")
+        raise ConfigurationError(f"{shown} has no scheme http or https; {_FORM}")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ConfigurationError(f"{url!r} has a path, query or fragment, which gRPC cannot use; {_FORM}")
+        raise ConfigurationError(f"{shown} has a path, query or fragment, which gRPC cannot use; {_FORM}")
     host = parts.hostname or ""
     literal = _ip_address(host)
     if literal is None and not _HOST.fullmatch(host):
-        raise ConfigurationError(f"{url!r} names no valid host; {_FORM}")
+        raise ConfigurationError(f"{shown} names no valid host; {_FORM}")
     if port == 0:
-        raise ConfigurationError(f"{url!r} names port 0, where nothing can listen; {_FORM}")
+        raise ConfigurationError(f"{shown} names port 0, where nothing can listen; {_FORM}")
     secure = parts.scheme == "https"
     if tls.given and not secure:
         raise ConfigurationError("certificates and keys are for https:// addresses only")

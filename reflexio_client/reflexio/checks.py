@@ -3,8 +3,12 @@
 import base64
 import binascii
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Never
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,7 +22,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _FIRST_US = -62_135_596_800_000_000  # 0001-01-01, the earliest a Timestamp can hold
 _END_US = 253_402_300_800_000_000  # 10000-01-01
 _MAX_UINT32 = 2**32 - 1
+_LONGEST_SECONDS = 1e9  # 31 years: as good as for ever, and what threads and grpc can still wait for
 _ACTIONS = ", ".join(UserActionType)
+_PREFIX = "USER_ACTION_"
 
 
 def refuse(field: str, description: str) -> Never:
@@ -75,29 +81,67 @@ def mapping(where: str, value: object) -> Mapping[str, Any]:
     return value
 
 
-def count(field: str, value: object) -> int:
+def count(field: str, value: object, most: int = _MAX_UINT32) -> int:
     """A number of things, from 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         refuse(field, f"must be a whole number, not {type(value).__name__}")
-    if not 1 <= value <= _MAX_UINT32:
-        refuse(field, f"must be from 1 to {_MAX_UINT32:,}, not {value}")
-    return value
+    number = int(value)
+    if not 1 <= number <= most:
+        refuse(field, f"must be from 1 to {most:,}, not {number}")
+    return number
 
 
 def score(field: str, value: object) -> float:
     """A score; None counts as 0."""
     if value is None:
         return 0.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    number = _number(value)
+    if number is None or not 0 <= number <= 1:
         refuse(field, f"must be a number from 0 to 1, not {value!r}")
-    return float(value)
+    return number
 
 
 def seconds(field: str, value: object) -> float:
-    """A length of time that ends."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    """How long something may take: a number or a timedelta above 0."""
+    number = _number(value.total_seconds() if isinstance(value, timedelta) else value)
+    if number is None or not 0 < number < math.inf:
         refuse(field, f"must be a number of seconds above 0, not {value!r}")
-    return float(value)
+    return min(number, _LONGEST_SECONDS)
+
+
+def wait(field: str, value: object) -> float:
+    """How long to wait for something: as `seconds`, or 0 to just look, or None for as long as it takes."""
+    if value is None:
+        return _LONGEST_SECONDS
+    number = _number(value.total_seconds() if isinstance(value, timedelta) else value)
+    if number is None or not 0 <= number < math.inf:
+        refuse(field, f"must be a number of seconds from 0, or None for as long as it takes, not {value!r}")
+    return min(number, _LONGEST_SECONDS)
+
+
+def _number(value: object) -> float | None:
+    """A number of whatever kind, of numpy's too; None for everything else."""
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):  # Decimal("sNaN"), 10**400
+        return math.nan
+
+
+def folder(field: str, value: object) -> Path:
+    """A folder's absolute path, `~` being the user's home. Where no home is known, it still begins with `~`."""
+    if not isinstance(value, str | bytes | os.PathLike):
+        refuse(field, f"must be a path, not {type(value).__name__}")
+    found = os.path.expanduser(os.fsdecode(value))
+    if "\0" in found:
+        refuse(field, "holds the character U+0000, which no path can hold")
+    if found.startswith("~"):
+        return Path(found)
+    try:
+        return Path(found).absolute()
+    except OSError:
+        refuse(field, f"is relative, and the current folder is gone: give an absolute path, not {value!r}")
 
 
 def flag(field: str, value: object) -> bool:
@@ -108,11 +152,11 @@ def flag(field: str, value: object) -> bool:
 
 
 def action(field: str, value: object) -> interaction_pb2.UserAction.ValueType:
-    """A user action by its name in any case; None counts as NONE."""
-    name = "NONE" if value is None else value.upper() if isinstance(value, str) else None
+    """A user action by its name in any case, with or without the contract's prefix; None counts as NONE."""
+    name = "NONE" if value is None else value.upper().removeprefix(_PREFIX) if isinstance(value, str) else None
     if name not in UserActionType.__members__:
         refuse(field, f"must be one of {_ACTIONS}, not {value!r}")
-    return interaction_pb2.UserAction.Value(f"USER_ACTION_{name}")
+    return interaction_pb2.UserAction.Value(f"{_PREFIX}{name}")
 
 
 def image(field: str, value: object) -> bytes:
@@ -140,10 +184,10 @@ def microseconds(field: str, value: object) -> int:
                 found = (value.astimezone(UTC) - _EPOCH) // _MICROSECOND
         except (OverflowError, ValueError, OSError):
             refuse(field, f"is a time that this system cannot convert to UTC: {value!r}")
-    elif isinstance(value, int) and not isinstance(value, bool):
-        found = value * 1_000_000
-    elif isinstance(value, float) and math.isfinite(value):
-        found = round(value * 1_000_000)
+    elif isinstance(value, Integral) and not isinstance(value, bool):
+        found = int(value) * 1_000_000
+    elif (number := _number(value)) is not None and math.isfinite(number):
+        found = round(number * 1_000_000)
     else:
         refuse(field, f"must be a datetime or Unix seconds, not {value!r}")
     if not _FIRST_US <= found < _END_US:

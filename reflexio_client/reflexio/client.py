@@ -234,13 +234,15 @@ class ReflexioClient(Reads, Deletes):
                     on_progress(bulk.progress())
         return bulk.result()
 
-    def flush(self, timeout: float = 30.0) -> FlushResult:
+    def flush(self, timeout: float | None = 30.0) -> FlushResult:
         """Wait at most `timeout` seconds until all publishes and deletes so far are delivered, and say what is left.
+
+        0 only looks; None waits for as long as it takes.
 
         That includes what processes that have ended left behind for this account at this server.
         It ends early when nothing can be delivered because the server refuses the API key.
         """
-        end = time.monotonic() + checks.seconds("timeout", timeout)
+        end = time.monotonic() + checks.wait("timeout", timeout)
         left: list[int] = []
         for sender in self._all_senders():
             sender.adopt()
@@ -253,13 +255,14 @@ class ReflexioClient(Reads, Deletes):
         """The spool in numbers."""
         return self._all_stats()
 
-    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+    def close(self, timeout: float | None = CLOSE_SECONDS) -> None:
         """Deliver what is pending within `timeout` seconds, say on stderr what is left, and disconnect.
 
-        Clients that are still open when the interpreter exits do the same then.
+        0 waits for nothing; None waits for as long as it takes. Clients that are still open when the interpreter exits
+        do the same then.
         """
+        end = time.monotonic() + checks.wait("timeout", timeout)
         self._closed = True
-        end = time.monotonic() + timeout
         for sender in self._all_senders():
             sender.close(max(0.0, end - time.monotonic()))
         self._disconnect()

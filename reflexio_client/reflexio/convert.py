@@ -29,6 +29,7 @@ from reflexio.v1 import auth_pb2, auth_service_pb2, interaction_pb2
 from reflexio.v1 import interaction_service_pb2 as service_pb2
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024 - 16  # a message is 16 MiB at most; a stream's envelope takes a few bytes
+MAX_TOP_K = 1000  # of a search
 _LISTED_VIOLATIONS = 20
 _DATA_KEYS = tuple(field.name for field in fields(InteractionData))
 REQUEST_KEYS = tuple(field.name for field in fields(PublishRequest))
@@ -116,7 +117,7 @@ def search_message(request: SearchInteractionsRequest) -> service_pb2.SearchInte
     return service_pb2.SearchInteractionsRequest(
         user_id=_whose(request.user_id),
         query=checks.text("query", request.query),
-        top_k=checks.count("top_k", request.top_k),
+        top_k=checks.count("top_k", request.top_k, MAX_TOP_K),
         min_score=checks.score("min_score", request.min_score),
         filter=_filter(request),
         include_images=checks.flag("include_images", request.include_images),

@@ -35,9 +35,26 @@ class ReflexioError(Exception):
         self.retry_after = retry_after
         self.call_id = call_id
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own would call the class with the message alone: an argument too few for some, and a
+        # multiprocessing.Pool whose result cannot be read waits for ever.
+        cause = self.__cause__ if isinstance(self.__cause__, ReflexioError) else None
+        return _restored, (type(self), self.args, self.__dict__, cause)
+
     def __str__(self) -> str:
         message = super().__str__()
         return f"{message} (call {self.call_id})" if self.call_id and self.call_id not in message else message
+
+
+def _restored(
+    kind: type[ReflexioError], args: tuple[Any, ...], attributes: Mapping[str, Any], cause: ReflexioError | None
+) -> ReflexioError:
+    """A copied or unpickled error, made without calling what its class is made with."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    error.__cause__ = cause
+    return error
 
 
 class InvalidArgumentError(ReflexioError, ValueError):

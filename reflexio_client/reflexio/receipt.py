@@ -4,8 +4,9 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Generic, Never, TypeVar
 
+from reflexio import checks
 from reflexio.errors import DeadlineExceededError, ReflexioError
 from reflexio.outcomes import DeleteResponse, PublishUserInteractionResponse
 
@@ -25,6 +26,12 @@ class Receipt(Generic[T]):
         self._pid = os.getpid()
         self._outcome: Future[T] = Future()
         self._outcome.set_running_or_notify_cancel()  # who stops waiting must not cancel the delivery
+
+    def __reduce_ex__(self, _: object) -> Never:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled, as it waits in the process that published: hand on "
+            "its request_id, or what wait() returns"
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(request_id={self.request_id!r}, done={self.done})"
@@ -55,18 +62,20 @@ class Receipt(Generic[T]):
         )
 
     def _wait(self, timeout: float | None) -> T:
+        seconds = checks.wait("timeout", timeout)
         outcome = self._outcome_here()
         try:
-            return outcome.result(timeout)
+            return outcome.result(seconds)
         except TimeoutError:
             if outcome.done():
                 return outcome.result()  # it came at the last moment
         raise self._late(timeout)
 
     async def _wait_async(self, timeout: float | None) -> T:
+        seconds = checks.wait("timeout", timeout)
         outcome = self._outcome_here()
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(outcome), timeout)
+            return await asyncio.wait_for(asyncio.wrap_future(outcome), seconds)
         except TimeoutError:
             if outcome.done():
                 return outcome.result()  # it came at the last moment
@@ -84,7 +93,7 @@ class PublishReceipt(Receipt[PublishUserInteractionResponse]):
         """Wait until it is stored.
 
         Args:
-            timeout: seconds; None: as long as it takes.
+            timeout: seconds; 0: just look; None: as long as it takes.
 
         Raises:
             DeadlineExceededError: it is still on its way.
@@ -114,7 +123,7 @@ class DeleteReceipt(Receipt[DeleteResponse]):
         """Wait until it is carried out.
 
         Args:
-            timeout: seconds; None: as long as it takes.
+            timeout: seconds; 0: just look; None: as long as it takes.
 
         Raises:
             NotFoundError: nothing of it is there. It never was, or was erased before, perhaps by an attempt of this

@@ -57,11 +57,16 @@ def with_environment(tls: Tls) -> Tls:
         found[name] = getattr(tls, name)
         path = os.environ.get(variable)
         if found[name] is None and path:
-            try:
-                found[name] = Path(path).read_bytes()
-            except OSError as error:
-                raise ConfigurationError(f"cannot read {path}, which {variable} names: {error.strerror}") from None
+            found[name] = read_pem(path, f", which {variable} names")
     return Tls(**found)
+
+
+def read_pem(path: str, why: str = "") -> bytes:
+    """What is in a file, `~` being the user's home; `why` is for the ConfigurationError where it cannot be read."""
+    try:
+        return Path(path).expanduser().read_bytes()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigurationError(f"cannot read {path}{why}: {getattr(error, 'strerror', None) or error}") from None
 
 
 @cache

@@ -3,31 +3,53 @@
 import argparse
 import os
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from reflexio import deletes
-from reflexio.errors import ReflexioError
+from reflexio import checks, deletes
+from reflexio.errors import ConfigurationError, ReflexioError
 from reflexio.ids import account_tag
+from reflexio.security import Tls, read_pem
 from reflexio.spool import reader
 from reflexio.spool.database import NewerVersionError
-from reflexio.spool.folder import default_folder, spool_paths
+from reflexio.spool.folder import check_folder, default_folder, spool_paths
+from reflexio.spool.terminal import OutputError, complain, finish, say, shown
 from reflexio.v1 import interaction_service_pb2 as pb
 
 _UNREADABLE = (OSError, sqlite3.Error, NewerVersionError)
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A spool file that cannot be read, and why."""
+
+    path: Path
+    error: str
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 all well, 1 something is left or unreadable, 2 wrong usage."""
     options = _parser().parse_args(arguments)
-    folder = Path(options.dir) if options.dir else default_folder()
-    return int(options.run(folder, options))
+    try:
+        folder = checks.folder("--dir", options.dir) if options.dir else default_folder()
+        check_folder(folder)
+    except (OSError, ReflexioError) as error:
+        complain(f"there is no folder of spool files: {error}; give --dir or set REFLEXIO_SPOOL_DIR")
+        return 2
+    try:
+        code = int(options.run(folder, options))
+        finish()
+        return code
+    except OutputError as error:
+        if str(error):
+            complain(f"the output cannot be written: {error}")
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Delivers the spool files without a living owner that belong to the account of REFLEXIO_API_KEY, "
         "each to the server it was meant for. What a living process owns, that process delivers.",
     )
-    flush.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="give up after; default 60")
+    flush.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="give up after; default 60")
     flush.add_argument(
         "--root-certificates",
         metavar="FILE",
@@ -72,18 +94,20 @@ def _status(folder: Path, _options: argparse.Namespace) -> int:
     code = 0
     found = _overviews(folder)
     for one in found:
-        if isinstance(one, str):
+        if isinstance(one, Unreadable):
             code = 1
-            _say(one)
+            say(shown(one.path.name))
+            say(f"  cannot be read: {shown(one.error)}")
             continue
         owner = f"process {one.pid} delivers it" if one.owned else "orphan: the next start or `flush` delivers it"
         age = f", the oldest {_age(one.oldest)} old" if one.rows else ""
-        _say(one.path.name)
+        say(shown(one.path.name))
         among = f", {one.deletes:,} of them deletes" if one.deletes else ""
-        _say(f"  {one.rows:,} waiting ({one.size:,} bytes{among}{age}), {one.dead:,} refused")
-        _say(f"  account {one.tag} at {one.address}; {owner if one.rows or one.owned else 'nobody needs it any more'}")
+        say(f"  {one.rows:,} waiting ({one.size:,} bytes{among}{age}), {one.dead:,} refused")
+        owner = owner if one.rows or one.owned else "nobody needs it any more"
+        say(f"  account {shown(one.tag)} at {shown(one.address)}; {owner}")
     if not found:
-        _say(f"nothing waits in {folder}")
+        say(f"nothing waits in {shown(str(folder))}")
     return code
 
 
@@ -93,10 +117,14 @@ def _flush(folder: Path, options: argparse.Namespace) -> int:
     key = os.environ.get("REFLEXIO_API_KEY", "").strip()
     tag = account_tag(key)
     if tag is None:
-        _complain("set REFLEXIO_API_KEY to a key of the account whose requests are to be delivered")
+        complain("set REFLEXIO_API_KEY to a key of the account whose requests are to be delivered")
         return 2
-    pem = Path(options.root_certificates).read_bytes() if options.root_certificates else None
-    orphans = [one for one in _overviews(folder) if not isinstance(one, str) and not one.owned and one.rows]
+    try:
+        pem = Tls(read_pem(options.root_certificates)).root_certificates if options.root_certificates else None
+    except ConfigurationError as error:
+        complain(f"--root-certificates: {error}")
+        return 2
+    orphans = [one for one in _overviews(folder) if isinstance(one, reader.Overview) and not one.owned and one.rows]
     end, left = time.monotonic() + options.timeout, 0
     for address in sorted({one.address for one in orphans if one.tag == tag}):
         roots = pem if address.startswith("https:") else None
@@ -106,17 +134,17 @@ def _flush(folder: Path, options: argparse.Namespace) -> int:
                 stats = client.stats()
                 client.close(0.1)
         except ReflexioError as error:
-            _complain(f"{address}: {error}")
+            complain(f"{address}: {error}")
             left += 1
             continue
         left += result.pending
         said = f", {stats.rejected:,} refused" if stats.rejected else ""
         more = f", {result.pending:,} left: {result.error or 'the time was up'}" if result.pending else ""
-        _say(f"{address}: {stats.delivered:,} delivered{said}{more}")
+        say(f"{shown(address)}: {stats.delivered:,} delivered{said}{more}")
     for other in sorted({one.tag for one in orphans if one.tag != tag}):
-        _complain(f"account {other} has requests here too: they need a key of that account")
+        complain(f"account {other} has requests here too: they need a key of that account")
     if not orphans:
-        _say(f"nothing to deliver in {folder}")
+        say(f"nothing to deliver in {shown(str(folder))}")
     return 1 if left else 0
 
 
@@ -129,11 +157,11 @@ def _dead(folder: Path, _options: argparse.Namespace) -> int:
                 when = datetime.fromtimestamp(one.refused_at / 1e6).isoformat(" ", "seconds")
                 place = f" {one.field}:" if one.field else ""
                 user = f"user {one.user_id}" if one.user_id else "any user"
-                _say(f"{when}  {one.request_id}  {user}  {one.reason}:{place} {one.message}")
+                say(shown(f"{when}  {one.request_id}  {user}  {one.reason}:{place} {one.message}"))
         except _UNREADABLE as error:
-            _complain(str(error))
+            complain(str(error))
     if not number:
-        _say(f"nothing was refused in {folder}")
+        say(f"nothing was refused in {shown(str(folder))}")
     return 0
 
 
@@ -142,10 +170,10 @@ def _export(folder: Path, options: argparse.Namespace) -> int:
     for path in spool_paths(folder):
         try:
             for method, payload in _requests(path, refused=options.dead):
-                _say(_line(method, payload))
+                say(_line(method, payload))
         except _UNREADABLE as error:
             code = 1
-            _complain(str(error))
+            complain(str(error))
     return code
 
 
@@ -163,15 +191,22 @@ def _json(message: Message) -> str:
     return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
 
 
-def _overviews(folder: Path) -> list[reader.Overview | str]:
+def _overviews(folder: Path) -> list[reader.Overview | Unreadable]:
     """Each file, or why it cannot be read."""
-    found: list[reader.Overview | str] = []
+    found: list[reader.Overview | Unreadable] = []
     for path in spool_paths(folder):
         try:
             found.append(reader.overview(path))
         except _UNREADABLE as error:
-            found.append(f"{path.name}\n  cannot be read: {error}")
+            found.append(Unreadable(path, str(error)))
     return found
+
+
+def _seconds(text: str) -> float:
+    try:
+        return checks.seconds("it", float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _age(microseconds: int) -> str:
@@ -180,11 +215,3 @@ def _age(microseconds: int) -> str:
         if seconds >= 2 * length:
             return f"{seconds // length} {unit}"
     return f"{seconds} seconds"
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"reflexio: {text}\n")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reflexio import fork
+from reflexio import checks, fork
 from reflexio.ids import uuid7
 
 if sys.platform == "win32":
@@ -59,18 +59,30 @@ def _hash(text: str) -> str:
 
 
 def default_folder() -> Path:
-    """REFLEXIO_SPOOL_DIR, else the platform's folder for the state of programs."""
+    """REFLEXIO_SPOOL_DIR, else the platform's folder for the state of programs; absolute unless no home is known.
+
+    Raises InvalidArgumentError: REFLEXIO_SPOOL_DIR cannot be a folder.
+    """
     if chosen := os.environ.get("REFLEXIO_SPOOL_DIR"):
-        return Path(chosen)
+        return checks.folder("REFLEXIO_SPOOL_DIR", chosen)
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "reflexio" / "spool"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "reflexio" / "spool"
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "reflexio" / "spool"
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Application Support"
+    else:
+        base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return checks.folder("the folder for the state of programs", base) / "reflexio" / "spool"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OSError where it is under the home of a user who has none: a folder named `~` is not what was meant."""
+    if not folder.is_absolute():
+        raise OSError(f"no home folder is known for {folder.parts[0]}")
 
 
 def make_folder(folder: Path) -> None:
     """Make the folder for this user's eyes only; an existing one keeps its mode."""
+    check_folder(folder)
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -79,6 +91,7 @@ def make_folder(folder: Path) -> None:
 def spool_paths(folder: Path, prefix: str = "") -> list[Path]:
     """The spool files in a folder, the oldest of each account first."""
     try:
+        check_folder(folder)
         with os.scandir(folder) as entries:
             names = [e.name for e in entries if e.name.startswith(prefix) and e.name.endswith(SUFFIX)]
     except OSError:
