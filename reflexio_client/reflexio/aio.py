@@ -126,7 +126,7 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
         message = self._publish_message(user_id, interactions, source, agent_version, request_group, request_id)
         if not wait_for_response:
             receipt = AsyncPublishReceipt(message.request_id)
-            self._enqueue(message, receipt)
+            await self._aside(self._enqueue, message, receipt)
             return receipt
         message.wait_until = pb.WAIT_UNTIL_SEARCHABLE
         seconds = self._seconds(timeout)
@@ -166,22 +166,22 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
         end = time.monotonic() + checks.wait("timeout", timeout)
         left: list[int] = []
         for sender in self._all_senders():
-            sender.adopt()
+            await self._aside(sender.adopt)
             left.append(await self._await_sender(sender, None, end - time.monotonic()))
-            while not left[-1] and (sender.adopt() or sender.spool.adopting):  # they come some files at a time
+            while not left[-1] and await self._aside(self._more_came, sender):
                 left[-1] = await self._await_sender(sender, None, end - time.monotonic())
-        return self._flush_result(left)
+        return await self._aside(self._flush_result, left)
 
     async def stats(self) -> ClientStats:
         """As `ReflexioClient.stats`."""
-        return self._all_stats()
+        return await self._aside(self._all_stats)
 
     async def close(self, timeout: float | None = CLOSE_SECONDS) -> None:
         """As `ReflexioClient.close`."""
         end = time.monotonic() + checks.wait("timeout", timeout)
         self._closed = True
         for sender in self._all_senders():
-            sender.shut()
+            await self._aside(sender.shut)
             await self._await_sender(sender, None, max(0.0, end - time.monotonic()))
-            sender.stop()
+            await self._aside(sender.stop)
         await self._disconnect()

@@ -1,20 +1,26 @@
 """How the awaitable client calls the server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import grpc.aio
 
 from reflexio import checks, convert, fork, queries, rpcs
 from reflexio.base import OWN_PUBLISHES_SECONDS, ClientBase
 from reflexio.channel import open_aio_channel
-from reflexio.errors import NotFoundError, UnavailableError
+from reflexio.errors import NotFoundError, ReflexioError
 from reflexio.models import Interaction, RequestWithInteractions
-from reflexio.retry import Patience
+from reflexio.places import MOST_CALLS
+from reflexio.retry import Patience, is_refusal, may_pass
 from reflexio.rpcs import A, Q, Rpc
 from reflexio.sender import Sender
 from reflexio.v1 import interaction_service_pb2 as pb
+
+T = TypeVar("T")
+_THREADS = 4  # so that a look for old spools holds up no publish
 
 
 class AwaitedCalls(ClientBase):
@@ -22,12 +28,25 @@ class AwaitedCalls(ClientBase):
 
     _channel: grpc.aio.Channel | None = None
     _loop: asyncio.AbstractEventLoop | None = None
+    _places: asyncio.Semaphore
+    _threads: ThreadPoolExecutor | None = None
 
     def after_fork(self) -> None:
         """Start anew in a forked child."""
         super().after_fork()
-        fork.abandon((self._channel, self._loop))
-        self._channel = self._loop = None
+        fork.abandon((self._channel, self._loop, self._threads))
+        self._channel = self._loop = self._threads = None
+
+    async def _aside(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do on a thread what may wait for a disk or a lock, as the event loop must not."""
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="reflexio-aside")
+        try:
+            doing = self._threads.submit(work, *arguments)
+        except RuntimeError:  # the interpreter exits, and no thread starts any more
+            return work(*arguments)
+        return await asyncio.shield(asyncio.wrap_future(doing))
 
     def _open(self) -> grpc.aio.Channel:
         with self._lock:
@@ -36,6 +55,7 @@ class AwaitedCalls(ClientBase):
             if self._channel is None or self._loop is not loop:  # a channel works in its own loop only
                 fork.mark_aio_used()
                 self._channel, self._loop = open_aio_channel(self._endpoint), loop
+                self._places = asyncio.Semaphore(MOST_CALLS)
             return self._channel
 
     @contextmanager
@@ -50,51 +70,88 @@ class AwaitedCalls(ClientBase):
             raise
 
     async def _call(self, rpc: Rpc[Q, A], request: Q, timeout: float | None) -> A:
-        seconds = self._seconds(timeout)
+        """As in the blocking client."""
+        return await self._unary(rpc, request, Patience(self._seconds(timeout)), is_refusal)
+
+    async def _call_patiently(self, rpc: Rpc[Q, A], request: Q, patience: Patience) -> A:
+        """As in the blocking client."""
+        return await self._unary(rpc, request, patience, may_pass)
+
+    async def _unary(
+        self, rpc: Rpc[Q, A], request: Q, patience: Patience, passes: Callable[[ReflexioError], bool]
+    ) -> A:
         metadata = self._metadata() if rpc.authorized else ()
-        call: grpc.aio.UnaryUnaryMultiCallable[Q, A]
-        with self._aio_errors(seconds):
+
+        async def attempt(seconds: float) -> A:
+            call: grpc.aio.UnaryUnaryMultiCallable[Q, A]
             call = self._open().unary_unary(rpc.path, rpc.request.SerializeToString, rpc.answer.FromString)
             return await call(request, timeout=seconds, metadata=metadata)
 
-    async def _call_patiently(self, rpc: Rpc[Q, A], request: Q, patience: Patience) -> A:
-        """Call, and repeat that while the server is not available; raises when the time is up."""
-        while True:
-            try:
-                return await self._call(rpc, request, patience.left())
-            except UnavailableError as error:
-                await asyncio.sleep(patience.pause(error))
+        return await self._repeat(attempt, patience, passes)
+
+    async def _repeat(
+        self, attempt: Callable[[float], Awaitable[T]], patience: Patience, passes: Callable[[ReflexioError], bool]
+    ) -> T:
+        """As in the blocking client."""
+        self._open()
+        places = self._places
+        try:
+            await asyncio.wait_for(places.acquire(), patience.left())
+        except TimeoutError:
+            self._check_open()
+            raise self._no_place(patience.seconds) from None
+        try:
+            while True:
+                try:
+                    with self._aio_errors(patience.seconds):
+                        return await attempt(patience.left())
+                except ReflexioError as error:
+                    if not passes(error):
+                        raise
+                    pause = patience.pause(error)
+                await asyncio.sleep(pause)
+        finally:
+            places.release()
 
     async def _stream(self, payloads: list[bytes], seconds: float) -> pb.PublishInteractionStreamResponse:
-        stream: grpc.aio.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
-        with self._aio_errors(seconds):
+        metadata = self._metadata()
+
+        async def attempt(left: float) -> pb.PublishInteractionStreamResponse:
+            stream: grpc.aio.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
             stream = self._open().stream_unary(rpcs.PUBLISH_STREAM.path, None, rpcs.PUBLISH_STREAM.answer.FromString)
-            return await stream(iter(payloads), timeout=seconds, metadata=self._metadata())
+            return await stream(iter(payloads), timeout=left, metadata=metadata)
+
+        return await self._repeat(attempt, Patience(seconds), is_refusal)
 
     async def _image(self, interaction_id: str, timeout: float | None) -> bytes:
         request = pb.GetImageRequest(interaction_id=checks.text("interaction_id", interaction_id, required=True))
-        seconds, metadata = self._seconds(timeout), self._metadata()
-        stream: grpc.aio.UnaryStreamMultiCallable[pb.GetImageRequest, pb.GetImageResponse]
-        with self._aio_errors(seconds):
+        patience, metadata = Patience(self._seconds(timeout)), self._metadata()
+
+        async def receive(seconds: float) -> bytes:
+            stream: grpc.aio.UnaryStreamMultiCallable[pb.GetImageRequest, pb.GetImageResponse]
             stream = self._open().unary_stream(
                 rpcs.GET_IMAGE.path, rpcs.GET_IMAGE.request.SerializeToString, rpcs.GET_IMAGE.answer.FromString
             )
             return b"".join([part.data async for part in stream(request, timeout=seconds, metadata=metadata)])
+
+        return await self._repeat(receive, patience, is_refusal)
 
     async def _await_own(self, user_id: str | None) -> int:
         sender = self._own_sender()
         return 0 if sender is None else await self._await_sender(sender, user_id, OWN_PUBLISHES_SECONDS)
 
     async def _await_sender(self, sender: Sender, user_id: str | None, seconds: float) -> int:
-        watch = sender.spool.watch(user_id)
+        watch = await self._aside(sender.spool.watch, user_id)
+        if watch.done.done():
+            return watch.waiting_for
         try:
             await asyncio.wait([asyncio.wrap_future(watch.done)], timeout=seconds)
         finally:
-            left = sender.spool.unwatch(watch)
+            left = await self._aside(sender.spool.unwatch, watch)
         return left
 
     async def _go_behind(self, user_id: str | None, seconds: float, undone: str, *, deletes_only: bool = False) -> None:
-        sender = self._sender_before(deletes_only=deletes_only)
+        sender = await self._aside(lambda: self._sender_before(deletes_only=deletes_only))
         if sender is not None and (left := await self._await_sender(sender, user_id, seconds)):
             raise self._held_up(sender, left, seconds, undone)
 
@@ -121,5 +178,8 @@ class AwaitedCalls(ClientBase):
     async def _disconnect(self) -> None:
         with self._lock:
             channel, self._channel = self._channel, None
+            threads, self._threads = self._threads, None
         if channel is not None and self._loop is asyncio.get_running_loop():
             await channel.close()
+        if threads is not None:
+            threads.shutdown(wait=False)

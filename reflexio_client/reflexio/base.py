@@ -3,7 +3,7 @@
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Never
@@ -23,8 +23,9 @@ from reflexio.errors import (
     ReflexioError,
 )
 from reflexio.ids import account_tag
-from reflexio.models import InteractionData, Token
+from reflexio.models import Publishable, Token
 from reflexio.outcomes import ClientStats, Delivery, FlushResult, PublishRequest
+from reflexio.places import MOST_CALLS
 from reflexio.receipt import Receipt
 from reflexio.security import Tls, insecure_allowed, refuse_clear_text
 from reflexio.sender import Sender
@@ -36,7 +37,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 
 OWN_PUBLISHES_SECONDS = 2.0  # how long a read waits for this client's own earlier publishes
 CLOSE_SECONDS = 5.0
-Interactions = Sequence[InteractionData | Mapping[str, Any]]
+Interactions = Sequence[Publishable]
 
 
 class ClientBase:
@@ -159,6 +160,14 @@ class ClientBase:
             self._check_open()
             raise
 
+    def _no_place(self, seconds: float) -> DeadlineExceededError:
+        """No call of this client ended in time for another one to begin."""
+        return DeadlineExceededError(
+            f"nothing was sent to {self._endpoint.url}: {MOST_CALLS} calls of this client were under way for "
+            f"{seconds:.3g} s, as many as fit; make fewer at once, or give more time",
+            code="DEADLINE_EXCEEDED",
+        )
+
     def _login_message(self, email: str, password: str) -> auth_service_pb2.LoginRequest:
         return auth_service_pb2.LoginRequest(
             email=checks.text("email", email, required=True),
@@ -221,6 +230,11 @@ class ClientBase:
         tag = self._tag
         if tag is not None and fork.usable() and has_orphans(replace(self._spool_settings, tag=tag)):
             self._sender_of(tag).adopt()
+
+    @staticmethod
+    def _more_came(sender: Sender) -> bool:
+        """Take over more of what ended processes left, some files at a time; whether there is any on its way."""
+        return bool(sender.adopt()) or sender.spool.adopting
 
     def _own_sender(self) -> Sender | None:
         return self._senders.get(self._tag or "")

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TextIO
 
-from reflexio import convert
+from reflexio import checks, convert
 from reflexio.errors import BulkInterruptedError, InvalidArgumentError, ReflexioError, UnavailableError
+from reflexio.models import SupportsModelDump
 from reflexio.outcomes import BulkProgress, BulkResult, PublishRequest, Rejection
-from reflexio.retry import Patience, plan_after
+from reflexio.retry import Patience, is_refusal, plan_after
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.verdict import read_verdict
 
@@ -20,7 +21,7 @@ _ATTEMPTS = 8
 _KEPT_REJECTIONS = 10_000
 _HOPELESS = ("", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED")  # "": found here, such as a closed client
 
-Item = PublishRequest | Mapping[str, Any]
+Item = PublishRequest | Mapping[str, Any] | SupportsModelDump
 
 
 @dataclass(slots=True)
@@ -47,30 +48,49 @@ class Bulk:
         self._limit = SEGMENT_REQUESTS
         self._failures = 0
         self._patience = Patience(seconds)
+        self._broken: Exception | None = None  # what the iterable raised
 
     def segments(self, items: Iterable[Item]) -> Iterator[None]:
         """Fill one segment after the other; whoever iterates sends each before asking for the next."""
-        for item in items:
+        iterator = self._iterator(items)
+        while True:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                break
+            except Exception as error:
+                self._broken = error
+                break
             self._add(item)
             if self._full():
                 self._begin()
                 yield
         self._begin()
         yield
+        self._check_whole()
 
     async def segments_async(self, items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[None]:
         """As `segments`, from either kind of iterable."""
-        if isinstance(items, AsyncIterable):
-            async for item in items:
-                self._add(item)
-                if self._full():
-                    self._begin()
-                    yield
-            self._begin()
-            yield
-        else:
+        if not isinstance(items, AsyncIterable):
             for _ in self.segments(items):
                 yield
+            return
+        iterator = aiter(items)
+        while True:
+            try:
+                item = await anext(iterator)
+            except StopAsyncIteration:
+                break
+            except Exception as error:
+                self._broken = error
+                break
+            self._add(item)
+            if self._full():
+                self._begin()
+                yield
+        self._begin()
+        yield
+        self._check_whole()
 
     def payloads(self) -> list[bytes]:
         """The messages of the next stream of this segment; none when the segment is done."""
@@ -108,6 +128,8 @@ class Bulk:
 
     def failed(self, error: ReflexioError) -> float:
         """Take the failure of a stream; returns the seconds to wait, or raises BulkInterruptedError."""
+        if is_refusal(error):  # it says when to come again, and costs nothing but time
+            return self._pause(error)
         size = min(self._limit, len(self._rows))
         plan = plan_after(error)
         if plan.attempts == 1 and error.code not in _HOPELESS:  # it is what was sent: find out which request
@@ -116,15 +138,12 @@ class Bulk:
             else:
                 self._reject(self._rows.pop(0), _rejection_of(error))
             return 0.0
-        self._failures += 1
+        self._failures += plan.attempts is not None
         if error.code in _HOPELESS or self._failures == _ATTEMPTS:
             raise self._interrupted(error) from error
         if plan.split:
             self._limit = max(1, size // 2)
-        try:
-            return self._patience.pause(error)
-        except ReflexioError:
-            raise self._interrupted(error) from error
+        return self._pause(error)
 
     def progress(self) -> BulkProgress:
         """How far it has come."""
@@ -144,6 +163,21 @@ class Bulk:
             self._file.flush()
         self._result.rejections.sort(key=lambda rejection: rejection.index or 0)
         return self._result
+
+    def _iterator(self, items: Iterable[Item]) -> Iterator[Item]:
+        try:
+            return iter(items)
+        except TypeError:
+            checks.refuse("requests", f"must be an iterable of requests, not {type(items).__name__}")
+
+    def _check_whole(self) -> None:
+        """Raise when the iterable broke off; what it gave until then is settled."""
+        if self._broken is not None:
+            raise BulkInterruptedError(
+                f"the iterable of requests raised {type(self._broken).__name__} after {self._next_index:,} of them, "
+                "which are all in the result",
+                self.result(),
+            ) from self._broken
 
     def _add(self, item: Item) -> None:
         index = self._next_index
@@ -179,6 +213,12 @@ class Bulk:
             self._result.rejections.append(refused)
         else:
             self._result.unlisted += 1
+
+    def _pause(self, error: ReflexioError) -> float:
+        try:
+            return self._patience.pause(error)
+        except ReflexioError:
+            raise self._interrupted(error) from error
 
     def _interrupted(self, error: ReflexioError) -> BulkInterruptedError:
         done = self.result().requests.total

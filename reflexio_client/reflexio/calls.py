@@ -1,19 +1,24 @@
 """How the blocking client calls the server."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import cached_property
+from typing import TypeVar
 
 import grpc
 
 from reflexio import checks, convert, fork, queries, rpcs, wire
 from reflexio.base import OWN_PUBLISHES_SECONDS, ClientBase
 from reflexio.channel import open_channel
-from reflexio.errors import NotFoundError, UnavailableError
+from reflexio.errors import NotFoundError, ReflexioError
 from reflexio.models import Interaction, RequestWithInteractions
-from reflexio.retry import Patience
+from reflexio.places import Places
+from reflexio.retry import Patience, is_refusal, may_pass
 from reflexio.rpcs import A, Q, Rpc
 from reflexio.v1 import interaction_service_pb2 as pb
+
+T = TypeVar("T")
 
 
 class BlockingCalls(ClientBase):
@@ -21,11 +26,16 @@ class BlockingCalls(ClientBase):
 
     _channel: grpc.Channel | None = None
 
+    @cached_property
+    def _places(self) -> Places:
+        return Places()
+
     def after_fork(self) -> None:
         """Start anew in a forked child."""
         super().after_fork()
         fork.abandon(self._channel)
         self._channel = None
+        vars(self).pop("_places", None)
 
     def _open(self) -> grpc.Channel:
         with self._lock:
@@ -35,32 +45,50 @@ class BlockingCalls(ClientBase):
             return self._channel
 
     def _call(self, rpc: Rpc[Q, A], request: Q, timeout: float | None) -> A:
-        seconds = self._seconds(timeout)
-        metadata = self._metadata() if rpc.authorized else ()
-        with self._errors(seconds), fork.call_in_progress():
-            return wire.unary(self._open(), rpc, request, seconds, metadata)
+        """A message and its answer, repeated while the server is too busy; raises when the time is up."""
+        return self._unary(rpc, request, Patience(self._seconds(timeout)), is_refusal)
 
     def _call_patiently(self, rpc: Rpc[Q, A], request: Q, patience: Patience) -> A:
-        """Call, and repeat that while the server is not available; raises when the time is up."""
-        while True:
-            try:
-                return self._call(rpc, request, patience.left())
-            except UnavailableError as error:
-                time.sleep(patience.pause(error))
+        """As `_call`, repeated while the server is not available too."""
+        return self._unary(rpc, request, patience, may_pass)
+
+    def _unary(self, rpc: Rpc[Q, A], request: Q, patience: Patience, passes: Callable[[ReflexioError], bool]) -> A:
+        metadata = self._metadata() if rpc.authorized else ()
+        return self._repeat(lambda seconds: wire.unary(self._open(), rpc, request, seconds, metadata), patience, passes)
+
+    def _repeat(self, attempt: Callable[[float], T], patience: Patience, passes: Callable[[ReflexioError], bool]) -> T:
+        """What an attempt returns, one of the calls that this client has under way; `attempt` takes its deadline."""
+        with self._places.one(patience.left()) as placed:
+            if not placed:
+                raise self._no_place(patience.seconds)
+            while True:
+                try:
+                    with self._errors(patience.seconds), fork.call_in_progress():
+                        return attempt(patience.left())
+                except ReflexioError as error:
+                    if not passes(error):
+                        raise
+                    pause = patience.pause(error)
+                time.sleep(pause)
 
     def _stream(self, payloads: list[bytes], seconds: float) -> pb.PublishInteractionStreamResponse:
-        with self._errors(seconds), fork.call_in_progress():
-            return wire.stream(self._open(), payloads, seconds, self._metadata())
+        metadata = self._metadata()
+        return self._repeat(
+            lambda left: wire.stream(self._open(), payloads, left, metadata), Patience(seconds), is_refusal
+        )
 
     def _image(self, interaction_id: str, timeout: float | None) -> bytes:
         request = pb.GetImageRequest(interaction_id=checks.text("interaction_id", interaction_id, required=True))
-        seconds, metadata = self._seconds(timeout), self._metadata()
-        stream: grpc.UnaryStreamMultiCallable[pb.GetImageRequest, pb.GetImageResponse]
-        with self._errors(seconds), fork.call_in_progress():
+        patience, metadata = Patience(self._seconds(timeout)), self._metadata()
+
+        def receive(seconds: float) -> bytes:
+            stream: grpc.UnaryStreamMultiCallable[pb.GetImageRequest, pb.GetImageResponse]
             stream = self._open().unary_stream(
                 rpcs.GET_IMAGE.path, rpcs.GET_IMAGE.request.SerializeToString, rpcs.GET_IMAGE.answer.FromString
             )
             return b"".join(part.data for part in stream(request, timeout=seconds, metadata=metadata))
+
+        return self._repeat(receive, patience, is_refusal)
 
     def _await_own(self, user_id: str | None) -> int:
         sender = self._own_sender()

@@ -5,8 +5,9 @@ import binascii
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from enum import Enum
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Never
@@ -75,9 +76,11 @@ def known_keys(where: str, given: Iterable[object], allowed: Iterable[str]) -> N
 
 
 def mapping(where: str, value: object) -> Mapping[str, Any]:
-    """A dict."""
+    """A dict, or a pydantic model as one."""
+    if not isinstance(value, Mapping) and callable(dump := getattr(value, "model_dump", None)):
+        value = dump()
     if not isinstance(value, Mapping):
-        refuse(where, f"must be a dict, not {type(value).__name__}")
+        refuse(where, f"must be a dict or a pydantic model, not {type(value).__name__}")
     return value
 
 
@@ -152,7 +155,11 @@ def flag(field: str, value: object) -> bool:
 
 
 def action(field: str, value: object) -> interaction_pb2.UserAction.ValueType:
-    """A user action by its name in any case, with or without the contract's prefix; None counts as NONE."""
+    """A user action by its name in any case, with or without the contract's prefix, also as a member of an enum.
+
+    None counts as NONE.
+    """
+    value = value.value if isinstance(value, Enum) else value
     name = "NONE" if value is None else value.upper().removeprefix(_PREFIX) if isinstance(value, str) else None
     if name not in UserActionType.__members__:
         refuse(field, f"must be one of {_ACTIONS}, not {value!r}")
@@ -174,25 +181,39 @@ def image(field: str, value: object) -> bytes:
 
 
 def microseconds(field: str, value: object) -> int:
-    """A moment in Unix microseconds: a datetime (a naive one is local time) or Unix seconds."""
-    if isinstance(value, datetime):
+    """A moment in Unix microseconds.
+
+    A datetime or its ISO 8601 text (without an offset it is local time), a date (its first moment, local time), or
+    Unix seconds.
+    """
+    moment = _of_iso_text(field, value) if isinstance(value, str) else value
+    if isinstance(moment, date) and not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)
+    if isinstance(moment, datetime):
         try:
-            if value.utcoffset() is None:
+            if moment.utcoffset() is None:
                 # Not by astimezone(): it is an hour off for a time that clocks set forward leave out.
-                found = int(value.replace(microsecond=0, tzinfo=None).timestamp()) * 1_000_000 + value.microsecond
+                found = int(moment.replace(microsecond=0, tzinfo=None).timestamp()) * 1_000_000 + moment.microsecond
             else:
-                found = (value.astimezone(UTC) - _EPOCH) // _MICROSECOND
+                found = (moment.astimezone(UTC) - _EPOCH) // _MICROSECOND
         except (OverflowError, ValueError, OSError):
             refuse(field, f"is a time that this system cannot convert to UTC: {value!r}")
-    elif isinstance(value, Integral) and not isinstance(value, bool):
-        found = int(value) * 1_000_000
-    elif (number := _number(value)) is not None and math.isfinite(number):
+    elif isinstance(moment, Integral) and not isinstance(moment, bool):
+        found = int(moment) * 1_000_000
+    elif (number := _number(moment)) is not None and math.isfinite(number):
         found = round(number * 1_000_000)
     else:
-        refuse(field, f"must be a datetime or Unix seconds, not {value!r}")
+        refuse(field, f"must be a datetime, a date, ISO 8601 text or Unix seconds, not {value!r}")
     if not _FIRST_US <= found < _END_US:
         refuse(field, f"lies outside the years 1 to 9999; Unix seconds are meant, not milliseconds: {value!r}")
     return found
+
+
+def _of_iso_text(field: str, value: str) -> datetime:
+    try:
+        return datetime.fromisoformat(value.strip())
+    except ValueError:
+        refuse(field, f"is no ISO 8601 text such as 2026-05-04T13:30:00+02:00: {value!r}")
 
 
 def timestamp(microseconds: int) -> Timestamp:

@@ -154,7 +154,8 @@ class ReflexioClient(Reads, Deletes):
 
         Args:
             user_id: whose interactions these are.
-            interactions: dicts with the fields of `InteractionData`, or such objects, in the order they happened.
+            interactions: in the order they happened: dicts or pydantic models with the fields of `InteractionData`,
+                such objects, or an `Interaction` that was read.
             source: where they come from, such as "support_chat".
             agent_version: the version of the agent that took part.
             request_group: the thread they belong to, within the user.
@@ -203,7 +204,7 @@ class ReflexioClient(Reads, Deletes):
         is sent again after a break, with the same request_ids, so that nothing is stored twice.
 
         Args:
-            requests: `PublishRequest` objects or dicts with their fields, from any iterable.
+            requests: `PublishRequest` objects, or dicts or pydantic models with their fields, from any iterable.
             on_progress: called after each acknowledged segment.
             progress: show a bar on a terminal, when the extra `progress` is installed.
             timeout: seconds a segment may take, repetitions included.
@@ -215,7 +216,8 @@ class ReflexioClient(Reads, Deletes):
             file the first 10,000 of them, and how many more there were.
 
         Raises:
-            BulkInterruptedError: it cannot go on; the error has the result so far.
+            BulkInterruptedError: it cannot go on, or the iterable raised; the error has the result so far. What the
+                iterable gave before it raised is all settled.
         """
         self._metadata()  # without a key nothing is read from the iterable
         seconds = self._seconds(timeout)
@@ -247,7 +249,7 @@ class ReflexioClient(Reads, Deletes):
         for sender in self._all_senders():
             sender.adopt()
             left.append(sender.spool.wait_for_user(None, end - time.monotonic()))
-            while not left[-1] and (sender.adopt() or sender.spool.adopting):  # they come some files at a time
+            while not left[-1] and self._more_came(sender):
                 left[-1] = sender.spool.wait_for_user(None, end - time.monotonic())
         return self._flush_result(left)
 

@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -33,6 +34,7 @@ MAX_TOP_K = 1000  # of a search
 _LISTED_VIOLATIONS = 20
 _DATA_KEYS = tuple(field.name for field in fields(InteractionData))
 REQUEST_KEYS = tuple(field.name for field in fields(PublishRequest))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ACTIONS = {interaction_pb2.UserAction.Value(f"USER_ACTION_{a}"): a for a in UserActionType}
 
 
@@ -92,8 +94,10 @@ def publish_message(request: PublishRequest) -> service_pb2.PublishInteractionsR
 
 
 def _interaction_data(where: str, given: object, now: Timestamp | None) -> interaction_pb2.InteractionData:
-    if isinstance(given, InteractionData):
-        get: Mapping[str, Any] = asdict(given)
+    if isinstance(given, Interaction):
+        get: Mapping[str, Any] = _read_before(where, given)
+    elif isinstance(given, InteractionData):
+        get = asdict(given)
     else:
         get = checks.mapping(where, given)
         checks.known_keys(where, get, _DATA_KEYS)
@@ -110,6 +114,14 @@ def _interaction_data(where: str, given: object, now: Timestamp | None) -> inter
     if not (acted or data.content or data.image or data.user_action_description or data.interacted_image_url):
         checks.refuse(where, "is empty: give content, image_encoding, user_action, a description or a URL")
     return data
+
+
+def _read_before(where: str, given: Interaction) -> dict[str, Any]:
+    """The fields of `InteractionData` of a stored interaction, with its time to the microsecond."""
+    if given.image is not None and given.image_encoding is None:
+        checks.refuse(f"{where}.image_encoding", "was not read: it has a picture, so read it with include_images=True")
+    fields = {key: getattr(given, key) for key in _DATA_KEYS}
+    return fields | {"created_at": _EPOCH + timedelta(microseconds=given.created_at_us)}
 
 
 def search_message(request: SearchInteractionsRequest) -> service_pb2.SearchInteractionsRequest:

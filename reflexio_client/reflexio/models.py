@@ -1,11 +1,14 @@
 """What users hold: interactions, answers, accounts. Requests are in requests.py, publishing's side in outcomes.py."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
+from typing import Any, Protocol
 
-Time = datetime | int | float
-"""A moment: a datetime (a naive one is local time) or Unix seconds."""
+Time = datetime | date | str | int | float
+"""A moment: a datetime or its ISO 8601 text (a naive one is local time), a date (its first moment, local time), or Unix
+seconds."""
 
 
 class UserActionType(StrEnum):
@@ -103,6 +106,18 @@ class Interaction:
     stored_at_us: int
     image: Image | None = None
     image_encoding: str | None = None
+
+
+class SupportsModelDump(Protocol):
+    """A pydantic model."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """Its fields as a dict."""
+
+
+Publishable = InteractionData | Interaction | Mapping[str, Any] | SupportsModelDump
+"""An interaction to publish: the fields of `InteractionData` as an object, a dict or a pydantic model, or an
+`Interaction` that was read."""
 
 
 @dataclass(slots=True)

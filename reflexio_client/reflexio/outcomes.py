@@ -1,10 +1,10 @@
 """What publishing takes in bulk, and what becomes of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from reflexio.models import InteractionData
+from reflexio.models import Publishable
 
 if TYPE_CHECKING:
     from reflexio.errors import ReflexioError
@@ -16,7 +16,7 @@ class PublishRequest:
 
     Attributes:
         user_id: whose interactions these are.
-        interactions: dicts or `InteractionData`, in the order they happened.
+        interactions: as `publish_interaction` takes them, in the order they happened.
         request_group: the thread they belong to, within the user; empty: the request stands alone.
         source: where they come from.
         agent_version: the version of the agent that took part.
@@ -24,7 +24,7 @@ class PublishRequest:
     """
 
     user_id: str
-    interactions: Sequence[InteractionData | Mapping[str, Any]]
+    interactions: Sequence[Publishable]
     request_group: str | None = None
     source: str = ""
     agent_version: str = ""

@@ -1,11 +1,13 @@
 """What to do after a failed attempt, for the outbox and for bulk alike."""
 
 import random
+import re
 import time
 from dataclasses import dataclass
 
-from reflexio.errors import ReflexioError
+from reflexio.errors import ReflexioError, ResourceExhaustedError, UnavailableError
 
+_TOO_LARGE = re.compile(r"larger than|exceed", re.I)  # how gRPC's implementations say that a message is
 ATTEMPTS_OF_ONE = 12  # with the waits between them about half a minute
 
 
@@ -49,6 +51,21 @@ def plan_after(error: ReflexioError, *, delete: bool = False) -> Plan:
     return _PLANS.get(error.code, _REFUSED)
 
 
+def is_refusal(error: ReflexioError) -> bool:
+    """Whether a call was refused because there was too much at once: nothing of it was done, and it may be repeated.
+
+    What says so is a Reflexio server, a proxy before it, or HTTP/2 itself by the reset of a stream.
+    """
+    if isinstance(error, ResourceExhaustedError):
+        return error.retry_after is not None or not (error.reason or _TOO_LARGE.search(str(error)))
+    return isinstance(error, UnavailableError) and "RST_STREAM" in str(error)
+
+
+def may_pass(error: ReflexioError) -> bool:
+    """Whether the same call may succeed later: it was refused for now, or nobody answered."""
+    return is_refusal(error) or isinstance(error, UnavailableError)
+
+
 class Backoff:
     """Growing waits with full jitter, so that clients do not come back all at once."""
 
@@ -69,9 +86,14 @@ class Backoff:
 
 
 class Patience:
-    """A time within which a call may be repeated."""
+    """A time within which a call may be repeated.
+
+    Attributes:
+        seconds: how long it is.
+    """
 
     def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self._end = time.monotonic() + seconds
         self._backoff = Backoff(most=2.0)
 
