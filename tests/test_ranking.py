@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from reflexio_server.core import ranking
-from reflexio_server.model import Hit
 
 
 def refs(*numbers: int) -> np.typing.NDArray[np.int64]:
@@ -72,6 +71,8 @@ def test_search_words() -> None:
     ]
     assert ranking.search_words("what is it") == ["what", "is", "it"], "unless nothing else is left"
     assert ranking.search_words("_ - !") == []
+    assert ranking.search_words("HTTPS://shop.example.com/router/7") == ["shop", "example", "com", "router", "7"]
+    assert ranking.search_words("https") == ranking.search_words("https://") == ["https"]
     assert len(ranking.search_words(" ".join(f"w{number}" for number in range(600)))) == ranking.MOST_WORDS
 
 
@@ -106,10 +107,25 @@ def test_equal_scores_come_newest_stored_first_whatever_is_cut() -> None:
 
 
 def test_a_thread_lifts_its_hits_but_no_hit_lifts_itself() -> None:
-    hits = [Hit(1, 0.6), Hit(2, 0.3), Hit(3, 0.3), Hit(4, 0.1)]
-    threads = {1: (1, "a"), 3: (1, "a"), 4: (1, "b")}
-    ranked = ranking.with_threads(hits, threads)
+    semantic = np.array([1.0, 0.5, 0.5, 0.2, 0.0])
+    threads = refs(7, 0, 7, -9, -9)
+    ranked = ranking.rank(refs(1, 2, 3, 4, 5), semantic, np.zeros(5), 10, threads)
     assert [hit.ref for hit in ranked] == [1, 3, 2, 4]
     parts = {hit.ref: hit.thread for hit in ranked}
-    without = 1 - ranking.THREAD_WEIGHT
-    assert parts == {1: pytest.approx(0.3 / without), 3: pytest.approx(0.6 / without), 2: 0, 4: 0}
+    share = ranking.SEMANTIC_WEIGHT / (1 - ranking.THREAD_WEIGHT)
+    assert parts == {1: pytest.approx(0.5 * share), 3: pytest.approx(share), 2: 0, 4: 0}
+    assert ranking.rank(refs(1, 2, 3, 4, 5), semantic, np.zeros(5), 1, threads, 0.3) == ranked[:1]
+
+
+def test_the_part_of_a_thread_is_what_comparing_all_pairs_says() -> None:
+    seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
+    print(f"REFLEXIO_TEST_SEED={seed}")
+    source = random.Random(seed)
+    for _ in range(300):
+        count = source.randrange(30)
+        base = np.array([source.choice((0, 0.1, 0.3, 0.5, 0.75)) for _ in range(count)], dtype=np.float64)
+        threads = refs(*(source.choice((0, 5, -3, 2**62)) for _ in range(count)))
+        parts = ranking.thread_parts(base, threads)
+        for place in range(count):
+            others = [other for other in range(count) if other != place and threads[other] == threads[place] != 0]
+            assert parts[place] == pytest.approx(max((base[other] for other in others), default=0) / 0.75)

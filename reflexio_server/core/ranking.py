@@ -22,6 +22,8 @@ _TIE_DECIMALS = 6  # equal texts may differ in the seventh, by where their vecto
 # What the full-text index takes for a word; its tokenizer, unicode61, splits at an underscore too.
 _WORD = re.compile(r"[^\W_]+")
 
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+
 # English function words, and what an apostrophe leaves of them.
 STOP_WORDS = frozenset(
     """a about above after again against all am an and any are as at be because been before being below between both
@@ -37,9 +39,10 @@ STOP_WORDS = frozenset(
 def search_words(query: str) -> list[str]:
     """The query's distinct words in lower case, at most MOST_WORDS, to be looked up and counted.
 
-    English stop words are left out, unless nothing else is left.
+    English stop words are left out, and the schemes of addresses, which are not indexed; unless nothing else is left.
     """
-    words = list(dict.fromkeys(_WORD.findall(query.lower())))
+    query = query.lower()
+    words = list(dict.fromkeys(_WORD.findall(_SCHEME.sub(" ", query)) or _WORD.findall(query)))
     return ([word for word in words if word not in STOP_WORDS] or words)[:MOST_WORDS]
 
 
@@ -79,10 +82,10 @@ def lexical_parts(matches: Sequence[NDArray[np.int64]], texts: int) -> tuple[NDA
     if not matches:
         return np.zeros(0, dtype=np.int64), np.zeros(0)
     weights = [rarity(texts, len(match)) for match in matches]
-    refs, where = np.unique(np.concatenate(matches), return_inverse=True)
+    refs, where, counts = np.unique(np.concatenate(matches), return_inverse=True, return_counts=True)
     per_match = np.repeat(weights, [len(match) for match in matches])
     shares: NDArray[np.float64] = np.bincount(where, per_match, len(refs)) / sum(weights)
-    return refs, shares.clip(0.0, 1.0)
+    return refs, np.where(counts == len(matches), 1.0, shares)  # a sum in another order may lack the last bit
 
 
 def best_per_interaction(
@@ -98,35 +101,46 @@ def best_per_interaction(
     return refs[starts], best.clip(0.0, 1.0).round(_TIE_DECIMALS)
 
 
-def rank(refs: NDArray[np.int64], semantic: NDArray[np.float64], lexical: NDArray[np.float64], count: int) -> list[Hit]:
-    """The best `count` interactions without their threads: those to look at more closely.
+def thread_parts(base: NDArray[np.float64], threads: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How well the best other interaction of the same thread fits, 0 to 1; `threads` by number, 0: none.
 
-    The score is what their threads' parts cannot change: at most 1 - THREAD_WEIGHT. Equal scores are ordered newest
-    stored first.
+    `base` is what the scores are without this part: at most 1 - THREAD_WEIGHT.
     """
-    scores = SEMANTIC_WEIGHT * semantic + LEXICAL_WEIGHT * lexical
-    chosen = np.flatnonzero(scores > 0)
+    parts = np.zeros(len(base))
+    members = np.flatnonzero(threads)
+    if not len(members):
+        return parts
+    members = members[np.argsort(threads[members], kind="stable")]
+    numbers, scores = threads[members], base[members]
+    starts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
+    sizes = np.diff(np.append(starts, len(numbers)))
+    best = np.repeat(np.maximum.reduceat(scores, starts), sizes)
+    is_best = scores == best
+    alone = is_best & (np.repeat(np.add.reduceat(is_best, starts, dtype=np.int64), sizes) == 1)
+    second = np.repeat(np.maximum.reduceat(np.where(is_best, 0.0, scores), starts), sizes)
+    parts[members] = np.where(alone, second, best) / (SEMANTIC_WEIGHT + LEXICAL_WEIGHT)
+    return parts.clip(0.0, 1.0)
+
+
+def rank(
+    refs: NDArray[np.int64],
+    semantic: NDArray[np.float64],
+    lexical: NDArray[np.float64],
+    count: int,
+    threads: NDArray[np.int64] | None = None,
+    least: float = 0.0,
+) -> list[Hit]:
+    """The best `count` of all that have a score of at least `least`; equal scores are ordered newest stored first.
+
+    What fits neither in meaning nor by words is no hit, whatever its thread. `threads` by number, None: nothing has
+    one.
+    """
+    base = SEMANTIC_WEIGHT * semantic + LEXICAL_WEIGHT * lexical
+    thread = np.zeros(len(refs)) if threads is None else thread_parts(base, threads)
+    scores = (base + THREAD_WEIGHT * thread).clip(0.0, 1.0)
+    chosen = np.flatnonzero((base > 0) & (scores >= least))
     if len(chosen) > count:
-        least = np.partition(scores[chosen], -count)[-count]
-        chosen = chosen[scores[chosen] >= least]
+        chosen = chosen[scores[chosen] >= np.partition(scores[chosen], -count)[-count]]
     order = chosen[np.lexsort((-refs[chosen], -scores[chosen]))[:count]]
-    columns = (refs[order], scores[order], semantic[order], lexical[order])
+    columns = (refs[order], scores[order], semantic[order], lexical[order], thread[order])
     return [Hit(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
-
-
-def with_threads(hits: Sequence[Hit], threads: Mapping[int, tuple[int, str]]) -> list[Hit]:
-    """The hits, ordered anew, with the part of their threads: how well the best other hit of the same thread fits.
-
-    `threads` names the thread of each hit that has one. Equal scores are ordered newest stored first.
-    """
-    by_thread: dict[tuple[int, str], list[Hit]] = {}
-    for hit in hits:  # best first, so a thread's first two are its best
-        if hit.ref in threads:
-            by_thread.setdefault(threads[hit.ref], []).append(hit)
-    ranked: list[Hit] = []
-    for hit in hits:
-        others = [other for other in by_thread.get(threads.get(hit.ref, (0, "")), [])[:2] if other is not hit]
-        thread = min(1.0, others[0].score / (SEMANTIC_WEIGHT + LEXICAL_WEIGHT)) if others else 0.0
-        score = hit.score + THREAD_WEIGHT * thread
-        ranked.append(Hit(hit.ref, min(1.0, score), hit.semantic, hit.lexical, thread))
-    return sorted(ranked, key=lambda hit: (-hit.score, -hit.ref))

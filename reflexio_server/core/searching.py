@@ -17,8 +17,6 @@ from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import Scope
 from reflexio_server.storage.vectors import Vectors
 
-POOL = 200  # how many candidates have their threads looked at, at least
-
 _ABRIDGED_BYTES = 700  # a hit with its ids only: at most 36 + 256 + 256 bytes of ids, four numbers and tags
 
 
@@ -96,13 +94,10 @@ class Searcher:
         with stage("embed"):
             vector = model.embedder.embed_query(text)
 
-        pool = max(POOL, 2 * query.top_k)
         matched = ranking.lexical_parts(matches, texts)
-        found = self._finder.find(conn, scope, model.number, held, vector, matched, pool)
-        hits = ranking.rank(found.refs, found.semantic, found.lexical, pool)
-        hits = ranking.with_threads(hits, interactions.threads(conn, [hit.ref for hit in hits]))
-        hits = [hit for hit in hits if hit.score >= query.min_score]
-        return hits[: query.top_k], unindexed + found.behind
+        found = self._finder.find(conn, scope, model.number, held, vector, matched)
+        hits = ranking.rank(found.refs, found.semantic, found.lexical, query.top_k, found.threads, query.min_score)
+        return hits, unindexed + found.behind
 
 
 def _count_of_texts(conn: Connection, scope: Scope, held: Vectors | None, unindexed: int) -> int:

@@ -28,7 +28,7 @@ class _Entry:
     def size(self) -> int:
         if self.held is None or self.buffer is None:
             return _ENTRY_BYTES
-        return _ENTRY_BYTES + self.buffer.nbytes + 3 * self.held.refs.nbytes
+        return _ENTRY_BYTES + self.buffer.nbytes + 3 * self.held.refs.nbytes  # stamps, refs and threads
 
     def append(self, held: Vectors, new: Vectors) -> Vectors:
         """Those held and newer ones. What earlier searches still look at is not touched."""
@@ -44,7 +44,8 @@ class _Entry:
         return Vectors(
             np.append(held.stamps, new.stamps),
             np.append(held.refs, new.refs),
-            np.append(held.users, new.users),
+            np.broadcast_to(held.users[0], total),
+            np.append(held.threads, new.threads),
             self.buffer[:total],
         )
 

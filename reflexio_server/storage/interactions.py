@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
 from reflexio_server.model import Cursor, Filter, Identity, ImageInfo, Interaction, UserAction
+from reflexio_server.storage import sqlite
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users
 
 _ROWS_AT_ONCE = 50  # rows of up to 70 KiB are fetched in parts, so that a large page costs little memory
@@ -123,17 +124,15 @@ def count_waiting(conn: Connection, scope: Scope) -> int:
     return conn.execute(query).scalar_one()
 
 
-def threads(conn: Connection, wanted: Sequence[int]) -> dict[int, tuple[int, str]]:
-    """The thread of each of these rows that has one: (user, request_group) by the row's number."""
-    found: dict[int, tuple[int, str]] = {}
-    for start in range(0, len(wanted), _IDS_AT_ONCE):
-        query = (
-            select(interactions.c.id, interactions.c.user_ref, requests.c.request_group)
-            .join(requests, requests.c.id == interactions.c.request_ref)
-            .where(interactions.c.id.in_(wanted[start : start + _IDS_AT_ONCE]), requests.c.request_group != "")
-        )
-        found.update({ref: (user, group) for ref, user, group in conn.execute(query)})
-    return found
+def threads(conn: Connection, wanted: Sequence[int]) -> NDArray[np.int64]:
+    """The number of the thread of each of these rows, in their order."""
+    found = {ref: thread_number(user, group) for ref, user, group in sqlite.request_groups(conn, wanted)}
+    return np.array([found.get(ref, 0) for ref in wanted], dtype=np.int64)
+
+
+def thread_number(user: int, request_group: str | None) -> int:
+    """A number for the thread of a user that has this name, the same as long as the process lives; 0 without a name."""
+    return hash((user, request_group)) if request_group else 0  # of 64 bits, so two threads with one are not met
 
 
 def count_of_user(conn: Connection, user: int) -> int:

@@ -107,6 +107,18 @@ _PUBLISHED_WITH = text(
 )
 
 
+# Numbers in, numbers and names out, as one row likewise. "+ 0" keeps SQLite from walking all of the account.
+_REFS_OF_STAMPS = text(
+    """SELECT json_group_array(json_array(v.id, v.interaction_ref)) FROM json_each(:stamps) k CROSS JOIN vectors v
+       ON v.id = k.value WHERE v.account_id + 0 = :account_id"""
+)
+_REQUEST_GROUPS = text(
+    """SELECT json_group_array(json_array(i.id, i.user_ref, r.request_group)) FROM json_each(:refs) k
+       CROSS JOIN interactions i ON i.id = k.value CROSS JOIN requests r ON r.id = i.request_ref
+       WHERE r.request_group != ''"""
+)
+
+
 def stored_requests(conn: Connection, keys: Iterable[tuple[int, str]]) -> Sequence[Row[Any]]:
     """Of these (account_id, request_id) those that were stored: their columns that a replay is told from."""
     return conn.execute(_STORED_REQUESTS, {"keys": json.dumps(list(keys))}).all()
@@ -116,6 +128,18 @@ def known_users(conn: Connection, keys: Iterable[tuple[int, str]]) -> dict[tuple
     """The refs of those of these (account_id, user_id) that are known."""
     found = json.loads(conn.execute(_KNOWN_USERS, {"keys": json.dumps(list(keys))}).scalar_one())
     return {(account_id, user_id): ref for account_id, user_id, ref in found}
+
+
+def refs_of_stamps(conn: Connection, account_id: int, stamps: Sequence[int]) -> list[tuple[int, int]]:
+    """Of these vectors those that the account has: (vectors.id, interaction_ref)."""
+    given = {"stamps": json.dumps(list(stamps)), "account_id": account_id}
+    return json.loads(conn.execute(_REFS_OF_STAMPS, given).scalar_one())  # type: ignore[no-any-return]
+
+
+def request_groups(conn: Connection, refs: Sequence[int]) -> list[tuple[int, int, str]]:
+    """Of these interactions those with a request_group: (id, user_ref, request_group)."""
+    given = {"refs": json.dumps(list(refs))}
+    return json.loads(conn.execute(_REQUEST_GROUPS, given).scalar_one())  # type: ignore[no-any-return]
 
 
 def published_with(conn: Connection, refs: Iterable[int]) -> Sequence[Row[Any]]:

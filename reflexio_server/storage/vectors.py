@@ -1,7 +1,7 @@
 """Vectors beside the rows they were made of: what waits for one, storing them, reading them for a search."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,15 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, func, insert, or_, select, update
 
+from reflexio_server.storage import sqlite
 from reflexio_server.storage.forgetting import drop_vectors
+from reflexio_server.storage.interactions import thread_number
 from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED, NOTHING_TO_EMBED
-from reflexio_server.storage.tables import interactions, live_model, users, vectors
+from reflexio_server.storage.tables import interactions, live_model, requests, users, vectors
 
 Matrix = NDArray[np.float32]
 _REFS_AT_ONCE = 1000
 
 
-_columns = (vectors.c.id, vectors.c.interaction_ref, vectors.c.user_ref, vectors.c.vector)
+_request_group = (
+    select(requests.c.request_group)
+    .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
+    .where(interactions.c.id == vectors.c.interaction_ref)
+    .scalar_subquery()
+)
+_columns = (vectors.c.id, vectors.c.interaction_ref, vectors.c.user_ref, _request_group, vectors.c.vector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +42,14 @@ class Waiting:
 class Vectors:
     """Vectors of interactions: row i of `matrix` (n × dimensions, length 1) belongs to interaction `refs[i]`.
 
-    A long text has several. `stamps` are their vectors.id, rising with every write; `users` their users' numbers.
+    A long text has several. `stamps` are their vectors.id, rising with every write; `users` their users' numbers;
+    `threads` the numbers of their threads (see `thread_number`).
     """
 
     stamps: NDArray[np.int64]
     refs: NDArray[np.int64]
     users: NDArray[np.int64]
+    threads: NDArray[np.int64]
     matrix: Matrix
 
     @cached_property
@@ -56,12 +66,16 @@ class Vectors:
 
     def where(self, chosen: NDArray[np.bool_]) -> "Vectors":
         """Those that are chosen."""
-        return Vectors(self.stamps[chosen], self.refs[chosen], self.users[chosen], self.matrix[chosen])
+        return Vectors(
+            self.stamps[chosen], self.refs[chosen], self.users[chosen], self.threads[chosen], self.matrix[chosen]
+        )
 
     def up_to(self, stamp: int) -> "Vectors":
         """Those up to this stamp; needs them in the order of their stamps."""
         count = int(np.searchsorted(self.stamps, stamp, side="right"))
-        return Vectors(self.stamps[:count], self.refs[:count], self.users[:count], self.matrix[:count])
+        return Vectors(
+            self.stamps[:count], self.refs[:count], self.users[:count], self.threads[:count], self.matrix[:count]
+        )
 
 
 def waiting(conn: Connection, after: int, limit: int) -> list[Waiting]:
@@ -196,13 +210,14 @@ def erasures(conn: Connection, user_refs: Sequence[int]) -> dict[int, int]:
 
 def of_user(conn: Connection, user_ref: int, model: int, after: int = 0) -> Vectors:
     """All vectors of one user with a stamp after this one, in the order of their stamps."""
-    return _vectors(
+    found = _vectors(
         conn.execute(
             select(*_columns)
             .where(vectors.c.user_ref == user_ref, vectors.c.model == model, vectors.c.id > after)
             .order_by(vectors.c.id)
         ).all()
     )
+    return replace(found, users=np.broadcast_to(np.int64(user_ref), found.users.shape))  # which takes no memory
 
 
 def of_refs(conn: Connection, refs: Sequence[int], model: int) -> Vectors:
@@ -241,12 +256,10 @@ def count_after(conn: Connection, account_id: int, model: int, stamp: int) -> in
     return int(conn.execute(query).scalar_one())
 
 
-def refs_of_stamps(conn: Connection, account_id: int, stamps: Sequence[int]) -> dict[int, int]:
-    """The interaction of each of these vectors of the account; those that are gone are left out."""
-    query = select(vectors.c.id, vectors.c.interaction_ref).where(
-        vectors.c.account_id == account_id, vectors.c.id.in_(stamps)
-    )
-    return {stamp: ref for stamp, ref in conn.execute(query)}
+def refs_of_stamps(conn: Connection, account_id: int, stamps: Sequence[int]) -> NDArray[np.int64]:
+    """The interaction of each of these vectors of the account, in their order; 0 where it is gone."""
+    by_stamp = dict(sqlite.refs_of_stamps(conn, account_id, stamps))
+    return np.array([by_stamp.get(stamp, 0) for stamp in stamps], dtype=np.int64)
 
 
 def applied_stamps(conn: Connection, account_id: int, model: int, up_to: int) -> NDArray[np.int64]:
@@ -277,11 +290,12 @@ def _waiting_columns() -> Select[Any]:
 
 
 def _vectors(rows: Sequence[Any]) -> Vectors:
-    stamps, refs, users, blobs = zip(*rows, strict=True) if rows else ((), (), (), ())
+    stamps, refs, users, groups, blobs = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     matrix = np.frombuffer(b"".join(blobs), dtype="<f4")
     return Vectors(
         np.array(stamps, dtype=np.int64),
         np.array(refs, dtype=np.int64),
         np.array(users, dtype=np.int64),
+        np.array([thread_number(*thread) for thread in zip(users, groups, strict=True)], dtype=np.int64),
         matrix.reshape(len(blobs), -1) if blobs else np.zeros((0, 1), dtype=np.float32),
     )
