@@ -2,8 +2,6 @@
 
 import contextlib
 import logging
-import resource
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -31,8 +29,8 @@ from reflexio_server.core.settling import Settler
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
-from reflexio_server.memory import settle_allocator
 from reflexio_server.metrics import Metrics
+from reflexio_server.process import before_serving, before_threads
 from reflexio_server.rpc.admission import Admit, Watchdog
 from reflexio_server.rpc.call_log import LogCalls
 from reflexio_server.rpc.decode import Decode
@@ -68,7 +66,7 @@ class App:
         self._settings = settings
         self._draining = threading.Event()
         self.transport = Transport(settings)
-        settle_allocator()  # before there are threads, each of which may take an arena of its own
+        before_threads()  # each of which may take an arena of the allocator's
         with contextlib.ExitStack() as opened:
             opened.enter_context(own(settings.data_dir))
             self.embedder = load_embedder(settings.embedder, settings.model_dir)
@@ -100,8 +98,7 @@ class App:
 
     def start(self) -> None:
         """Begin to serve, and to index what an earlier run left."""
-        _raise_open_files_limit()
-        sys.setswitchinterval(0.0005)  # a loop over rows in one thread must not hold up the others for long
+        before_serving()
         self.follower.start()
         self._settler.start()
         if self._settings.indexing:
@@ -221,11 +218,3 @@ def _shares(settings: Settings) -> Shares:
         strangers=settings.workers // 4,
         stranger_streams=max(1, streams // 8),
     )
-
-
-def _raise_open_files_limit() -> None:
-    """Chroma keeps 4 files open for each collection, and caches as many collections as a fifth of the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,14 +49,24 @@ class PeakMemory:
 
 
 class ServerProcess:
-    """`reflexio-server serve` in a process of its own; its log is in `lines`."""
+    """`reflexio-server serve` in a process of its own; its log is in `lines`.
+
+    `under`: a command that runs it, such as a tracer; it must stay this process's child. `env`: instead of this
+    process's.
+    """
 
     def __init__(
-        self, data_dir: Path, model_dir: Path | None = None, *arguments: str, module: str = "reflexio_server.cli"
+        self,
+        data_dir: Path,
+        model_dir: Path | None = None,
+        *arguments: str,
+        module: str = "reflexio_server.cli",
+        under: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        command = [sys.executable, "-m", module, "serve", "--port", "0"]
+        command = [*under, sys.executable, "-m", module, "serve", "--port", "0"]
         command += ["--data-dir", str(data_dir), *(["--model-dir", str(model_dir)] if model_dir else []), *arguments]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
         self.lines: list[str] = []
         self._listening = threading.Event()
         self.address = ""

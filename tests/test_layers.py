@@ -29,7 +29,7 @@ FLOORS: dict[str, set[str]] = {
     "storage": {"storage", "shared", "sqlalchemy", "alembic"},
     "index": {"index", "shared", "chromadb", "onnx", "onnxruntime", "tokenizers", "safetensors", "wordllama"},
 }
-SHARED = {"errors", "memory", "model", "stages"}  # what every floor may use, and what is shared with the client
+SHARED = {"errors", "model", "process", "stages"}  # what every floor may use, and what is shared with the client
 SHARED_WITH_CLIENT = {"ids", "supervised"}
 GUARDED = {*FLOORS, *GRPC, "sqlalchemy", "alembic", "chromadb", "onnx", "onnxruntime", "tokenizers", "top"}
 

@@ -16,6 +16,7 @@ import chromadb
 import numpy as np
 from chromadb.config import Settings
 from numpy.typing import NDArray
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from reflexio_server.index import hnsw_files
 
@@ -25,6 +26,28 @@ BATCH = 100  # add and upsert hold the interpreter lock for the whole call: 100 
 # Read when a collection is opened. Of 300 self-queries 4 were missed at ef_search 100, none at 400. At 20,000 vectors
 # ef_construction 200 found no more than 100 (0 of 1,000 self-queries missed, recall 0.999) and took half as long again.
 _HNSW: Any = {"space": "cosine", "ef_construction": 100, "ef_search": 400}
+
+
+class QuietSettings(Settings):
+    """Chroma's settings: nothing is reported, and neither the environment nor a `.env` that lies about says otherwise.
+
+    Chroma would take variables such as CHROMA_API_IMPL, and call another machine.
+    """
+
+    model_config = {"env_file": None}  # noqa: RUF012
+    anonymized_telemetry: bool = False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, and the defaults."""
+        return (init_settings,)
 
 
 def number_of(folder: Path) -> int:
@@ -80,7 +103,7 @@ class ChromaIndex:
         self.folder = folder
         self.number = number_of(folder)
         hnsw_files.empty_unread(folder)
-        self._client = chromadb.PersistentClient(path=str(folder), settings=Settings(anonymized_telemetry=False))
+        self._client = chromadb.PersistentClient(path=str(folder), settings=QuietSettings())
         self._collections: dict[str, Any] = {}
         self._upserted: set[str] = set()
         self._writing = threading.RLock()  # what is written while files are emptied would be lost

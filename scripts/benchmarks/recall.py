@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import chromadb
 import grpc
 import numpy as np
-from chromadb.config import Settings as ChromaSettings
 from rich.console import Console
 from rich.progress import track
 
 from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc, interaction_service_pb2_grpc
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.config import Settings
+from reflexio_server.index.chroma import QuietSettings
 from reflexio_server.index.embedder import load_embedder
 from scripts.benchmarks.locomo import CATEGORIES, Evidence, Question, Turn, evidence_of, load
 from scripts.server_process import PASSWORD, ServerProcess, create_account
@@ -90,8 +89,10 @@ def _keys(hits: Hits) -> list[Evidence]:
 
 def _plain_chroma(turns: Sequence[Turn]) -> Callable[[Question], list[Evidence]]:
     """What people build: every turn's vector in one collection, the raw question's nearest within its user."""
+    import chromadb  # after reflexio_server, which has it report nothing
+
     embedder = load_embedder("minilm", Settings().model_dir)
-    client = chromadb.EphemeralClient(ChromaSettings(anonymized_telemetry=False))
+    client = chromadb.EphemeralClient(QuietSettings())
     collection = client.create_collection(
         "plain", embedding_function=None, configuration={"hnsw": {"space": "cosine", "ef_search": 400}}
     )
