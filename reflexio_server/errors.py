@@ -32,7 +32,11 @@ class MalformedMessage(DomainError):
 
 
 class Unauthenticated(DomainError):
-    """No valid key, or at login no such account or a wrong password."""
+    """No valid key."""
+
+
+class WrongPassword(Unauthenticated):
+    """At login: no such account, a disabled one, or a wrong password. They must not be told apart."""
 
 
 class NotFound(DomainError):

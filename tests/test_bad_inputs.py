@@ -24,6 +24,7 @@ from tests.wire import expect, failure
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 LIMITS = Limits()
 ID = 64  # bytes of the ids that the server makes
+CUT = 0  # no text is too long: what is beyond the limit is cut off
 
 # The bytes that a text may have, by message and field; None: a page token, which is checked in another way.
 TEXTS: dict[str, int | None] = {
@@ -42,7 +43,7 @@ TEXTS: dict[str, int | None] = {
     "InteractionFilter.roles": LIMITS.role,
     "InteractionFilter.agent_version": LIMITS.agent_version,
     "SearchInteractionsRequest.user_id": LIMITS.user_id,
-    "SearchInteractionsRequest.query": LIMITS.query,
+    "SearchInteractionsRequest.query": CUT,
     "GetInteractionsRequest.user_id": LIMITS.user_id,
     "GetInteractionsRequest.interaction_ids": ID,
     "GetInteractionsRequest.page_token": None,
@@ -187,9 +188,10 @@ def of_place(place: Place) -> Iterator[Bad]:
                 for number, token in enumerate(NO_TOKENS):
                     yield case(place, f"is no token ({number})", token, said="is not a page token")
             else:
-                long = "é" * (maximum // 2) + "x" * (maximum % 2 + 1)
-                limit = {"count": maximum + 1, "maximum": maximum}
-                yield case(place, "is too long", [long] if repeated else long, **limit, **first)
+                if maximum != CUT:
+                    long = "é" * (maximum // 2) + "x" * (maximum % 2 + 1)
+                    limit = {"count": maximum + 1, "maximum": maximum}
+                    yield case(place, "is too long", [long] if repeated else long, **limit, **first)
                 nul = "a\0b"
                 yield case(place, "holds U+0000", [nul] if repeated else nul, said="U+0000", **first)
             if place.key in REQUIRED or (place.rpc.endswith("Stream") and path == "request_id"):

@@ -213,7 +213,7 @@ def _of_iso_text(field: str, value: str) -> datetime:
     try:
         return datetime.fromisoformat(value.strip())
     except ValueError:
-        refuse(field, f"is no ISO 8601 text such as 2026-05-04T13:30:00+02:00: {value!r}")
+        refuse(field, f"is neither ISO 8601 text, such as 2026-05-04T13:30:00+02:00, nor Unix seconds: {value!r}")
 
 
 def timestamp(microseconds: int) -> Timestamp:

@@ -15,7 +15,7 @@ from passlib.hash import argon2
 from reflexio.ids import KEY_PREFIX, TAG_LENGTH, account_tag, checksum, uuid7
 from reflexio_server.core import audit
 from reflexio_server.core.logins import Logins
-from reflexio_server.errors import InvalidInput, NotFound, TooBusy, Unauthenticated, Violation
+from reflexio_server.errors import InvalidInput, NotFound, TooBusy, Unauthenticated, Violation, WrongPassword
 from reflexio_server.model import Account, ApiKey, Caller
 from reflexio_server.storage import accounts as store
 from reflexio_server.storage.clock import now_us
@@ -79,7 +79,7 @@ class Accounts:
     def login(self, email: str, password: str, address: str = "local") -> tuple[str, ApiKey]:
         """A new key of the account, for who calls from this address.
 
-        Raises Unauthenticated for an unknown or disabled account and for a wrong password, all after the same work;
+        Raises WrongPassword for an unknown or disabled account and for a wrong password, all after the same work;
         TooBusy without any work, when too many logins failed or are in progress (see Logins).
         """
         email = normal_email(email)
@@ -103,7 +103,7 @@ class Accounts:
         if found is None or not fits or found[0].disabled_at is not None:
             # What was typed as the email may be a password, so it is not told.
             audit.record("login refused", account=found[0].tag if found else "-", address=address)
-            raise Unauthenticated
+            raise WrongPassword
         return found[0]
 
     def authenticate(self, api_key: str) -> Caller:

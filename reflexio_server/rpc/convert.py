@@ -82,15 +82,24 @@ def _filter(wanted: pb.InteractionFilter) -> model.Filter:
     )
 
 
-def search_query(request: pb.SearchInteractionsRequest) -> model.SearchQuery:
-    """A search."""
+def search_query(request: pb.SearchInteractionsRequest, most_bytes: int) -> model.SearchQuery:
+    """A search, by the first `most_bytes` of its query: agents pass whole turns, of which the beginning counts."""
     return model.SearchQuery(
         user_id=request.user_id if request.HasField("user_id") else None,
-        query=request.query.strip(),
+        query=_beginning(request.query.strip(), most_bytes),
         top_k=request.top_k or DEFAULT_TOP_K,
         min_score=request.min_score,
         filter=_filter(request.filter),
     )
+
+
+def _beginning(text: str, most_bytes: int) -> str:
+    """Whole words of a text, as many as fit; of a single word what fits."""
+    raw = text.encode()
+    if len(raw) <= most_bytes:
+        return text
+    cut = raw[:most_bytes].decode(errors="ignore")
+    return cut.rsplit(None, 1)[0]
 
 
 def page_query(account_id: int, request: pb.GetInteractionsRequest) -> model.PageQuery:

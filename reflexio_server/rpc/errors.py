@@ -66,6 +66,9 @@ def _describe(error: errors.DomainError) -> tuple[int, str, str, Mapping[str, st
         case errors.MalformedMessage():
             text = "the message cannot be read: it is not of this RPC's type, or holds text that is not UTF-8"
             return code_pb2.INVALID_ARGUMENT, _name(ErrorReason.ERROR_REASON_MALFORMED_MESSAGE), text, {}
+        case errors.WrongPassword():
+            text = "the email and the password do not fit: no account has them both"
+            return code_pb2.UNAUTHENTICATED, _name(ErrorReason.ERROR_REASON_UNAUTHENTICATED), text, {}
         case errors.Unauthenticated():
             text = "no valid credentials: log in, and send the API key as the metadata `authorization: Bearer <key>`"
             return code_pb2.UNAUTHENTICATED, _name(ErrorReason.ERROR_REASON_UNAUTHENTICATED), text, {}

@@ -82,7 +82,7 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     ) -> pb.SearchInteractionsResponse:
         """Find interactions by meaning and words."""
         validation.check_search(request, self._limits)
-        query = convert.search_query(request)
+        query = convert.search_query(request, self._limits.query)
         found = self._searcher.search(caller().account.account_id, query, request.include_images, _deadline(context))
         return convert.search_response(found)
 

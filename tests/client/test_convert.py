@@ -94,7 +94,7 @@ def test_request_ids_are_made_from_the_source() -> None:
         ({"content": "x", "created_at": float("nan")}, "interactions[0].created_at", "Unix seconds"),
         ({"content": "x", "created_at": 1_700_000_000_000}, "interactions[0].created_at", "milliseconds"),
         ({"role": "User"}, "interactions[0]", "is empty"),
-        ("hello", "interactions[0]", "must be a dict, not str"),
+        ("hello", "interactions[0]", "must be a dict or a pydantic model, not str"),
     ],
 )
 def test_what_cannot_be_sent_names_the_field(interaction: Any, field: str, text: str) -> None:
