@@ -61,6 +61,17 @@ def search(as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--seconds", default=8.0, show_default=True, help="How long each number of callers searches.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
+def crowd(seconds: float, as_json: bool) -> None:
+    """A busy application with default settings: what fails, and searches by 1 to 128 callers of one client."""
+    from scripts.benchmarks import crowd as benchmark
+
+    figures, more = benchmark.run(seconds)
+    report("crowd", figures if as_json else figures | more, as_json)
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
 def languages(as_json: bool) -> None:
     """Requests a second through a client stream, from each language's stubs to one server."""
