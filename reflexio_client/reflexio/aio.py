@@ -8,7 +8,7 @@ from contextlib import closing
 from types import TracebackType
 from typing import Literal, Self, overload
 
-from reflexio import checks, convert, rpcs
+from reflexio import checks, convert, greenlets, rpcs
 from reflexio.aio_deletes import AsyncDeletes
 from reflexio.aio_reads import AsyncReads
 from reflexio.base import CLOSE_SECONDS, Interactions
@@ -29,6 +29,8 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
     It can be made outside an event loop. Publishing without waiting uses a thread, so that what was published is
     delivered even when the event loop has ended.
     """
+
+    _awaited = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -179,6 +181,7 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
     async def close(self, timeout: float | None = CLOSE_SECONDS) -> None:
         """As `ReflexioClient.close`."""
         end = time.monotonic() + checks.wait("timeout", timeout)
+        greenlets.prepare()
         self._closed = True
         for sender in self._all_senders():
             await self._aside(sender.shut)

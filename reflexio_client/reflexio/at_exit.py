@@ -6,6 +6,8 @@ import time
 from typing import Protocol
 from weakref import WeakSet
 
+from reflexio import greenlets
+
 EXIT_SECONDS = 5.0
 
 
@@ -32,6 +34,8 @@ def also_with_multiprocessing() -> None:
 
 
 def _close_all() -> None:
+    if not greenlets.usable():  # threads and locks of before gevent: waiting for them could last for ever
+        return
     end = time.monotonic() + EXIT_SECONDS
     for thing in list(_open):
         thing.close(max(0.0, end - time.monotonic()), ending=True)

@@ -11,7 +11,7 @@ from typing import Any, Never
 import grpc
 import grpc.aio
 
-from reflexio import checks, convert, fork
+from reflexio import checks, convert, fork, greenlets
 from reflexio.channel import DEFAULT_URL, parse_url
 from reflexio.deletes import Delete
 from reflexio.errors import (
@@ -43,6 +43,8 @@ Interactions = Sequence[Publishable]
 class ClientBase:
     """State of a client; see `ReflexioClient` for the arguments."""
 
+    _awaited = False
+
     def __init__(
         self,
         api_key: str = "",
@@ -59,6 +61,7 @@ class ClientBase:
         durability: Durability = "process",
         on_delivery: Callable[[Delivery], None] | None = None,
     ) -> None:
+        greenlets.check(awaited=self._awaited)
         try:
             self._timeout = checks.seconds("timeout", timeout)
             bounds = checks.count("max_pending", max_pending), checks.count("max_pending_bytes", max_pending_bytes)
@@ -118,6 +121,7 @@ class ClientBase:
     def after_fork(self) -> None:
         """Start anew in a forked child."""
         self._lock = threading.RLock()
+        self._senders.clear()  # what they held is the parent's
 
     def _may_send(self, secret: str, called: str = "the API key") -> str:
         """A secret that may be sent to the server; raises ConfigurationError when others could read it."""

@@ -7,7 +7,7 @@ from contextlib import closing
 from types import TracebackType
 from typing import Literal, Self, overload
 
-from reflexio import checks, convert, rpcs
+from reflexio import checks, convert, greenlets, rpcs
 from reflexio.base import CLOSE_SECONDS, Interactions
 from reflexio.bulk import Bulk, Item
 from reflexio.client_deletes import Deletes
@@ -264,6 +264,7 @@ class ReflexioClient(Reads, Deletes):
         do the same then.
         """
         end = time.monotonic() + checks.wait("timeout", timeout)
+        greenlets.prepare()
         self._closed = True
         for sender in self._all_senders():
             sender.close(max(0.0, end - time.monotonic()))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
 
+from reflexio import greenlets
 from reflexio.errors import ReflexioError
 
 
@@ -145,12 +146,13 @@ def usable() -> bool:
 
 
 def check_usable() -> None:
-    """Raise where gRPC would hang or crash."""
+    """Before gRPC is used: raise where it would hang or crash."""
     if _unusable:
         raise ReflexioError(
             "gRPC cannot be used here: this process was forked from one that had used an AsyncReflexioClient. Use "
             "clients after the fork only, the blocking ReflexioClient, or the start method 'spawn'"
         )
+    greenlets.prepare()
 
 
 def _prepare_all() -> None:
@@ -179,6 +181,7 @@ def _restart_all() -> None:
     global _calls, _gate, _one_fork, _unusable
     _calls, _gate, _one_fork = _Calls(), threading.RLock(), threading.RLock()
     _unusable = _aio_used
+    greenlets.start_anew()
     _prepared.clear()
     while _private:
         os.close(_private.pop())
