@@ -27,6 +27,7 @@ from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
 from reflexio_server.core.settling import Settler
 from reflexio_server.core.vector_cache import VectorCache
+from reflexio_server.core.watching import Watch
 from reflexio_server.index.chroma import CHROMA_FOLDER
 from reflexio_server.index.embedder import load_by_id, load_embedder
 from reflexio_server.metrics import Metrics
@@ -49,6 +50,9 @@ logger = logging.getLogger(__name__)
 
 WORKERS_KEPT_BACK = 16  # from streams, for unary calls
 _LINGER_SECONDS, _QUIET_SECONDS = 1.0, 0.1  # at the end, for telling callers to come again
+INDEX_HEALTH = "reflexio.v1.Index"
+"""The name by which health tells of the threads behind the calls; the server as a whole serves without them."""
+_SERVING, _NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 _BACKGROUND_READERS = 5  # threads that read the database beside the workers
 _SERVICES = (
     auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
@@ -87,6 +91,15 @@ class App:
             opened.callback(self._change.stop)
             self._watchdog = Watchdog(settings.stream_idle_seconds)
             opened.callback(self._watchdog.close)
+            self._watch = Watch(
+                settings.data_dir,
+                [
+                    part.thread
+                    for part in (writer, self._settler, self.follower, self.indexer, self._change, self._watchdog)
+                ],
+                lambda well: self._set_health(_SERVING if well else _NOT_SERVING, INDEX_HEALTH),
+            )
+            opened.callback(self._watch.stop)
             self._admit = Admit(self._draining)
             tracing = start_tracing()
             if tracing:
@@ -105,11 +118,13 @@ class App:
             self.indexer.start()
             self._change.start()
         self._server.start()
-        self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._set_health(_SERVING, "", *_SERVICES)
+        self._watch.start()
 
     def stop(self) -> None:
         """Take no more calls, let those in flight finish within the grace, then close everything in order."""
-        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._watch.stop()
+        self._set_health(_NOT_SERVING, "", *_SERVICES, INDEX_HEALTH)
         self._draining.set()
         deadline = time.monotonic() + self._settings.grace_seconds
         self._admit.wait_until_quiet(_QUIET_SECONDS, min(_LINGER_SECONDS, self._settings.grace_seconds))
@@ -144,7 +159,8 @@ class App:
         lag = IndexLag(self.database)
         lag.start()
         opened.callback(lag.stop)
-        metrics.read(writer, self.indexer, self.follower, self.cache, lag)
+        self._watch.threads.append(lag.thread)
+        metrics.read(writer, self.indexer, self.follower, self.cache, lag, self._watch.threads)
         host, port = self._settings.metrics_host, self._settings.metrics_port or 0
         try:
             port = metrics.serve(host, port)
@@ -203,8 +219,8 @@ class App:
             reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server, self.transport.listen(server)
 
-    def _set_health(self, status: int) -> None:
-        for service in ("", *_SERVICES):
+    def _set_health(self, status: int, *services: str) -> None:
+        for service in services:
             self._health.set(service, status)
 
 

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ import click
 
 from reflexio_server.cli_options import open_database, settings_options
 from reflexio_server.config import Settings
+from reflexio_server.core.watching import troubles
 from reflexio_server.storage import accounts as account_store
 from reflexio_server.storage import collections, jobs, models
 from reflexio_server.storage.clock import now_us
@@ -37,13 +38,17 @@ def index() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `index status` tells; `next_done` of `next_total` interactions have vectors of the model to come."""
+    """What `index status` tells; `next_done` of `next_total` interactions have vectors of the model to come.
+
+    `failing`: threads of the running server whose work ends by a failure and begins anew, and by what it ended last.
+    """
 
     model: str | None
     next_model: str | None
     next_done: int
     next_total: int
     accounts: list[AccountIndex]
+    failing: dict[str, str] = field(default_factory=dict)
 
 
 @index.command()
@@ -59,6 +64,8 @@ def status(settings: Settings, email: str | None, as_json: bool) -> None:
     """
     with open_database(settings, owning=False) as (database, _):
         report = _report(database, email)
+        if not _nobody_owns(settings):
+            report = replace(report, failing=troubles(settings.data_dir))
     if as_json:
         click.echo(json.dumps(asdict(report)))
         return
@@ -67,6 +74,8 @@ def status(settings: Settings, email: str | None, as_json: bool) -> None:
         click.echo(
             f"To take over: {report.next_model}, {report.next_done:,} of {report.next_total:,} interactions done"
         )
+    for thread, error in report.failing.items():
+        click.echo(f"Failing: the thread {thread} of the server, by {error}; it is tried again, the log says more")
     rows = [
         ("account", "interactions", "waiting", "vectors", "in Chroma", "generation", "rebuilt", "verified"),
         *(

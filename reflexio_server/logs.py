@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from reflexio_server.rpc.calls import call_id
 
@@ -17,7 +17,7 @@ _NOISY = ("chromadb", "alembic", "httpcore", "httpx", "asyncio")  # at debug the
 
 def set_up(level: str, form: str) -> None:
     """Log to standard error from this level on, as "text" or "json"; also what no thread caught, and warnings."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Lines(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     if level == "debug":
@@ -31,6 +31,13 @@ def set_up(level: str, form: str) -> None:
     logging.captureWarnings(True)
     threading.excepthook = _uncaught_in_thread
     sys.excepthook = lambda kind, error, _trace: logger.critical("uncaught %s", kind.__name__, exc_info=error)
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Lines on a stream that may be closed, or have no reader any more: what is lost then must end nobody's work."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing of it: it would be said on the same stream."""
 
 
 def _uncaught_in_thread(failed: threading.ExceptHookArgs) -> None:

@@ -3,13 +3,14 @@
 A scrape reads numbers that are kept anyway: it asks no database and waits for nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, disable_created_metrics, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from reflexio.supervised import Supervised
 from reflexio_server.core.following import Follower
 from reflexio_server.core.index_lag import IndexLag
 from reflexio_server.core.indexing import Indexer
@@ -48,9 +49,17 @@ class Metrics:
         self._commit_seconds.observe(seconds)
         self._commit_writes.observe(writes)
 
-    def read(self, writer: Writer, indexer: Indexer, follower: Follower, cache: VectorCache, lag: IndexLag) -> None:
+    def read(
+        self,
+        writer: Writer,
+        indexer: Indexer,
+        follower: Follower,
+        cache: VectorCache,
+        lag: IndexLag,
+        threads: Sequence[Supervised],
+    ) -> None:
         """Tell what these parts say of themselves, too."""
-        self._registry.register(_Parts(writer, indexer, follower, cache, lag))
+        self._registry.register(_Parts(writer, indexer, follower, cache, lag, threads))
 
     def serve(self, host: str, port: int) -> int:
         """Answer scrapes until `close`; the port, when 0 was given a free one. Raises OSError."""
@@ -67,12 +76,21 @@ class Metrics:
 class _Parts(Collector):
     """Reads the parts of a server at each scrape."""
 
-    def __init__(self, writer: Writer, indexer: Indexer, follower: Follower, cache: VectorCache, lag: IndexLag) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        indexer: Indexer,
+        follower: Follower,
+        cache: VectorCache,
+        lag: IndexLag,
+        threads: Sequence[Supervised],
+    ) -> None:
         self._writer = writer
         self._indexer = indexer
         self._follower = follower
         self._cache = cache
         self._lag = lag
+        self._threads = threads
 
     def collect(self) -> Iterator[Metric]:
         """What they say now."""
@@ -96,6 +114,14 @@ class _Parts(Collector):
         yield _counter(
             "reflexio_vector_cache_misses", "Searches that read their user's vectors from disk.", self._cache.misses
         )
+        failures = CounterMetricFamily(
+            "reflexio_thread_failures",
+            "Times that a thread's work ended by a failure and began anew.",
+            labels=["thread"],
+        )
+        for thread in self._threads:
+            failures.add_metric([thread.name], thread.failures)
+        yield failures
         yield _gauge("reflexio_vector_cache_bytes", "What the vector cache holds.", self._cache.bytes_held)
 
 

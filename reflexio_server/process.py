@@ -62,7 +62,7 @@ def _mallopt(parameter: int, value: int) -> None:
 
 
 def _raise_open_files_limit() -> None:
-    """Chroma keeps 4 files open for each collection, and caches as many collections as a fifth of the limit."""
+    """Chroma keeps 4 files open for each collection: see index.chroma.most_open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for most in OPEN_FILES:
         wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)

@@ -29,7 +29,8 @@ FLOORS: dict[str, set[str]] = {
     "storage": {"storage", "shared", "sqlalchemy", "alembic"},
     "index": {"index", "shared", "chromadb", "onnx", "onnxruntime", "tokenizers", "safetensors", "wordllama"},
 }
-SHARED = {"errors", "model", "process", "stages"}  # what every floor may use, and what is shared with the client
+# What every floor may use, and what is shared with the client.
+SHARED = {"errors", "model", "process", "shortage", "stages"}
 SHARED_WITH_CLIENT = {"ids", "supervised"}
 GUARDED = {*FLOORS, *GRPC, "sqlalchemy", "alembic", "chromadb", "onnx", "onnxruntime", "tokenizers", "top"}
 

@@ -80,19 +80,21 @@ class Supervised:
                 return
             except BaseException as error:
                 self.failures += 1
-                self.last_failure = f"{type(error).__name__}: {error}"
+                self.last_failure = type(error).__name__
                 if self._over.is_set():
                     return
-                say(self._logger.exception, "the thread %s failed; it goes on in %.3g s", self.name, self._pause)
+                with suppress(BaseException):  # an error's own text, or a handler of logging, may raise anything
+                    self.last_failure = f"{type(error).__name__}: {error}"
+                    say(self._logger.exception, "the thread %s failed; it goes on in %.3g s", self.name, self._pause)
             if self._over.wait(self._pause):
                 return
             self._pause = min(2 * self._pause, self._pauses[1])
 
 
-def say(log: Callable[..., Any], text: str, *arguments: object) -> None:
+def say(log: Callable[..., Any], text: str, *arguments: object, **named: Any) -> None:
     """Log, or pass over that this is not possible: a handler may raise, as logging's own does on a closed stream.
 
     For threads that must go on, and for what must be finished whether or not anybody hears of it.
     """
     with suppress(Exception):
-        log(text, *arguments)
+        log(text, *arguments, **named)

@@ -6,6 +6,8 @@ import time
 
 from cachetools import LRUCache
 
+from reflexio.supervised import say
+
 logger = logging.getLogger("reflexio.audit")
 
 THROTTLED_SECONDS = 10.0
@@ -14,7 +16,7 @@ THROTTLED_SECONDS = 10.0
 
 def record(event: str, *, account: str = "-", **more: str | int) -> None:
     """Log an event of an account, named by its public tag, with what belongs to it."""
-    logger.info(event, extra={"account": account, **more})
+    say(logger.info, event, extra={"account": account, **more})
 
 
 class Throttled:
@@ -29,7 +31,7 @@ class Throttled:
         now = time.monotonic()
         with self._lock:
             logged, unsaid = self._seen.get(address, (float("-inf"), 0))
-            say = now - logged >= THROTTLED_SECONDS
-            self._seen[address] = (now, 0) if say else (logged, unsaid + 1)
-        if say:
+            due = now - logged >= THROTTLED_SECONDS
+            self._seen[address] = (now, 0) if due else (logged, unsaid + 1)
+        if due:
             record("login throttled", address=address, tries=unsaid + 1)

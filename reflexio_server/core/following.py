@@ -3,18 +3,21 @@
 import logging
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reflexio.supervised import Supervised, say
 from reflexio_server.core.expecting import expected_of
 from reflexio_server.core.index_care import IndexCare
 from reflexio_server.errors import DomainError
 from reflexio_server.index import chroma
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.chroma_check import CheckStopped, check
-from reflexio_server.storage import collections, forgetting, models, vectors
+from reflexio_server.shortage import shortage
+from reflexio_server.storage import collections, forgetting, models, sqlite, vectors
 from reflexio_server.storage.collections import Collection
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
@@ -23,13 +26,15 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between tries while the index fails
 _LOOK_SECONDS = 0.5  # how often it is looked for jobs
+_TRIES_OF_JOBS = 2  # after so many failures in a row jobs do not wait for the index any more
 
 
 class Follower:
     """Applies each account's new vectors to its collections, on a thread of its own, and does the index's jobs there.
 
     The index is opened there too, so that a server starts, writes and answers whatever state the folder is in.
-    Whatever the index raises has it set aside and built anew from SQL, without embedding anything again.
+    Whatever the index raises has it set aside and built anew from SQL, without embedding anything again; only when
+    files, memory or room on the disk are short is it closed, tried again later, and kept if it is in order.
     """
 
     def __init__(self, database: Database, writer: Writer, root: Path) -> None:
@@ -38,15 +43,19 @@ class Follower:
         self._root = root
         self._care = IndexCare(database, writer)
         self._index: ChromaIndex | None = None
-        self._failed = False
+        self._failing: tuple[ChromaIndex, BaseException, str | None] | None = None  # what a search met, and a shortage
+        self._damaged = False
+        self._tries = 0  # that failed one after the other
+        self._left_jobs = True  # some may say that they run
+        self._last = 0  # the highest number of a folder there was
         self._accounts: set[int] = set()
         self._changed = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="chroma", daemon=True)
+        self.thread = Supervised("chroma", self._work, logger, first_pause=_FIRST_PAUSE, longest_pause=_LONGEST_PAUSE)
 
     def start(self) -> None:
         """Open or rebuild the index in the background, and follow."""
-        self._thread.start()
+        self.thread.start()
 
     def follow(self, accounts: set[int]) -> None:
         """Say that these accounts have new vectors, or erased ones."""
@@ -59,8 +68,9 @@ class Follower:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        self.thread.end()
+        if self._index is not None:  # the database failed last
+            self._index.close()
 
     @property
     def is_open(self) -> bool:
@@ -76,66 +86,97 @@ class Follower:
             return None
         try:
             return index.query(collection.name, vector, count, user)
-        except Exception:
-            logger.exception("the Chroma index failed at a search; it will be built anew")
+        except BaseException as error:  # a panic of Chroma is no Exception
+            short = shortage(error)
             with self._changed:
                 if self._index is index:
-                    self._index, self._failed = None, True
+                    self._index, self._failing = None, (index, error, short)
                     self._changed.notify_all()
             return None
 
-    def _run(self) -> None:
-        pause = _FIRST_PAUSE
+    def _work(self) -> None:
+        """Raises what the index or the database raises; to be begun again after a pause."""
         while not self._stopping:
-            opened = time.monotonic()
             try:
                 self._open()
-                opened = time.monotonic()
                 self._follow_until_stopped()
             except CheckStopped:
                 break
             except DomainError:
-                logger.warning("the Chroma index waits: writing is not possible now")
-            except Exception:
-                logger.exception("the Chroma index failed; it will be built anew")
-                self._index, self._failed = None, True
-            if time.monotonic() - opened > _LONGEST_PAUSE:
-                pause = _FIRST_PAUSE
-            with self._changed:
-                self._changed.wait_for(lambda: self._stopping, pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-        if self._index is not None:
-            self._index.close()
-            self._index.note_closed(_applied(self._live()))
-            self._index = None
+                say(logger.warning, "the Chroma index waits: writing is not possible now")
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping, _FIRST_PAUSE)
+            except BaseException as error:
+                self._give_up(error)
+                raise
+        index, self._index = self._index, None
+        if index is not None:
+            index.close()
+            index.note_closed(_applied(self._live()))
+
+    def _give_up(self, error: BaseException) -> None:
+        """Close the index, unless it was the database that failed, and judge whether it can be kept."""
+        self._tries += 1
+        self._left_jobs = True
+        if sqlite.is_of_database(error):
+            if sqlite.is_damaged(error):
+                say(logger.critical, "the database is damaged: stop the server, and put a backup in its place")
+            return
+        short = shortage(error)
+        with self._changed:
+            index, self._index = self._index, None
+            if self._failing is not None:
+                (index, _, short), self._failing = self._failing, None
+        if index is not None:
+            index.close()
+        if short:
+            say(logger.warning, "the Chroma index is kept and tried again: there are too many %s", short)
+        else:
+            self._damaged = True
+        if self._tries > _TRIES_OF_JOBS:
+            with suppress(Exception):  # as writing may not be possible either
+                self._care.give_up(
+                    f"the index cannot be used now ({type(error).__name__}): ask again later", waiting=True
+                )
 
     def _live(self) -> list[Collection]:
         with self._database.read() as conn:
             return collections.in_use(conn)
 
     def _open(self) -> None:
+        if self._failing is not None:
+            raise self._failing[1]
+        if self._left_jobs:
+            reason = "the index failed" if self._tries else "the server stopped"
+            self._care.give_up(f"{reason} before it was done: ask again")
+            self._left_jobs = False
         if self._index is not None:
             return
-        self._care.give_up(
-            f"{'the index failed' if self._failed else 'the server stopped'} before it was done: ask again"
-        )
         folder = chroma.newest_folder(self._root)
-        problem = "it failed in use" if self._failed else self._problem(folder)
+        # Searches that began before must not take another folder for theirs, see `query`.
+        self._last = max([self._last, *(collection.folder for collection in self._live())])
+        problem = "it failed in use" if self._damaged else self._problem(folder)
         if problem:
-            logger.warning("the Chroma index is built anew from the database: %s", problem)
+            say(logger.warning, "the Chroma index is built anew from the database: %s", problem)
             self._writer.submit(collections.forget_collections).result()
             if folder is not None:
-                logger.warning("the old one was set aside as %s and may be deleted", chroma.set_aside(folder))
+                say(logger.warning, "the old one was set aside as %s and may be deleted", chroma.set_aside(folder))
                 folder = None
-        index = ChromaIndex(folder or chroma.next_folder(self._root))
-        index.drop(set(index.names()) - {collection.name for collection in self._live()})
-        with self._database.read() as conn:
-            state = models.state(conn)
-            lagging = [collections.lagging_accounts(conn, model) for model in state.in_use] if state else []
-            lagging.append(forgetting.accounts_with_pending(conn))
+        self._damaged = False
+        index = ChromaIndex(folder or chroma.next_folder(self._root, self._last))
+        try:
+            index.drop(set(index.names()) - {collection.name for collection in self._live()})
+            with self._database.read() as conn:
+                state = models.state(conn)
+                lagging = [collections.lagging_accounts(conn, model) for model in state.in_use] if state else []
+                lagging.append(forgetting.accounts_with_pending(conn))
+        except BaseException:
+            index.close()
+            raise
         with self._changed:
             self._accounts.update(*lagging)
-            self._index, self._failed = index, False
+            self._index = index
+        self.thread.last_failure = ""
 
     def _problem(self, folder: Path | None) -> str | None:
         live = self._live()
@@ -145,20 +186,23 @@ class Follower:
             return "its folder is another one"
         if chroma.is_as_closed(folder, _applied(live)):
             return None
-        logger.info("checking the Chroma index: it was not closed in order")
+        say(logger.info, "checking the Chroma index: it was not closed in order")
         with self._database.read() as conn:
             expected = [expected_of(conn, collection) for collection in live]
         problem = check(folder, expected, lambda: self._stopping)
         if problem is None:
-            logger.info("the Chroma index is in order")
+            say(logger.info, "the Chroma index is in order")
         return problem
 
     def _follow_until_stopped(self) -> None:
+        opened = time.monotonic()
         while True:
             with self._changed:
                 wait = 0 if self._care.is_busy else _LOOK_SECONDS
-                self._changed.wait_for(lambda: self._stopping or self._failed or self._accounts, wait)
-                if self._stopping or self._failed:
+                self._changed.wait_for(lambda: self._stopping or self._failing or self._accounts, wait)
+                if self._failing is not None:
+                    raise self._failing[1]
+                if self._stopping:
                     return
                 account_id = self._accounts.pop() if self._accounts else None
             index = self._index
@@ -172,6 +216,9 @@ class Follower:
                     self.follow({account_id})
                     raise
             self._care.step(index)
+            if self._tries and time.monotonic() - opened > _LONGEST_PAUSE:
+                self._tries = 0
+                self.thread.well()
 
     def _follow(self, index: ChromaIndex, account_id: int) -> None:
         """Apply one batch of an account's vectors of each model, and come back to it while there are more."""
@@ -184,7 +231,7 @@ class Follower:
                 new = vectors.after(conn, account_id, model, live.applied, chroma.BATCH)
             if not len(new.stamps):
                 continue
-            index.upsert(live.name, new.stamps.tolist(), new.users.tolist(), new.matrix)
+            index.upsert(live.name, new.stamps.tolist(), new.users.tolist(), new.matrix, live.applied == 0)
             followed = live.up_to(int(new.stamps[-1]))
             self._writer.submit(lambda conn, followed=followed: collections.set_live(conn, followed)).result()  # type: ignore[misc]
             if len(new.stamps) == chroma.BATCH:

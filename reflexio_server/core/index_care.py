@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from reflexio.supervised import say
 from reflexio_server.errors import DomainError
 from reflexio_server.index.chroma import BATCH, ChromaIndex
 from reflexio_server.index.chroma_check import finds_itself
@@ -51,10 +52,10 @@ class IndexCare:
         """Whether a job is begun."""
         return self._job is not None
 
-    def give_up(self, reason: str) -> None:
-        """Say of a job that was left undone that it failed."""
+    def give_up(self, reason: str, *, waiting: bool = False) -> None:
+        """Say of a job that was left undone that it failed; with `waiting` also of those that were not begun."""
         self._job, self._unneeded = None, {}
-        self._writer.submit(lambda conn: jobs.give_up_running(conn, reason)).result()
+        self._writer.submit(lambda conn: jobs.give_up(conn, reason, waiting=waiting)).result()
 
     def step(self, index: ChromaIndex) -> None:
         """Do the next batch of the job at hand, or look for one to begin."""
@@ -83,7 +84,7 @@ class IndexCare:
         with self._database.read() as conn:
             job = jobs.next_waiting(conn)
         if job is not None:
-            logger.info("job %d, %s of the index, begins", job.job_id, job.kind)
+            say(logger.info, "job %d, %s of the index, begins", job.job_id, job.kind)
             self._job, self._steps, self._told = job, self._carry_out(index, job), 0.0
         elif now - self._swept >= _SWEEP_SECONDS:
             self._swept = now
@@ -125,7 +126,7 @@ class IndexCare:
                 new = vectors.after(conn, account_id, model, fresh.applied, BATCH)
             if not len(new.stamps):
                 break
-            index.upsert(fresh.name, new.stamps.tolist(), new.users.tolist(), new.matrix)
+            index.upsert(fresh.name, new.stamps.tolist(), new.users.tolist(), new.matrix, fresh.applied == 0)
             fresh = fresh.up_to(int(new.stamps[-1]))
             count += len(new.stamps)
             yield len(new.stamps)
@@ -157,7 +158,7 @@ class IndexCare:
             with self._database.read() as conn:
                 absent = vectors.of_stamps(conn, missing[start : start + BATCH].tolist())
             if len(absent.stamps):  # else all were erased meanwhile
-                index.upsert(live.name, absent.stamps.tolist(), absent.users.tolist(), absent.matrix)
+                index.upsert(live.name, absent.stamps.tolist(), absent.users.tolist(), absent.matrix, False)
             yield 0
         # What was erased just now goes without being called too much.
         extra = self._gone(account_id, model, np.setdiff1d(present, np.append(expected, erased)))
@@ -208,7 +209,7 @@ class IndexCare:
             self._writer.submit(lambda conn: jobs.note_progress(conn, job.job_id, self._done, self._total)).result()
 
     def _end(self, job: Job, state: str, result: str) -> Iterator[int]:
-        logger.info("job %d, %s of the index, %s: %s", job.job_id, job.kind, state, result.replace("\n", "; "))
+        say(logger.info, "job %d, %s of the index, %s: %s", job.job_id, job.kind, state, result.replace("\n", "; "))
         self._writer.submit(lambda conn: jobs.end(conn, job.job_id, state, result)).result()
         yield from ()
 

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 
+from reflexio.supervised import Supervised
 from reflexio_server.storage import collections, models, vectors
 from reflexio_server.storage.database import Database
 
@@ -26,25 +27,22 @@ class IndexLag:
         self.not_in_chroma: int | None = None
         self._database = database
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="index lag", daemon=True)
+        self.thread = Supervised("index lag", self._work, logger)
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Look no more."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self.thread.end()
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         while not self._stopping.is_set():
             began = time.monotonic()
-            try:
-                self._look()
-            except Exception:
-                logger.exception("the index's lag cannot be counted; trying again")
+            self._look()
+            self.thread.well()
             spent = time.monotonic() - began
             self._stopping.wait(max(LOOK_SECONDS, spent / _LARGEST_SHARE))
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from reflexio.supervised import Supervised, say
 from reflexio_server.core.models import LoadedModel, Models
 from reflexio_server.errors import DomainError
 from reflexio_server.storage import vectors
@@ -16,7 +17,7 @@ from reflexio_server.storage.writer import Writer
 logger = logging.getLogger(__name__)
 
 BATCH = 64  # rows whose vectors are committed together
-_RETRY_SECONDS = 1.0
+_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 10.0
 _LOOK_SECONDS = 5.0  # how often it is looked for rows that wait for other reasons than a publish
 _MOST_KEPT = 4096  # vectors that could not be written and are kept for the next try: 6 MB
 
@@ -46,11 +47,13 @@ class Indexer:
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
+        self.thread = Supervised(
+            "indexer", self._work, logger, first_pause=_RETRY_SECONDS, longest_pause=_LONGEST_RETRY_SECONDS
+        )
 
     def start(self) -> None:
         """Begin with what was left by an earlier run."""
-        self._thread.start()
+        self.thread.start()
 
     def wake(self) -> None:
         """Say that rows were published."""
@@ -62,8 +65,7 @@ class Indexer:
         self._wake.set()
         with self._changed:
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        self.thread.end()
 
     def index_rows(self, refs: Sequence[int], deadline: float) -> bool:
         """Make the vectors of these rows now; whether all have theirs by the deadline (time.monotonic)."""
@@ -90,7 +92,7 @@ class Indexer:
         except DomainError:
             return False
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         while not self._stopping:
             self._wake.clear()
             try:
@@ -100,14 +102,12 @@ class Indexer:
                     pause = _LOOK_SECONDS
                     with self._changed:
                         self._unwritten.clear()  # what is left is of rows that were erased
-            except Exception as error:
-                if isinstance(error, DomainError):
-                    logger.warning("indexing waits: writing is not possible now")
-                else:
-                    logger.exception("indexing failed; trying again")
+            except DomainError:
+                say(logger.warning, "indexing waits: writing is not possible now")
                 with self._changed:
                     self._changed.wait_for(lambda: self._stopping, _RETRY_SECONDS)
                 continue
+            self.thread.well()
             if not self._stopping:  # `stop` says so before it wakes
                 self._wake.wait(pause)
 
@@ -158,7 +158,7 @@ class Indexer:
                 return 0
             try:
                 stored = self._writer.submit(lambda conn: vectors.store(conn, model.number, embedded)).result()  # noqa: B023
-            except Exception:
+            except BaseException:
                 self._keep(model, embedded)
                 raise
             self._let_go(model, embedded)

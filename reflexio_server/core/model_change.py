@@ -6,6 +6,7 @@ import time
 
 from sqlalchemy import Connection
 
+from reflexio.supervised import Supervised, say
 from reflexio_server.core.following import Follower
 from reflexio_server.core.indexing import BATCH, Indexer
 from reflexio_server.core.models import LoadedModel
@@ -41,33 +42,31 @@ class ModelChange:
         self._indexer = indexer
         self._follower = follower
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self.thread = Supervised("model", self._work, logger, first_pause=_PAUSE_SECONDS, longest_pause=_TELL_SECONDS)
         self._told = time.monotonic()
         self._tries = 0
 
     def start(self) -> None:
         """Begin, or go on with what an earlier run began."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Stop after the row at hand."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self.thread.end()
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         while not self._stopping.is_set():
             try:
                 if self._coming is not None:
                     self._go_on(self._coming)
                 elif not self._writer.submit(lambda conn: models.drop_stale_vectors(conn, STALE_AT_ONCE)).result():
-                    return
+                    break
+                self.thread.well()
             except DomainError:
-                logger.warning("the change of model waits: writing is not possible now")
+                say(logger.warning, "the change of model waits: writing is not possible now")
                 self._stopping.wait(_PAUSE_SECONDS)
-            except Exception:
-                logger.exception("the change of model failed; trying again")
-                self._stopping.wait(_PAUSE_SECONDS)
+        self.thread.well()
 
     def _go_on(self, coming: LoadedModel) -> None:
         with self._database.read() as conn:
@@ -84,7 +83,7 @@ class ModelChange:
             self._tell(coming, embedded[-1][0].ref)
         if len(rows) < BATCH:
             if self._has_followed(coming) and self._take_over():
-                logger.info("%s took over", coming.embedder.model_id)
+                say(logger.info, "%s took over", coming.embedder.model_id)
                 self._coming = None
                 self._indexer.wake()
             elif not rows:
@@ -118,7 +117,11 @@ class ModelChange:
             return
         with self._database.read() as conn:
             so_far, total = models.progress(conn, done)
-        logger.info(
-            "%s is to take over: %d of %d interactions have its vectors", coming.embedder.model_id, so_far, total
+        say(
+            logger.info,
+            "%s is to take over: %d of %d interactions have its vectors",
+            coming.embedder.model_id,
+            so_far,
+            total,
         )
         self._told = time.monotonic()

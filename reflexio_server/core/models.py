@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection
 
+from reflexio.supervised import say
 from reflexio_server.index.embedder import Embedder
+from reflexio_server.shortage import shortage
 from reflexio_server.storage import models
 from reflexio_server.storage.vectors import Matrix, Waiting
 
@@ -25,15 +27,20 @@ class LoadedModel:
     embedder: Embedder
 
     def vectors_of(self, row: Waiting) -> Matrix:
-        """A row's vectors, one for each chunk of its text; none when that failed in three tries, which is logged."""
+        """A row's vectors, one for each chunk of its text; none when that failed in three tries, which is logged.
+
+        Raises what was raised when memory or files are short: that says nothing of the text.
+        """
         for pause in (*_EMBED_PAUSES, None):
             try:
                 return self.embedder.embed(row.text)
-            except Exception:
+            except BaseException as error:  # a panic of the tokenizer is no Exception
+                if shortage(error):
+                    raise
                 if pause is not None:
                     time.sleep(pause)
                 else:
-                    logger.exception("interaction row %d cannot be embedded", row.ref)
+                    say(logger.exception, "interaction row %d cannot be embedded", row.ref)
         return np.zeros((0, self.embedder.dimensions), dtype=np.float32)
 
 

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 
+from reflexio.supervised import Supervised
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.errors import DomainError
 from reflexio_server.storage import erasing, sqlite
@@ -21,7 +22,7 @@ LONGEST_SECONDS = 60.0
 STOP_SECONDS = 5.0
 """How long it may take at a stop; what is left then, the next start does."""
 
-_RETRY_SECONDS = 1.0
+_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 10.0
 
 
 class Settler:
@@ -38,14 +39,14 @@ class Settler:
         self._changed = threading.Condition()
         self._first = self._last = 0.0  # when something was erased that is not settled (time.monotonic); 0: nothing is
         self._stop_by: float | None = None
-        self._thread = threading.Thread(target=self._run, name="settler", daemon=True)
+        self.thread = Supervised("settler", self._work, logger, longest_pause=_LONGEST_RETRY_SECONDS)
 
     def start(self) -> None:
         """Go on with what an earlier run left."""
         with self._database.read() as conn:
             if erasing.unsettled(conn):
                 self.wake()
-        self._thread.start()
+        self.thread.start()
 
     def wake(self) -> None:
         """Say that something was erased."""
@@ -59,23 +60,24 @@ class Settler:
         with self._changed:
             self._stop_by = time.monotonic() + STOP_SECONDS
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        self.thread.end()
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         while self._wait():
             with self._changed:
                 first, self._first = self._first, 0.0
+            settled = False
             try:
                 settled = self._settle()
+                self.thread.well()
             except DomainError:
-                settled = False  # writing is not possible now
-            except Exception:
-                logger.exception("overwriting what was erased failed; trying again")
-                settled = False
+                pass  # writing is not possible now
+            finally:
+                if not settled:
+                    with self._changed:
+                        self._first = first
             if not settled:
                 with self._changed:
-                    self._first = first
                     if self._stop_by is not None:
                         return
                     self._changed.wait_for(lambda: self._stop_by is not None, _RETRY_SECONDS)

@@ -6,15 +6,18 @@ of another name.
 
 import contextlib
 import json
+import resource
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import chromadb
 import numpy as np
-from chromadb.config import Settings
+from chromadb.api.rust import RustBindingsAPI
+from chromadb.api.shared_system_client import SharedSystemClient
+from chromadb.config import Settings, System
 from numpy.typing import NDArray
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
@@ -61,10 +64,10 @@ def newest_folder(root: Path) -> Path | None:
     return max(numbered, key=lambda path: int(path.name), default=None)
 
 
-def next_folder(root: Path) -> Path:
-    """A folder name that was never used below `root`."""
+def next_folder(root: Path, last: int) -> Path:
+    """A folder name that was never used below `root`, where `last` is the number of one that may be gone."""
     used = [int(path.name.split(".")[0]) for path in root.glob("*") if path.name.split(".")[0].isdigit()]
-    return root / str(max(used, default=0) + 1)
+    return root / str(max([last, *used]) + 1)
 
 
 def set_aside(folder: Path) -> Path:
@@ -94,26 +97,53 @@ def _note(folder: Path, applied: Mapping[str, int]) -> dict[str, Any]:
     return {"applied": dict(applied), "files": sizes}
 
 
-class ChromaIndex:
-    """The open folder. Every method may raise whatever chromadb raises on a damaged one."""
+_MOST_OPEN = 1000  # collections: an open one of few vectors takes 2.6 MB
+_LEAST_OPEN = 4
+_FILES_OF_ALL = 65536  # where there is no limit
+_NEVER_CLOSED = 1 << 30  # so many collections Chroma itself may keep open
 
-    def __init__(self, folder: Path) -> None:
+
+def most_open() -> int:
+    """How many collections may be open: each takes 4 files, and three quarters of all stay for everything else."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _FILES_OF_ALL if files == resource.RLIM_INFINITY else files
+    return max(_LEAST_OPEN, min(_MOST_OPEN, files // 16))
+
+
+class ChromaIndex:
+    """The open folder. Every method may raise whatever chromadb raises on a damaged one, a BaseException included.
+
+    At most `most` collections are open; when another is asked for, the folder is closed, as soon as nobody uses it,
+    and opened again. Chroma would close single ones itself, but loses what it had not written to their files until
+    the folder is opened anew: of 1,500 vectors the last 500 were not found, without a word.
+    """
+
+    def __init__(self, folder: Path, most: int | None = None) -> None:
         folder.with_suffix(".closed").unlink(missing_ok=True)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self.number = number_of(folder)
-        hnsw_files.empty_unread(folder)
-        self._client = chromadb.PersistentClient(path=str(folder), settings=QuietSettings())
+        self.most = most or most_open()
         self._collections: dict[str, Any] = {}
+        self._held: set[str] = set()  # collections that are open or being opened
         self._upserted: set[str] = set()
         self._writing = threading.RLock()  # what is written while files are emptied would be lost
+        self._changed = threading.Condition()
+        self._users = 0  # calls under way
+        self._renewing = False
         self.dropped: set[str] = set()
+        self._client: Any = _connect(folder)
 
-    def upsert(self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: NDArray[np.float32]) -> None:
-        """Put vectors (n × dimensions) under their stamps, at most BATCH; those already there are replaced."""
+    def upsert(
+        self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: NDArray[np.float32], new: bool = True
+    ) -> None:
+        """Put vectors (n × dimensions) under their stamps, at most BATCH; those already there are replaced.
+
+        `new`: the collection is made if it is not there.
+        """
         self.dropped.discard(name)
-        with self._writing:
-            self._collection(name).upsert(
+        with self._using(name), self._writing:
+            self._collection(name, new).upsert(
                 ids=[str(stamp) for stamp in stamps],
                 embeddings=matrix,
                 metadatas=[{"user": int(user)} for user in users],
@@ -126,70 +156,134 @@ class ChromaIndex:
         self, name: str, vector: NDArray[np.float32], count: int, user: int | None = None
     ) -> tuple[list[int], NDArray[np.float32]]:
         """The nearest vectors' stamps and cosines, nearest first; `user` narrows it to one user's."""
-        found = self._collection(name).query(
-            query_embeddings=[vector],
-            n_results=count,
-            where=None if user is None else {"user": user},
-            include=["distances"],
-        )
+        with self._using(name):
+            found = self._collection(name).query(
+                query_embeddings=[vector],
+                n_results=count,
+                where=None if user is None else {"user": user},
+                include=["distances"],
+            )
         stamps = [int(stamp) for stamp in found["ids"][0]]
         return stamps, 1 - np.array(found["distances"][0], dtype=np.float32)
 
     def stamps(self, name: str) -> list[int]:
         """Every stamp in the collection, in order."""
-        return sorted(int(stamp) for stamp in self._collection(name).get(include=[])["ids"])
+        with self._using(name):
+            return sorted(int(stamp) for stamp in self._collection(name).get(include=[])["ids"])
 
     def vectors(self, name: str, stamps: Sequence[int]) -> NDArray[np.float32]:
         """The vectors under these stamps, in their order (n × dimensions). Slow: 10,000 take 0.3 s."""
-        found = self._collection(name).get(ids=[str(stamp) for stamp in stamps], include=["embeddings"])
+        with self._using(name):
+            found = self._collection(name).get(ids=[str(stamp) for stamp in stamps], include=["embeddings"])
         by_stamp = {int(stamp): place for place, stamp in enumerate(found["ids"])}
         matrix = np.array(found["embeddings"], dtype=np.float32)
         return matrix[[by_stamp[stamp] for stamp in stamps]]
 
     def delete(self, name: str, stamps: Sequence[int]) -> None:
         """Take vectors out of a collection, at most BATCH."""
-        with self._writing:
+        with self._using(name), self._writing:
             self._collection(name).delete(ids=[str(stamp) for stamp in stamps])
 
     def empty_unread_files(self) -> None:
-        """Have no file hold what Chroma wrote of the process's memory.
-
-        Done by itself, but not when Chroma closed an index because too many were open, and began it anew.
-        """
+        """Have no file hold what Chroma wrote of the process's memory."""
         with self._writing:
             hnsw_files.empty_unread(self.folder)
 
     def names(self) -> list[str]:
         """The collections there are."""
-        return [collection.name for collection in self._client.list_collections()]
+        with self._using():
+            return [collection.name for collection in self._client.list_collections()]
 
     def drop(self, names: set[str]) -> None:
         """Delete collections that are not live any more; they must not be asked again."""
         for name in names:
             self.dropped.add(name)
             self._upserted.discard(name)
-            self._client.delete_collection(name)
+            with self._using():
+                self._client.delete_collection(name)
             self._collections.pop(name, None)
 
     def close(self) -> None:
-        """Close the folder."""
+        """Close the folder, also after it failed, and give back its memory and files."""
         self._collections.clear()
-        self._client.close()  # type: ignore[attr-defined]  # the stub of the interface lacks it
+        client, self._client = self._client, None
+        if client is not None:
+            _release(self.folder, client)
 
     def note_closed(self, applied: Mapping[str, int]) -> None:
         """Note what is in the closed folder, and how far its collections are, so that the next start need not check."""
         with contextlib.suppress(OSError):
             self.folder.with_suffix(".closed").write_text(json.dumps(_note(self.folder, applied)))
 
-    def _collection(self, name: str) -> Any:
+    @contextlib.contextmanager
+    def _using(self, name: str | None = None) -> Iterator[None]:
+        """The folder is not closed and opened again meanwhile; done first where this needs one collection too many."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._renewing)
+            if name is not None and name not in self._held:
+                if len(self._held) >= self.most:
+                    self._renew()
+                self._held.add(name)
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
+
+    def _renew(self) -> None:
+        self._renewing = True
+        try:
+            self._changed.wait_for(lambda: not self._users)
+            self._held.clear()
+            self.close()
+            self._client = _connect(self.folder)
+        finally:
+            self._renewing = False
+            self._changed.notify_all()
+
+    def _collection(self, name: str, new: bool = False) -> Any:
         found = self._collections.get(name)
         if found is None:
             with self._writing:
                 # Vectors always come from us: chromadb's default function would fetch a model.
-                found = self._client.get_or_create_collection(
-                    name, embedding_function=None, configuration={"hnsw": _HNSW}
-                )
+                if new:
+                    found = self._client.get_or_create_collection(
+                        name, embedding_function=None, configuration={"hnsw": _HNSW}
+                    )
+                else:
+                    found = self._client.get_collection(name, embedding_function=None)
                 found.get(limit=1, include=[])  # has Chroma open the collection's files
                 self.empty_unread_files()
                 self._collections[name] = found
         return found
+
+
+def _connect(folder: Path) -> Any:
+    """Open the folder. If that fails, nothing of it is left open: chromadb would keep it, by its path, for ever."""
+    hnsw_files.empty_unread(folder)
+    _release(folder)
+    settings = QuietSettings(is_persistent=True, persist_directory=str(folder))
+    system = System(settings)
+    SharedSystemClient._identifier_to_system[str(folder)] = system  # where PersistentClient looks for it
+    try:
+        # Chroma would take a fifth of all files, and lose what it closes, see ChromaIndex.
+        system.instance(RustBindingsAPI).hnsw_cache_size = _NEVER_CLOSED
+        system.start()
+        return chromadb.PersistentClient(path=str(folder), settings=settings)
+    except BaseException:
+        _release(folder)
+        raise
+
+
+def _release(folder: Path, client: Any = None) -> None:
+    """Have chromadb keep nothing of a folder, whatever state it is in."""
+    with contextlib.suppress(BaseException):
+        if client is not None:
+            client.close()
+    system = SharedSystemClient._identifier_to_system.pop(str(folder), None)
+    SharedSystemClient._identifier_to_refcount.pop(str(folder), None)
+    with contextlib.suppress(BaseException):  # of what did not start, or stopped
+        if system is not None:
+            system.stop()

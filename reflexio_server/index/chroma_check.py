@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from reflexio_server.index import hnsw_files
 from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.shortage import tells_shortage
 
 Prints = NDArray[np.float32]
 SAMPLES = 50
@@ -33,6 +34,10 @@ _NEAREST = 5  # equal texts have equal vectors: the asked one is among the first
 
 class CheckStopped(Exception):
     """The check was broken off, as the server is stopping."""
+
+
+class CheckHindered(Exception):
+    """The check could not be made, as files, memory or room were short; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,10 @@ def _digest(stamps: list[int]) -> str:
 
 
 def check(folder: Path, expected: list[Expected], stopping: Callable[[], bool]) -> str | None:
-    """What is wrong with the folder; None when it holds what it must. Raises CheckStopped if `stopping` says so."""
+    """What is wrong with the folder; None when it holds what it must.
+
+    Raises CheckStopped if `stopping` says so, CheckHindered or OSError when something was short.
+    """
     lifeline, ours = os.pipe()
     try:
         with tempfile.TemporaryFile("w+") as asked:  # more than a pipe takes at once
@@ -123,6 +131,8 @@ def _verdict(child: subprocess.Popen[str], stopping: Callable[[], bool]) -> str 
         return None
     if child.returncode < 0:
         return f"reading it ended the process with signal {-child.returncode}"
+    if tells_shortage(said):
+        raise CheckHindered(said.strip().splitlines()[-1])
     return (said.strip().splitlines() or ["unknown"])[-1]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from reflexio.supervised import Supervised, say
 from reflexio_server.errors import Draining, TooBusy
 from reflexio_server.rpc.around import holds_no_worker, kind_of
 from reflexio_server.rpc.calls import OPEN_SERVICES
@@ -31,8 +32,8 @@ class Watchdog:
         self.seconds = seconds
         self._until: dict[grpc.ServicerContext, float] = {}
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
-        self._thread.start()
+        self.thread = Supervised("watchdog", self._work, logger)
+        self.thread.start()
 
     def begin(self, context: grpc.ServicerContext, most: float | None = None) -> None:
         """The call waits for its client from now on; at most `most` seconds if that is less than usual."""
@@ -46,15 +47,16 @@ class Watchdog:
     def close(self) -> None:
         """Watch no more."""
         self._over.set()
-        self._thread.join()
+        self.thread.end()
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         while not self._over.wait(min(_LOOK_SECONDS, self.seconds / 2)):
             now = time.monotonic()
             for context, until in self._until.copy().items():
                 if until < now and self._until.pop(context, None) is not None:
-                    logger.debug("a call ends: its client sent or read nothing for too long")
+                    say(logger.debug, "a call ends: its client sent or read nothing for too long")
                     context.cancel()
+            self.thread.well()
 
 
 class Admit(grpc.ServerInterceptor):

@@ -4,10 +4,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import grpc
 
+from reflexio.supervised import say
 from reflexio_server.rpc import calls
 from reflexio_server.rpc.around import kind_of, with_behaviour, wrap
 from reflexio_server.rpc.calls import CALL_ID_KEY, OPEN_SERVICES, Call
@@ -58,7 +60,7 @@ def _log(call: Call, code: grpc.StatusCode, seconds: float) -> None:
             "received_bytes": call.received,
             "sent_bytes": call.sent,
         }
-        logger.log(level, "call ended", extra=fields)
+        say(partial(logger.log, level), "call ended", extra=fields)
 
 
 def _counting_bytes(handler: Any) -> Any:

@@ -10,9 +10,11 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from reflexio.supervised import say
 from reflexio.v1.error_reason_pb2 import ErrorReason
 from reflexio_server import errors
 from reflexio_server.rpc.calls import CALL_ID_KEY, call_id
+from reflexio_server.shortage import DISK, shortage
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +29,18 @@ def reason(error: errors.DomainError) -> str:
 
 
 def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
-    """End the call with the status of an error; what is unforeseen gets a fixed text, and its call a log entry."""
+    """End the call with the status of an error; what is unforeseen gets a fixed text, and its call a log entry.
+
+    What failed as files, memory or disk were short is to be tried again.
+    """
+    if not isinstance(error, errors.DomainError) and (short := shortage(error)):
+        say(logger.warning, "a call failed, as there are too many %s: %s", short, type(error).__name__)
+        error = errors.DiskFull() if short == DISK else errors.TooBusy(short)
     if isinstance(error, errors.DomainError):
         code, name, message, metadata = _describe(error)
     else:
         error_id = call_id()
-        logger.error("unforeseen error %s", error_id, exc_info=error)
+        say(logger.error, "unforeseen error %s", error_id, exc_info=error)
         code, name = code_pb2.INTERNAL, _name(ErrorReason.ERROR_REASON_INTERNAL)
         message = f"internal error {error_id}: the server's log has the cause under this id"
         metadata = {"error_id": error_id}

@@ -28,7 +28,9 @@ class MapErrors(Around):
             yield
         except DomainError as error:
             errors.abort(context, error)
-        except Exception as error:
+        except GeneratorExit:
+            raise  # nobody takes the rest of the answer
+        except BaseException as error:  # a panic of native code, or SystemExit: grpc would send no answer at all
             if not context.is_active():
                 raise  # the caller has gone: nobody to tell
             errors.abort(context, error)

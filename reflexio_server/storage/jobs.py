@@ -57,6 +57,7 @@ def end(conn: Connection, job_id: int, state: str, result: str) -> None:
     conn.execute(update(jobs).where(jobs.c.id == job_id).values(state=state, result=result))
 
 
-def give_up_running(conn: Connection, reason: str) -> None:
-    """Say of jobs that were begun and not ended that they failed."""
-    conn.execute(update(jobs).where(jobs.c.state == "running").values(state="failed", result=reason))
+def give_up(conn: Connection, reason: str, *, waiting: bool = False) -> None:
+    """Say of jobs that were begun and not ended that they failed; with `waiting` also of those not begun."""
+    states = ("running", "waiting") if waiting else ("running",)
+    conn.execute(update(jobs).where(jobs.c.state.in_(states)).values(state="failed", result=reason))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Row, create_engine, event, text
+from sqlalchemy.exc import SQLAlchemyError
 
 BUSY_TIMEOUT_MS = 10_000
 _SHORT_WAIT_MS = 100  # the writer waits meanwhile
@@ -72,6 +73,11 @@ def is_disk_full(error: BaseException) -> bool:
 def is_locked(error: BaseException) -> bool:
     """Whether another process kept the database locked for longer than the timeout."""
     return _code(error) == sqlite3.SQLITE_BUSY
+
+
+def is_of_database(error: BaseException) -> bool:
+    """Whether it is an error of this database, or of a statement put to it."""
+    return isinstance(error, SQLAlchemyError)
 
 
 def is_damaged(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from reflexio.supervised import Supervised, say
 from reflexio_server.errors import DiskFull, Draining, TooBusy
 from reflexio_server.model import NewRequest, Outcome
 from reflexio_server.storage import sqlite
@@ -21,6 +22,8 @@ from reflexio_server.storage.publishing import store_requests
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+_PAUSE_SECONDS = 0.1  # after a failure that was nobody's; callers wait meanwhile
 
 MAX_TRANSACTION_ROWS = 1000  # larger transactions were no faster, and everyone in one waits for all of it
 
@@ -60,8 +63,8 @@ class Writer:
         self._queue: queue.Queue[_Publish | _Operation | None] = queue.Queue(queue_size)
         self._closing = False
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._thread.start()
+        self.thread = Supervised("writer", self._work, logger, first_pause=_PAUSE_SECONDS, longest_pause=_PAUSE_SECONDS)
+        self.thread.start()
 
     @property
     def waiting(self) -> int:
@@ -87,7 +90,11 @@ class Writer:
                 return
             self._closing = True
         self._queue.put(None)
-        self._thread.join()
+        self.thread.end()
+        while not self._queue.empty():  # it failed just then: nobody waits for ever
+            left = self._queue.get()
+            if left is not None:
+                left.done.set_exception(Draining())
 
     def _put(self, work: _Publish | _Operation) -> None:
         with self._lock:
@@ -98,23 +105,35 @@ class Writer:
             except queue.Full:
                 raise TooBusy("writes waiting") from None
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         while (first := self._queue.get()) is not None:
             batch = [first]
-            rows = first.rows
-            while rows < MAX_TRANSACTION_ROWS:
-                try:
-                    work = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if work is None:
-                    self._queue.put(None)
-                    break
-                batch.append(work)
-                rows += work.rows
-            self._commit(batch)
+            try:
+                self._take_more(batch)
+                self._commit(batch)
+            except BaseException as error:
+                for work in batch:
+                    if not work.done.done():
+                        work.done.set_exception(error)
+                raise
+            self.thread.well()
+
+    def _take_more(self, batch: list[_Publish | _Operation]) -> None:
+        """Add what waits, as much as one transaction takes."""
+        rows = batch[0].rows
+        while rows < MAX_TRANSACTION_ROWS:
+            try:
+                work = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if work is None:
+                self._queue.put(None)
+                return
+            batch.append(work)
+            rows += work.rows
 
     def _commit(self, batch: list[_Publish | _Operation]) -> None:
+        """Store the batch; whatever becomes of it, every future is done, and what is stored is told as stored."""
         results: list[tuple[Future[Any], Any, BaseException | None]] = []
         began = time.perf_counter()
         try:
@@ -132,15 +151,21 @@ class Writer:
                 return
             results = [(batch[0].done, None, _as_domain(undone.cause))]
         except BaseException as error:  # the COMMIT failed: nothing of the batch is stored
-            logger.exception("a commit of %d writes failed", len(batch))
+            say(logger.exception, "a commit of %d writes failed", len(batch))
             results = [(work.done, None, _as_domain(error)) for work in batch]
         else:
-            self._committed(time.perf_counter() - began, len(batch))
+            self._count(time.perf_counter() - began, len(batch))
         for done, result, failure in results:
             if failure is None:
                 done.set_result(result)
             else:
                 done.set_exception(failure)
+
+    def _count(self, seconds: float, writes: int) -> None:
+        try:
+            self._committed(seconds, writes)
+        except BaseException:  # it is stored all the same
+            say(logger.exception, "a commit cannot be counted")
 
     def _publish_together(
         self, conn: Connection, publishes: list[_Publish]
@@ -164,7 +189,7 @@ class Writer:
 class _AllUndone(Exception):
     """A failure made the database undo the whole transaction, not just what failed."""
 
-    def __init__(self, cause: Exception) -> None:
+    def __init__(self, cause: BaseException) -> None:
         super().__init__(cause)
         self.cause = cause
 
@@ -175,7 +200,7 @@ def _attempt(conn: Connection, run: Callable[[Connection], T]) -> tuple[T | None
     try:
         result = run(conn)
         savepoint.commit()
-    except Exception as error:
+    except BaseException as error:
         # A full disk or an I/O error can do this; going on would commit the rest without what came before.
         if not sqlite.is_in_transaction(conn):
             raise _AllUndone(error) from error

@@ -1,0 +1,76 @@
+"""Telling a shortage, of open files, memory or room on the disk, from damage and from faults: it passes by itself.
+
+Native code gives no more than a text of it, or loses even that, so it is looked whether files are short just now.
+"""
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+
+FILES, MEMORY, DISK = "open files", "demands for memory", "bytes for the disk"
+
+_ERRNOS = {errno.EMFILE: FILES, errno.ENFILE: FILES, errno.ENOMEM: MEMORY, errno.ENOSPC: DISK, errno.EDQUOT: DISK}
+# A file that was opened before and cannot be now: connections to the database are opened as they are needed.
+_SQLITE_CODES = {sqlite3.SQLITE_CANTOPEN: FILES, sqlite3.SQLITE_NOMEM: MEMORY, sqlite3.SQLITE_FULL: DISK}
+_TEXTS = {
+    "too many open files": FILES,
+    "os error 24": FILES,
+    "unable to open database file": FILES,  # of a database that was opened before
+    "cannot allocate memory": MEMORY,
+    "can't start new thread": MEMORY,
+    "no space left": DISK,
+    "disk is full": DISK,
+    "disk quota exceeded": DISK,
+}
+_FILES_TRIED = 8  # at once: one alone may be free by chance
+
+
+def shortage(error: BaseException) -> str | None:
+    """What was short when this was raised, None if nothing was. Files are looked at, too, as they are now."""
+    for one in _with_causes(error):
+        if isinstance(one, MemoryError):
+            return MEMORY
+        if isinstance(one, OSError) and one.errno in _ERRNOS:
+            return _ERRNOS[one.errno]
+        code = getattr(one, "sqlite_errorcode", 0) & 0xFF
+        if code in _SQLITE_CODES:
+            return _SQLITE_CODES[code]
+        text = str(one).lower()
+        for known, what in _TEXTS.items():
+            if known in text:
+                return what
+    return FILES if files_are_short() else None
+
+
+def tells_shortage(text: str) -> bool:
+    """Whether a text of another process says that something was short."""
+    return any(known in text.lower() for known in _TEXTS)
+
+
+def files_are_short() -> bool:
+    """Whether this process can open no more files now."""
+    opened: list[int] = []
+    try:
+        for _ in range(_FILES_TRIED):
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return True
+    finally:
+        for one in opened:
+            os.close(one)
+    return False
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it, the driver's below SQLAlchemy's included."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        orig = getattr(one, "orig", None)
+        waiting += [one.__cause__, one.__context__, orig if isinstance(orig, BaseException) else None]
