@@ -165,6 +165,7 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
 
     async def flush(self, timeout: float | None = 30.0) -> FlushResult:
         """As `ReflexioClient.flush`."""
+        self._check_elsewhere()
         end = time.monotonic() + checks.wait("timeout", timeout)
         left: list[int] = []
         for sender in self._all_senders():
@@ -184,6 +185,9 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
         greenlets.prepare()
         self._closed = True
         for sender in self._all_senders():
+            if sender.is_here():  # in on_delivery there is nothing to wait for
+                sender.close(0.0)
+                continue
             await self._aside(sender.shut)
             await self._await_sender(sender, None, max(0.0, end - time.monotonic()))
             await self._aside(sender.stop)

@@ -1,6 +1,7 @@
 """How the awaitable client calls the server."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -138,7 +139,9 @@ class AwaitedCalls(ClientBase):
 
     async def _await_own(self, user_id: str | None) -> int:
         sender = self._own_sender()
-        return 0 if sender is None else await self._await_sender(sender, user_id, OWN_PUBLISHES_SECONDS)
+        if sender is None or sender.is_here():
+            return 0
+        return await self._await_sender(sender, user_id, OWN_PUBLISHES_SECONDS)
 
     async def _await_sender(self, sender: Sender, user_id: str | None, seconds: float) -> int:
         watch = await self._aside(sender.spool.watch, user_id)
@@ -151,8 +154,17 @@ class AwaitedCalls(ClientBase):
         return left
 
     async def _go_behind(self, user_id: str | None, seconds: float, undone: str, *, deletes_only: bool = False) -> None:
+        if (here := self._own_sender()) is not None:
+            here.check_elsewhere()
         sender = await self._aside(lambda: self._sender_before(deletes_only=deletes_only))
-        if sender is not None and (left := await self._await_sender(sender, user_id, seconds)):
+        if sender is None:
+            return
+        end = time.monotonic() + seconds
+        left = await self._await_sender(sender, user_id, seconds)
+        while not left and not deletes_only and await self._aside(self._more_before, sender):
+            whose = None if sender.spool.unread else user_id
+            left = await self._await_sender(sender, whose, max(0.0, end - time.monotonic()))
+        if left:
             raise self._held_up(sender, left, seconds, undone)
 
     async def _pages(self, pages: queries.InteractionPages, timeout: float | None) -> AsyncIterator[list[Interaction]]:

@@ -1,12 +1,14 @@
 """What happens to senders when the interpreter exits: they deliver for a bounded time and say what is left."""
 
 import atexit
+import logging
 import sys
 import time
 from typing import Protocol
 from weakref import WeakSet
 
 from reflexio import greenlets
+from reflexio.supervised import say
 
 EXIT_SECONDS = 5.0
 
@@ -38,7 +40,10 @@ def _close_all() -> None:
         return
     end = time.monotonic() + EXIT_SECONDS
     for thing in list(_open):
-        thing.close(max(0.0, end - time.monotonic()), ending=True)
+        try:
+            thing.close(max(0.0, end - time.monotonic()), ending=True)
+        except Exception:  # the others have something to deliver, too
+            say(logging.getLogger("reflexio").exception, "delivering at exit failed")
 
 
 atexit.register(_close_all)

@@ -205,8 +205,15 @@ class ClientBase:
         self._sender_of(self._account()).take(receipt, delete.user_id, payload, delete.method)
 
     def _sender_before(self, *, deletes_only: bool) -> Sender | None:
-        """Who still delivers what a call must not overtake: anything, or if there are deletes among it."""
+        """Who still delivers what a call must not overtake: anything, or if there are deletes among it.
+
+        Raises ReflexioError in on_delivery, where the call would wait for itself.
+        """
+        if not deletes_only and self._own_sender() is None:
+            self._deliver_orphans()
         sender = self._own_sender()
+        if sender is not None:
+            sender.check_elsewhere()
         return sender if sender is not None and (not deletes_only or sender.spool.has_deletes) else None
 
     def _held_up(self, sender: Sender, pending: int, seconds: float, undone: str) -> ReflexioError:
@@ -240,6 +247,11 @@ class ClientBase:
         """Take over more of what ended processes left, some files at a time; whether there is any on its way."""
         return bool(sender.adopt()) or sender.spool.adopting
 
+    @staticmethod
+    def _more_before(sender: Sender) -> bool:
+        """Take over what ended processes left; whether there is more of it that a delete must not overtake."""
+        return bool(sender.adopt()) or sender.spool.unread
+
     def _own_sender(self) -> Sender | None:
         return self._senders.get(self._tag or "")
 
@@ -248,8 +260,15 @@ class ClientBase:
             return list(self._senders.values())
 
     def _flush_result(self, left: Sequence[int]) -> FlushResult:
-        errors = [stats.last_error for stats in (s.stats() for s in self._all_senders()) if stats.last_error]
-        return FlushResult(sum(left), errors[0] if errors and sum(left) else "")
+        senders = self._all_senders()
+        errors = [stats.last_error for stats in (s.stats() for s in senders) if stats.last_error]
+        pending = sum(left) + sum(sender.spool.lost for sender in senders)
+        return FlushResult(pending, errors[0] if errors and pending else "")
+
+    def _check_elsewhere(self) -> None:
+        """Raise ReflexioError in on_delivery."""
+        for sender in self._all_senders():
+            sender.check_elsewhere()
 
     def _all_stats(self) -> ClientStats:
         total = ClientStats()

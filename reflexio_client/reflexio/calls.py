@@ -92,12 +92,19 @@ class BlockingCalls(ClientBase):
 
     def _await_own(self, user_id: str | None) -> int:
         sender = self._own_sender()
-        return 0 if sender is None else sender.spool.wait_for_user(user_id, OWN_PUBLISHES_SECONDS)
+        return 0 if sender is None or sender.is_here() else sender.spool.wait_for_user(user_id, OWN_PUBLISHES_SECONDS)
 
     def _go_behind(self, user_id: str | None, seconds: float, undone: str, *, deletes_only: bool = False) -> None:
         """Wait for this client's earlier requests of a user or of all; raises when they take longer."""
         sender = self._sender_before(deletes_only=deletes_only)
-        if sender is not None and (left := sender.spool.wait_for_user(user_id, seconds)):
+        if sender is None:
+            return
+        end = time.monotonic() + seconds
+        left = sender.spool.wait_for_user(user_id, seconds)
+        while not left and not deletes_only and self._more_before(sender):
+            whose = None if sender.spool.unread else user_id
+            left = sender.spool.wait_for_user(whose, max(0.0, end - time.monotonic()))
+        if left:
             raise self._held_up(sender, left, seconds, undone)
 
     def _pages(self, pages: queries.InteractionPages, timeout: float | None) -> Iterator[list[Interaction]]:

@@ -50,7 +50,8 @@ class ReflexioClient(Reads, Deletes):
         durability: "process": a publish or delete that has returned survives the end of this process, however it comes.
             "power": the end of the power too, at the price of waiting for the disk at each publish.
         on_delivery: called with a `Delivery` when the server has carried out or refused a publish or a delete that
-            was not waited for, from the thread that delivers: it should be quick. What it raises is logged.
+            was not waited for, from the thread that delivers: it should be quick. What it raises is logged and in
+            `stats().last_error`. It may close the client; waiting for a delivery in it raises ReflexioError.
 
     Raises:
         ConfigurationError: an argument cannot work, or the API key would go to another machine in clear text.
@@ -242,8 +243,10 @@ class ReflexioClient(Reads, Deletes):
         0 only looks; None waits for as long as it takes.
 
         That includes what processes that have ended left behind for this account at this server.
-        It ends early when nothing can be delivered because the server refuses the API key.
+        It ends early when nothing can be delivered because the server refuses the API key. Raises ReflexioError in
+        on_delivery, where it would wait for itself.
         """
+        self._check_elsewhere()
         end = time.monotonic() + checks.wait("timeout", timeout)
         left: list[int] = []
         for sender in self._all_senders():

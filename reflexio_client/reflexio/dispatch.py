@@ -1,24 +1,31 @@
 """One attempt after the other to deliver rows of a spool, and what becomes of each row."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 from weakref import WeakValueDictionary
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from reflexio import deletes, fork, wire
 from reflexio.channel import Endpoint, open_channel
 from reflexio.errors import AuthenticationError, NotFoundError, ReflexioError, SpoolError
 from reflexio.outcomes import Delivery, PublishUserInteractionResponse, Rejection
 from reflexio.receipt import Receipt
-from reflexio.retry import ATTEMPTS_OF_ONE, Backoff, plan_after
+from reflexio.retry import ATTEMPTS_OF_ONE, Backoff, pause_of_one, plan_after
 from reflexio.spool import Row, Spool
+from reflexio.spool.terminal import shown
 from reflexio.status import error_from_rejection
+from reflexio.supervised import described, say
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.verdict import read_verdict
 
 MAX_BATCH = 200
+_MAX_BYTES = 16 * 1024 * 1024  # of a message, by the contract
+_OUTAGE_SECONDS = 30.0  # after a time without any success what was postponed is tried at once
 _log = logging.getLogger("reflexio")
 
 
@@ -32,6 +39,9 @@ class Dispatcher:
         lingering: a batch has just gone out: a few more may come to share the next.
         delivered: how many rows the server has acknowledged.
         last_error: why the last attempt failed; empty when it succeeded.
+        callback_error: what on_delivery raised last; empty when it returned.
+
+    Nothing is logged or called back while the lock is held: whoever logs may be waiting for it.
     """
 
     def __init__(
@@ -43,7 +53,10 @@ class Dispatcher:
         self.lingering = False
         self.delivered = 0
         self.last_error = ""
+        self.callback_error = ""
         self.backoff = Backoff()
+        self._failing_since: float | None = None
+        self._ends: list[Delivery] = []  # to be told
         self._endpoint = endpoint
         self._spool = spool
         self._on_delivery = on_delivery
@@ -53,10 +66,21 @@ class Dispatcher:
     def deliver(self, batch: Sequence[Row]) -> float:
         """One attempt with publishes or one delete; returns how many seconds to wait before the next."""
         try:
-            return self._attempt(batch)
+            batch = [row for row in batch if self._is_fit(row)]
+            return self._attempt(batch) if batch else 0.0
         except SpoolError as error:
-            self._note(error, "a delete was sent, but does not leave the disk; it is sent again before anything else")
+            self._note(error, "a delete does not leave the disk; it is sent again before anything else")
             return self.backoff.next()
+        finally:
+            self._tell()
+
+    def give_up_lost(self) -> None:
+        """Who waits for a request that cannot be read any more waits in vain."""
+        with self._spool.changed:
+            lost = [row_id for row_id in list(self.receipts) if not self._spool.has(row_id)]
+            for receipt in [self.receipts.pop(row_id, None) for row_id in lost]:
+                if receipt is not None:
+                    receipt.fail(SpoolError(f"{receipt.request_id} was lost: {self._spool.complaint}"))
 
     def _attempt(self, batch: Sequence[Row]) -> float:
         key = self.api_key
@@ -67,12 +91,40 @@ class Dispatcher:
         except SpoolError:
             raise
         except AuthenticationError as error:
+            if not error.reason:  # whoever said that, it was not a Reflexio server
+                return self._after_failure(batch, error)
             self._note(error, "the API key was refused; requests wait until the client gets another")
             with self._spool.changed:
                 self._spool.stalled = key == self.api_key
             return 0.0
         except ReflexioError as error:
             return self._after_failure(batch, error)
+
+    def _is_fit(self, row: Row) -> bool:
+        """It can be sent; what cannot be read, or never can get through, ends here."""
+        reason, text = "MALFORMED_MESSAGE", row.fault
+        if not text and row.is_delete and row.method not in deletes.RPCS:
+            reason, text = "NOT_IMPLEMENTED", f"this version of the package knows no {row.method}"
+        if not text and (row.is_delete or not self._spool.owns(row) or row.home.damage):
+            try:
+                rpc = deletes.RPCS.get(row.method)
+                (rpc.request if rpc else pb.PublishInteractionStreamRequest).FromString(row.payload)
+            except (DecodeError, ValueError):
+                text = "its message cannot be read; the spool file is damaged"
+        if not text and len(row.payload) > _MAX_BYTES:
+            reason, text = "LIMIT_EXCEEDED", f"its message has {len(row.payload):,} bytes, of at most {_MAX_BYTES:,}"
+        if text:
+            rejection = Rejection(None, row.request_id, reason, "", text)
+            self._park(row, rejection, error_from_rejection(rejection))
+        elif row.is_delete and row.home.damage and not self._spool.can_remove(row):
+            error = SpoolError(f"{row.request_id} was not sent: it cannot be removed from the damaged {row.home.path}")
+            say(_log.warning, "%s", shown(str(error)))
+            with self._spool.changed:
+                self._spool.skip(row)
+                self._end(row, error)
+        else:
+            return True
+        return False
 
     def interrupt(self) -> None:
         """End the call in progress; its batch is sent again, over another channel."""
@@ -101,20 +153,17 @@ class Dispatcher:
 
     def _settle(self, batch: Sequence[Row], answer: pb.PublishInteractionStreamResponse) -> float:
         verdict = read_verdict(answer, len(batch))
-        settled = bool(verdict.stored or verdict.refused)
         stored = [batch[index] for index in verdict.stored]
         if stored:
             self._note_success(len(stored))
         self._spool.delete(stored)
         for row in stored:
-            self._tell(row, None)
-            if (receipt := self._take_receipt(row)) is not None:
-                receipt.resolve(PublishUserInteractionResponse(True, "stored", row.request_id))
+            self._end(row, None, PublishUserInteractionResponse(True, "stored", row.request_id))
         for index, rejection in verdict.refused.items():
             self._park(batch[index], rejection, error_from_rejection(rejection))
         for index, rejection in verdict.failed.items():
-            self._retry_single(batch[index], error_from_rejection(rejection))
-        if not settled:
+            self._retry_single(batch[index], error_from_rejection(rejection), ATTEMPTS_OF_ONE)
+        if not (verdict.stored or verdict.refused):
             return self.backoff.next()
         self.lingering = True
         self.backoff.reset()
@@ -135,62 +184,76 @@ class Dispatcher:
         missing = answer if isinstance(answer, NotFoundError) else None
         with self._spool.changed:
             self._spool.remove(row)
-            self._note_success(1)
-            if (receipt := self._take_receipt(row)) is not None:
-                if missing is not None:
-                    receipt.fail(missing)
-                else:
-                    receipt.resolve(deletes.response(answer))
-        self._tell(row, missing)
+            self._end(row, missing, None if missing else deletes.response(answer))
+        self._note_success(1)
         self.backoff.reset()
         return 0.0
 
     def _note_success(self, number: int) -> None:
         self.delivered += number
         if self.last_error:
-            _log.info("delivering to %s again", self._endpoint.url)
+            say(_log.info, "delivering to %s again", self._endpoint.url)
         self.last_error = ""
+        if self._failing_since is not None and time.monotonic() - self._failing_since > _OUTAGE_SECONDS:
+            self._spool.hasten()
+        self._failing_since = None
 
     def _after_failure(self, batch: Sequence[Row], error: ReflexioError) -> float:
         self._note(error, f"requests wait, trying {self._endpoint.url} again")
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
         wait = self.backoff.next(error.retry_after)
         plan = plan_after(error, delete=batch[0].is_delete)
         if plan.split and len(batch) > 1:
             self.limit = len(batch) // 2
             return min(wait, 0.5)
-        if plan.attempts is not None:
+        if plan.split:
             self._retry_single(batch[0], error, plan.attempts)
         return wait
 
-    def _retry_single(self, row: Row, error: ReflexioError, attempts: int = ATTEMPTS_OF_ONE) -> None:
+    def _retry_single(self, row: Row, error: ReflexioError, attempts: int | None) -> None:
         """Let the others go first where that may be; after so many attempts give it up."""
-        if self._spool.postpone(row) >= attempts:
+        tried = self._spool.postpone(row, pause_of_one(row.attempts))
+        if attempts is not None and tried >= attempts:
             self._park(row, Rejection(None, row.request_id, error.reason or error.code, "", str(error)), error)
 
     def _park(self, row: Row, rejection: Rejection, error: ReflexioError) -> None:
-        _log.warning("%s was refused: %s: %s", row.request_id, rejection.reason, rejection.message)
+        said = (shown(text) for text in (row.request_id, rejection.reason, rejection.message))
+        say(_log.warning, "%s was refused: %s: %s", *said)
         with self._spool.changed:
             self._spool.park(row, rejection)
-            if (receipt := self._take_receipt(row)) is not None:
-                receipt.fail(error)
-        self._tell(row, error)
+            self._end(row, error)
 
-    def _take_receipt(self, row: Row) -> Receipt[Any] | None:
+    def _end(self, row: Row, error: ReflexioError | None, outcome: Any = None) -> None:
+        """It has left: settle its receipt, and remember to tell."""
         with self._spool.changed:
-            return self.receipts.pop(row.row_id, None) if self._spool.owns(row) else None
+            own = self._spool.owns(row)
+            receipt = self.receipts.pop(row.row_id, None) if own else None
+        if self._on_delivery is not None:
+            self._ends.append(Delivery(row.request_id, row.user_id, error, not own, row.method))
+        if receipt is not None and error is not None:
+            receipt.fail(error)
+        elif receipt is not None:
+            receipt.resolve(outcome)
 
-    def _tell(self, row: Row, error: ReflexioError | None) -> None:
-        if self._on_delivery is None:
+    def _tell(self) -> None:
+        """Call on_delivery, once all of a batch is settled: it may do anything, close the client too."""
+        ends, self._ends = self._ends, []
+        if (tell := self._on_delivery) is None:
             return
-        try:
-            self._on_delivery(Delivery(row.request_id, row.user_id, error, not self._spool.owns(row), row.method))
-        except Exception:  # of theirs; it must not cost a delivery
-            _log.exception("on_delivery failed for %s", row.request_id)
+        for delivery in ends:
+            try:
+                tell(delivery)
+                self.callback_error = ""
+            except BaseException as error:  # of theirs; it must not cost a delivery
+                self.callback_error = f"on_delivery raised {described(error)}"
+                with suppress(BaseException):
+                    say(_log.exception, "on_delivery failed for %s", shown(delivery.request_id))
 
     def _note(self, error: ReflexioError, consequence: str) -> None:
         """Log the first failure after a success; `stats()` and `flush()` have the latest."""
         if self._stopped:  # the error is our own cancelling
             return
         if not self.last_error:
-            _log.warning("%s (%s)", consequence, error)
+            say(_log.warning, "%s (%s)", consequence, shown(str(error)))
         self.last_error = str(error)

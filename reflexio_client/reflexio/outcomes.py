@@ -172,7 +172,7 @@ class FlushResult:
     """What a flush left behind.
 
     Attributes:
-        pending: how many publishes and deletes are still on their way.
+        pending: how many publishes and deletes are still on their way, or were lost with a damaged spool file.
         error: why the last attempt to deliver failed; empty when nothing is pending or nothing failed yet.
     """
 
@@ -195,7 +195,8 @@ class ClientStats:
         delivered: requests the server has acknowledged.
         rejected: requests that were refused, those included that were erased before they came again.
         rejections: the last 1,000 of the refused.
-        last_error: why the last attempt to deliver failed; empty when it succeeded.
+        last_error: why the last attempt to deliver failed, or else what is wrong with the spool's files or was raised
+            by on_delivery; empty when all is well.
         adopted: requests taken over from processes that ended before they could deliver them.
         dead: refused requests kept in the spool; `python -m reflexio.spool dead` shows them.
         spool_path: the spool file; empty when there is none, because nothing was published or no disk can be written.

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 
 from reflexio.errors import ReflexioError, ResourceExhaustedError, UnavailableError
 
-_TOO_LARGE = re.compile(r"larger than|exceed", re.I)  # how gRPC's implementations say that a message is
-ATTEMPTS_OF_ONE = 12  # with the waits between them about half a minute
+REFUSALS = frozenset(
+    {"INVALID_FIELD", "LIMIT_EXCEEDED", "MALFORMED_MESSAGE", "NOT_FOUND", "REQUEST_ID_REUSED", "REQUEST_ERASED"}
+)
+"""The reasons of a Reflexio server that stay the same however often the same is sent. All other failures may pass."""
+ATTEMPTS_OF_ONE = 450  # with pauses of up to 10 minutes some three days; of a delete, which others wait for, 40 minutes
+_LONGEST_PAUSE = 600.0
+_TOO_LARGE = re.compile(r"larger than max|message exceeds", re.I)  # how gRPC's implementations say it of a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +21,7 @@ class Plan:
     """How to go on.
 
     Attributes:
-        split: send half as much at a time.
+        split: send half as much at a time, and let one that fails on its own wait while others go.
         attempts: give a single request up after so many attempts; None: never.
     """
 
@@ -25,7 +30,7 @@ class Plan:
 
 
 _LATER = Plan()
-_LATER_AND_LESS = Plan(split=True)  # a slow line: less may get through
+_LATER_AND_LESS = Plan(split=True)  # less may get through
 _MAYBE_POISON = Plan(split=True, attempts=ATTEMPTS_OF_ONE)
 _REFUSED = Plan(split=True, attempts=1)
 
@@ -34,21 +39,33 @@ _PLANS = {
     "ABORTED": _LATER,
     "CANCELLED": _LATER,
     "DEADLINE_EXCEEDED": _LATER_AND_LESS,
+    "RESOURCE_EXHAUSTED": _LATER_AND_LESS,
     "UNKNOWN": _MAYBE_POISON,
     "INTERNAL": _MAYBE_POISON,
     # A wrong address or a proxy in between: no fault of what is sent.
     "UNIMPLEMENTED": _LATER,
-    "PERMISSION_DENIED": _LATER,
+    "UNAUTHENTICATED": _LATER,
+    "PERMISSION_DENIED": _LATER_AND_LESS,
 }
 
 
 def plan_after(error: ReflexioError, *, delete: bool = False) -> Plan:
-    """How to go on after a stream or a delete failed with this; UNAUTHENTICATED is the caller's matter."""
+    """How to go on after a stream or a delete failed with this. A key that Reflexio refused is the caller's matter."""
+    if error.reason in REFUSALS:
+        return _REFUSED
+    if error.code == "RESOURCE_EXHAUSTED":
+        if error.retry_after is not None:
+            return _LATER
+        if not error.reason and _TOO_LARGE.search(str(error)):
+            return _REFUSED
     if delete and error.code == "UNIMPLEMENTED":  # an older server: what waits behind it must not wait for ever
         return _MAYBE_POISON
-    if error.code == "RESOURCE_EXHAUSTED" and error.retry_after is not None:
-        return _LATER
-    return _PLANS.get(error.code, _REFUSED)
+    return _PLANS.get(error.code, _MAYBE_POISON)
+
+
+def pause_of_one(attempts: int) -> float:
+    """Seconds before one request that failed so often on its own is sent again, while others go."""
+    return random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE, 0.1 * 2.0 ** min(attempts, 20))
 
 
 def is_refusal(error: ReflexioError) -> bool:

@@ -1,8 +1,6 @@
 """The one thread that empties a spool."""
 
 import logging
-import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,23 +8,27 @@ from typing import Any
 from reflexio import at_exit, fork
 from reflexio.channel import Endpoint
 from reflexio.dispatch import Dispatcher
-from reflexio.errors import ClosedError
+from reflexio.errors import ClosedError, ReflexioError
 from reflexio.outcomes import ClientStats, Delivery
 from reflexio.receipt import Receipt
 from reflexio.spool import PUBLISH, Row, Spool, SpoolSettings
+from reflexio.spool.terminal import complain
+from reflexio.supervised import Supervised, say
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 _LINGER_SECONDS = 0.02
+_CLOSING_SECONDS = 0.5  # while closing there is little time: look more often
 _FORK_SECONDS = 10.0  # a fork waits no longer for the spool to be at rest
 _ADOPTION_SECONDS = 15.0  # between two looks for the spools of ended processes
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds, after something that nothing here foresees
 _log = logging.getLogger("reflexio")
 
 
 class Sender:
     """Delivers the spool of one account at one server.
 
-    The thread starts with the first request, or when there is something to adopt. One lock,
-    `spool.changed`, guards the state.
+    The thread starts with the first request, or when there is something to adopt, and again should it be gone. One
+    lock, `spool.changed`, guards the state. While it is held nothing is logged, called back or written to stderr.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Sender:
     def _start_anew(self, api_key: str) -> None:
         self.spool = Spool(self._settings)
         self._dispatcher = Dispatcher(self._endpoint, api_key, self.spool, self._on_delivery)
-        self._thread: threading.Thread | None = None
+        self._thread: Supervised | None = None
         self._next_adoption = 0.0
 
     def interrupt(self) -> None:
@@ -76,36 +78,61 @@ class Sender:
 
     def take(self, receipt: Receipt[Any], user_id: str, payload: bytes, method: str = PUBLISH) -> None:
         """Take a request of one of the client's methods; raises QueueFullError, SpoolError or ClosedError."""
-        with self.spool.changed:
-            if self._closed and not self._ending:
-                raise ClosedError("the client is closed")
-            if self._ending and self.spool.durable and not self.spool.pending() and sys.stderr is not None:
-                sys.stderr.write(self._farewell(1, "", "", durable=True))
-            receipt.hurry = self.spool.hurry
-            row_id = self.spool.append(receipt.request_id, user_id, payload, method)
-            self._dispatcher.receipts[row_id] = receipt
-            if self._thread is None:
+        farewell = ""
+        try:
+            with self.spool.changed:
+                if self._closed and not self._ending:
+                    raise ClosedError("the client is closed")
+                if self._ending and self.spool.durable and not self.spool.pending():
+                    farewell = self._farewell(1, "", "", durable=True)
+                receipt.hurry = self.hurry
+                row_id = self.spool.append(receipt.request_id, user_id, payload, method)
+                self._dispatcher.receipts[row_id] = receipt
                 self.start()
+        finally:
+            self.spool.say()
+        if farewell:
+            say(complain, farewell)
+
+    def hurry(self) -> None:
+        """Send now what there is: somebody waits for it. Raises ReflexioError on the thread that delivers."""
+        self.check_elsewhere()
+        self.spool.hurry()
+
+    def is_here(self) -> bool:
+        """The caller runs on the thread that delivers, as on_delivery does: waiting would wait for itself."""
+        return self._thread is not None and self._thread.is_this()
+
+    def check_elsewhere(self) -> None:
+        """Raise ReflexioError on the thread that delivers."""
+        if self.is_here():
+            raise ReflexioError(
+                "on_delivery cannot wait for a delivery: it runs on the thread that delivers, and would wait for "
+                "itself. Publish without waiting, or leave the waiting to another thread"
+            )
 
     def adopt(self) -> int:
         """Take over what ended processes have left, and begin to deliver it; returns how many requests came in."""
+        number = 0 if self._closed else self.spool.adopt()
         with self.spool.changed:
-            number = 0 if self._closed else self.spool.adopt()
             if self.spool.pending():
                 self.start()
-            return number
+        return number
 
     def start(self) -> None:
         """Begin to deliver."""
         with self.spool.changed:
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name="reflexio-sender", daemon=True)
-                try:
-                    self._thread.start()
-                except RuntimeError:  # no thread starts at interpreter shutdown; the spool outlives it
-                    self._thread = None
-                    return
-                at_exit.also_with_multiprocessing()
+            if self._closed or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._thread = Supervised(
+                "reflexio-sender", self._run, _log, first_pause=_FIRST_PAUSE, longest_pause=_LONGEST_PAUSE
+            )
+            try:
+                self._thread.start()
+            except RuntimeError:  # no thread starts at interpreter shutdown; the spool outlives it
+                self._thread = None
+                return
+            at_exit.also_with_multiprocessing()
 
     def set_key(self, api_key: str) -> None:
         """Another key of the same account; ends the pause that a refused key caused."""
@@ -116,13 +143,16 @@ class Sender:
     def stats(self) -> ClientStats:
         """The spool in numbers."""
         with self.spool.changed:
+            failure = f"the thread that delivers failed: {said}" if (said := self._thread_failure()) else ""
             return ClientStats(
                 pending=self.spool.pending(),
                 pending_bytes=self.spool.bytes,
                 delivered=self._dispatcher.delivered,
                 rejected=self.spool.rejected,
                 rejections=list(self.spool.rejections),
-                last_error=self._dispatcher.last_error,
+                last_error=(
+                    failure or self._dispatcher.last_error or self.spool.complaint or self._dispatcher.callback_error
+                ),
                 adopted=self.spool.adopted,
                 dead=self.spool.dead,
                 spool_path=self.spool.path,
@@ -136,19 +166,26 @@ class Sender:
             self.spool.changed.notify_all()
 
     def close(self, timeout: float, *, ending: bool = False) -> None:
-        """Take no more, wait for delivery at most `timeout` seconds, stop, and say what is left."""
+        """Take no more, wait for delivery at most `timeout` seconds, stop, and say what is left.
+
+        In on_delivery there is nothing to wait for: it runs on the thread that delivers.
+        """
         if self._stopped:
             return
         ending = ending and not self._closed
-        self.shut()
-        self.spool.wait_for_user(None, timeout)
-        self.stop()
-        self._ending = ending
+        try:
+            self.shut()
+            if not self.is_here():
+                self.spool.wait_for_user(None, timeout)
+        finally:
+            self.stop()
+            self._ending = ending
 
     def shut(self) -> None:
         """Take no more."""
         with self.spool.changed:
             self._closed = True
+            self.spool.hasten()
             self.spool.changed.notify_all()
 
     def stop(self) -> None:
@@ -159,9 +196,11 @@ class Sender:
             self._closed = self._stopped = True
             thread = self._thread
             self.spool.stalled = True  # nothing will leave any more
+        if thread is not None:
+            thread.end(0)  # first, so that a call that ends with its channel is no failure
         self._dispatcher.stop()
         if thread is not None:
-            thread.join(1.0)
+            thread.end(1.0)
         with self.spool.changed:
             path, pending, durable = self.spool.path, self.spool.pending(), self.spool.durable
             left = max(pending, self.spool.close())
@@ -172,8 +211,12 @@ class Sender:
         kept = f" It is kept in {path} and delivered by the next start." if path else ""
         for receipt in receipts:
             receipt.fail(ClosedError(f"the client was closed before {receipt.request_id} was delivered.{kept}{cause}"))
-        if left and sys.stderr is not None:
-            sys.stderr.write(self._farewell(left, path, cause, durable=durable))
+        self.spool.say()
+        if left:
+            say(complain, self._farewell(left, path, cause, durable=durable))
+
+    def _thread_failure(self) -> str:
+        return self._thread.last_failure if self._thread is not None else ""
 
     def _farewell(self, left: int, path: str, cause: str, *, durable: bool) -> str:
         where = (
@@ -182,17 +225,14 @@ class Sender:
             if durable
             else " They are lost: there was no disk to keep them on."
         )
-        return f"reflexio: {left:,} requests were not delivered to {self._endpoint.url}.{cause}{where}\n"
+        return f"{left:,} requests were not delivered to {self._endpoint.url}.{cause}{where}"
 
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
-            try:
-                wait = self._dispatcher.deliver(batch) if batch else 0.0
-                self.spool.tidy(idle=False)
-            except Exception:  # a fault of ours must not end the only thread that delivers
-                if not self._stopped:  # else it is the channel, closed under the call
-                    _log.exception("delivering requests failed unexpectedly; trying again")
-                wait = self._dispatcher.backoff.next()
+            wait = self._dispatcher.deliver(batch) if batch else 0.0
+            self.spool.tidy(idle=False)
+            if self._thread is not None:
+                self._thread.well()
             self._sleep(wait)
         self.interrupt()
         if not self._stopped:  # else whoever stopped it closes, and says what is left
@@ -203,29 +243,48 @@ class Sender:
 
         def ready() -> bool:
             pending = self.spool.pending() > 0
-            return self._stopped or (pending and not self.spool.stalled) or (self._retired and not pending)
+            may_go = pending and not self.spool.stalled and time.monotonic() >= self.spool.resting_until
+            return self._stopped or may_go or (self._retired and not pending)
 
+        self._look_around()
         with self.spool.changed:
-            done = self.spool.adopted and not self.spool.pending()  # then the files can go, and others may come
-            if (done or time.monotonic() >= self._next_adoption) and not self._closed:
-                self._next_adoption = time.monotonic() + _ADOPTION_SECONDS
-                self.spool.adopt()
             if self._dispatcher.lingering and self.spool.pending() < self._dispatcher.limit:
                 self.spool.changed.wait_for(lambda: self.spool.hurried or self._closed, _LINGER_SECONDS)
             self._dispatcher.lingering = False
             if not ready():
                 self.spool.tidy(idle=True)
                 self.spool.wakes = True
-                self.spool.changed.wait_for(ready, max(0.0, self._next_adoption - time.monotonic()))
+                until = time.monotonic() + _CLOSING_SECONDS if self._closed else self._next_adoption
+                if self.spool.pending() and not self.spool.stalled:
+                    until = min(until, self.spool.resting_until)
+                self.spool.changed.wait_for(ready, max(0.0, until - time.monotonic()))
                 self.spool.wakes = False
             self.spool.hurried = False
             if self._stopped or (self._retired and not self.spool.pending()):
                 return None
-            return [] if self.spool.stalled else self.spool.take(self._dispatcher.limit, MAX_BATCH_BYTES)
+            batch = [] if self.spool.stalled else self.spool.take(self._dispatcher.limit, MAX_BATCH_BYTES)
+        self.spool.say()
+        if not batch:
+            if self.spool.lost:
+                self._dispatcher.give_up_lost()
+        elif batch[0].is_delete and not self._closed and self.spool.read_before(batch[0]):
+            return []
+        return batch
+
+    def _look_around(self) -> None:
+        """Look for what ended processes left: now and then, and when there was more than could be taken over."""
+        if self._closed:
+            return
+        idle = not self.spool.pending()
+        if time.monotonic() >= self._next_adoption or (idle and self.spool.unread):
+            self._next_adoption = time.monotonic() + _ADOPTION_SECONDS
+            self.spool.adopt()
+        elif idle:
+            self.spool.let_go()
 
     def _sleep(self, seconds: float) -> None:
         with self.spool.changed:
             if not self._closed:
                 self.spool.changed.wait_for(lambda: self._closed, seconds)
-            elif not self._stopped:  # while closing there is little time: try more often
-                self.spool.changed.wait_for(lambda: self._stopped, min(seconds, 0.5))
+            elif not self._stopped:
+                self.spool.changed.wait_for(lambda: self._stopped, min(seconds, _CLOSING_SECONDS))

@@ -22,6 +22,7 @@ from reflexio.errors import (
 )
 from reflexio.outcomes import Rejection
 
+DOMAIN = "reflexio"  # of the ErrorInfo that a Reflexio server sends (error_reason.proto)
 _CLASSES: Mapping[str, type[ReflexioError]] = {
     "INVALID_ARGUMENT": InvalidArgumentError,
     "UNAUTHENTICATED": AuthenticationError,
@@ -98,13 +99,15 @@ def _details(call: grpc.Call) -> dict[str, Any]:
 
 
 def _read_detail(detail: Any, found: dict[str, Any]) -> None:
+    """A reason counts from a Reflexio server only: another's is nothing that this package knows the meaning of."""
     info, bad, retry = (
         error_details_pb2.ErrorInfo(),
         error_details_pb2.BadRequest(),
         error_details_pb2.RetryInfo(),
     )
     if detail.Unpack(info):
-        found["reason"], found["metadata"] = info.reason, dict(info.metadata)
+        if info.domain == DOMAIN:
+            found["reason"], found["metadata"] = info.reason, dict(info.metadata)
     elif detail.Unpack(bad):
         found["violations"] = [(v.field, v.description) for v in bad.field_violations]
     elif detail.Unpack(retry):

@@ -79,16 +79,24 @@ class Supervised:
                 self._work()
                 return
             except BaseException as error:
-                self.failures += 1
-                self.last_failure = type(error).__name__
-                if self._over.is_set():
+                if self._over.is_set():  # whoever ends it may have closed what the work uses
                     return
-                with suppress(BaseException):  # an error's own text, or a handler of logging, may raise anything
-                    self.last_failure = f"{type(error).__name__}: {error}"
+                self.failures += 1
+                self.last_failure = described(error)
+                with suppress(BaseException):  # not even a log handler may end it
                     say(self._logger.exception, "the thread %s failed; it goes on in %.3g s", self.name, self._pause)
             if self._over.wait(self._pause):
                 return
             self._pause = min(2 * self._pause, self._pauses[1])
+
+
+def described(error: BaseException) -> str:
+    """What it is and says, for many say nothing: "SystemExit: 1", "CancelledError"."""
+    try:
+        said = str(error)
+    except BaseException:  # an error's own text may raise anything
+        said = ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def say(log: Callable[..., Any], text: str, *arguments: object, **named: Any) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from reflexio.errors import InternalError
 from reflexio.outcomes import Rejection
+from reflexio.retry import REFUSALS
 from reflexio.v1 import interaction_service_pb2 as pb
 
 _TRANSIENT_REASONS = frozenset({"TOO_BUSY", "DRAINING", "DISK_FULL"})
@@ -16,7 +17,7 @@ class Verdict:
     Attributes:
         stored: stored now or before. A request is here only when the verdict leaves no doubt.
         refused: will not be stored, however often it is sent.
-        failed: the server failed at it; it may be sent again, but not for ever.
+        failed: the server failed at it, or says what this version does not know; it may be sent again.
         handled: how many of the requests, from the first on, the verdict covers.
 
     A position in none of them is to be sent again.
@@ -39,7 +40,7 @@ def read_verdict(answer: pb.PublishInteractionStreamResponse, sent: int) -> Verd
     certain = len(listed) == counts.rejected
     return Verdict(
         stored=[index for index in range(handled) if index not in listed] if certain else [],
-        refused={i: r for i, r in listed.items() if r.reason != "INTERNAL" and r.reason not in _TRANSIENT_REASONS},
-        failed={i: r for i, r in listed.items() if r.reason == "INTERNAL"},
+        refused={i: r for i, r in listed.items() if r.reason in REFUSALS},
+        failed={i: r for i, r in listed.items() if r.reason not in REFUSALS and r.reason not in _TRANSIENT_REASONS},
         handled=handled,
     )

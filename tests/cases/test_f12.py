@@ -149,7 +149,7 @@ def test_without_a_home_requests_are_in_memory(scripted: ScriptedServer, tmp_pat
             assert said.stderr.count("\n") == 1
     folder = tmp_path / "given"
     folder.mkdir()
-    folder.chmod(0o777)
+    folder.chmod(0o1777)
     for environment in ({"REFLEXIO_SPOOL_DIR": str(folder)}, {"HOME": str(folder)}, {"XDG_STATE_HOME": str(folder)}):
         pending, durable, path, warned = published(scripted, tmp_path, nobody, **environment)
         assert (pending, durable, warned) == (0, True, [])

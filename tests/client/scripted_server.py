@@ -36,6 +36,11 @@ def info(reason: str, **metadata: str) -> Any:
     return error_details_pb2.ErrorInfo(reason=reason, domain="reflexio", metadata=metadata)
 
 
+def foreign(reason: str = "NOT_FOUND") -> Any:
+    """What something that is not Reflexio says."""
+    return error_details_pb2.ErrorInfo(reason=reason, domain="proxy.example.com")
+
+
 def retry_after(seconds: float) -> Any:
     delay = Duration()
     delay.FromMilliseconds(int(seconds * 1000))

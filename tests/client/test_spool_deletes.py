@@ -19,7 +19,7 @@ from reflexio.spool.commands import main
 from reflexio.spool.file import SpoolFile
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from tests.client.scripted_server import KEY, ScriptedServer, eventually, fail, verdict
+from tests.client.scripted_server import KEY, ScriptedServer, eventually, fail, info, verdict
 from tests.client.test_spool_processes import python, run, spools
 
 NOWHERE = "http://127.0.0.1:1/"
@@ -228,7 +228,7 @@ def test_a_file_of_the_version_before_is_shown_and_delivered(
 
 
 def test_the_command_shows_deletes(server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
-    server.script("DeleteRequest", fail(grpc.StatusCode.INVALID_ARGUMENT, "not like this"))
+    server.script("DeleteRequest", fail(grpc.StatusCode.INVALID_ARGUMENT, "not like this", info("INVALID_FIELD")))
     with reflexio.ReflexioClient(KEY, server.url) as client:
         refused = client.delete_request("r")
         client.flush(30)
@@ -241,7 +241,7 @@ def test_the_command_shows_deletes(server: ScriptedServer, capsys: pytest.Captur
     assert "2 waiting" in (said := capsys.readouterr().out)
     assert "1 of them deletes" in said
     assert main(["dead"]) == 0
-    assert f"{refused.request_id}  any user  INVALID_ARGUMENT: not like this" in capsys.readouterr().out
+    assert f"{refused.request_id}  any user  INVALID_FIELD: not like this" in capsys.readouterr().out
     assert main(["export"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (lines[0]["request_id"], lines[1]) == ("p", {"delete_user": {"user_id": "ada"}})

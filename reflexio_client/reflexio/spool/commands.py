@@ -143,13 +143,17 @@ def _flush(folder: Path, options: argparse.Namespace) -> int:
         say(f"{shown(address)}: {stats.delivered:,} delivered{said}{more}")
     for other in sorted({one.tag for one in orphans if one.tag != tag}):
         complain(f"account {other} has requests here too: they need a key of that account")
+    for one in _overviews(folder):  # what is damaged shows when it is read
+        if isinstance(one, Unreadable):
+            left += 1
+            complain(f"{one.path} is left where it is, for it cannot be read: {one.error}")
     if not orphans:
         say(f"nothing to deliver in {shown(str(folder))}")
     return 1 if left else 0
 
 
 def _dead(folder: Path, _options: argparse.Namespace) -> int:
-    number = 0
+    number = code = 0
     for path in spool_paths(folder):
         try:
             for one in reader.refused(path):
@@ -159,10 +163,11 @@ def _dead(folder: Path, _options: argparse.Namespace) -> int:
                 user = f"user {one.user_id}" if one.user_id else "any user"
                 say(shown(f"{when}  {one.request_id}  {user}  {one.reason}:{place} {one.message}"))
         except _UNREADABLE as error:
-            complain(str(error))
+            code = 1
+            complain(f"{path} cannot be read: {error}")
     if not number:
         say(f"nothing was refused in {shown(str(folder))}")
-    return 0
+    return code
 
 
 def _export(folder: Path, options: argparse.Namespace) -> int:
@@ -173,7 +178,7 @@ def _export(folder: Path, options: argparse.Namespace) -> int:
                 say(_line(method, payload))
         except _UNREADABLE as error:
             code = 1
-            complain(str(error))
+            complain(f"{path} cannot be read: {error}")
     return code
 
 

@@ -34,8 +34,53 @@ COMMIT;
 """
 
 
+_COLUMNS = {
+    "meta": {"name", "value"},
+    "rows": {"id", "request_id", "user_id", "payload", "accepted_at", "attempts"},
+    "dead": {
+        *("id", "request_id", "user_id", "payload", "accepted_at", "attempts"),
+        *("reason", "field", "message", "refused_at"),
+    },
+}
+_CORRUPT, _NOT_A_DATABASE = 11, 26  # SQLite's codes
+
+
 class NewerVersionError(Exception):
     """The file was written by a newer version of this package."""
+
+
+class DamagedError(sqlite3.DatabaseError):
+    """It is a database, but not as this package makes spool files."""
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether it says that the file itself is wrong; else it may pass, as a full disk or a lack of descriptors."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", None) or 0
+        return isinstance(error, DamagedError) or code & 0xFF in (_CORRUPT, _NOT_A_DATABASE)
+    return not isinstance(error, OSError)
+
+
+def check_tables(connection: sqlite3.Connection, version: int) -> None:
+    """Raise DamagedError unless the tables are what a version of this package made.
+
+    A view in the place of a table could keep a reader busy for ever, a trigger could do anything.
+    """
+    connection.text_factory = _text
+    found = connection.execute("SELECT type, name, rootpage FROM sqlite_master").fetchall()
+    tables = {name for kind, name, page in found if kind == "table" and page}
+    if any(kind not in ("table", "index") for kind, *_ in found) or not tables.issuperset(_COLUMNS):
+        raise DamagedError("it does not have the tables of a spool file")
+    for table, columns in _COLUMNS.items():
+        there = connection.execute(f"PRAGMA table_xinfo({table})").fetchall()
+        names = {column[1] for column in there}
+        wanted = columns | {"method"} if version > 1 and table != "meta" else columns
+        if not names.issuperset(wanted) or any(column[6] for column in there):
+            raise DamagedError(f"its table {table} does not have the columns of a spool file")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")  # what is damaged shall be read all the same
 
 
 def create(path: Path | None, durability: str = "process", meta: Mapping[str, str] | None = None) -> sqlite3.Connection:
@@ -79,7 +124,10 @@ class Transaction:
 
 
 def open_file(path: Path, synchronous: str = "NORMAL", *, exclusive: bool = False) -> sqlite3.Connection:
-    """A connection; `exclusive` for the file of a process that is gone. Raises NewerVersionError or sqlite3.Error."""
+    """A connection; `exclusive` for the file of a process that is gone.
+
+    Raises NewerVersionError, or sqlite3.Error, which is a DamagedError where the tables are wrong.
+    """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
     try:
         if exclusive:  # whoever still has it open makes this fail
@@ -87,6 +135,9 @@ def open_file(path: Path, synchronous: str = "NORMAL", *, exclusive: bool = Fals
         found = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if found > SCHEMA_VERSION:
             raise NewerVersionError(f"{path} has version {found}, this package reads up to {SCHEMA_VERSION}")
+        if found or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            check_tables(connection, found)
+        connection.text_factory = _text
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # the sender does it, see tidy()

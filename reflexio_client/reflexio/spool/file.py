@@ -3,17 +3,17 @@
 import os
 import sqlite3
 import time
-from collections import Counter
-from collections.abc import Collection, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 from reflexio.errors import SpoolError
 from reflexio.outcomes import Rejection
-from reflexio.spool.database import PUBLISH, Transaction, create, open_file, remove
-from reflexio.spool.folder import FileLock, SpoolSettings, make_folder
+from reflexio.spool.database import Transaction, create, is_damage, open_file, remove
+from reflexio.spool.folder import FileLock, SpoolSettings, check_own, make_folder
+from reflexio.spool.reading import READ_ALL, ReadableFile
+from reflexio.spool.row import Row
+from reflexio.spool.salvage import FAULTS
 
 KEPT_DEAD = 10_000
 KEPT_DEAD_BYTES = 64 * 1024 * 1024
@@ -21,59 +21,30 @@ _CHECKPOINT_BYTES = 16 * 1024 * 1024
 _SHRINK_BYTES = 16 * 1024 * 1024
 _IDLE_CHECKPOINT_BYTES = 256 * 1024
 _INSERT = "INSERT INTO rows (id, request_id, user_id, payload, method, accepted_at) VALUES (?, ?, ?, ?, ?, ?)"
-_READ = "SELECT id, request_id, user_id, payload, method, attempts, accepted_at FROM rows"
-_READ_ALL = f"{_READ} ORDER BY id"
-_READ_ONE = f"{_READ} WHERE id = ?"
-_READ_DELETES = f"{_READ} WHERE method <> '{PUBLISH}' ORDER BY id"
+_MOVE = (
+    "INSERT INTO rows (id, request_id, user_id, payload, method, attempts, accepted_at) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 _DEAD = "request_id, user_id, payload, method, accepted_at, attempts, reason, field, message, refused_at"
 _BURY = f"INSERT OR REPLACE INTO dead ({_DEAD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _READ_DEAD = f"SELECT {_DEAD} FROM dead ORDER BY id"
+_RETRY_SECONDS = 1.0  # between two tries to remove what the disk did not let go
 
 
-@dataclass(slots=True)
-class Row:
-    """A request that waits.
-
-    Attributes:
-        row_id: its place in its file.
-        request_id: the id under which it is stored, or the delete's own.
-        user_id: whose interactions these are; empty when a delete does not say.
-        payload: the serialized PublishInteractionStreamRequest, or the request of the method's RPC.
-        method: the client's method that took it.
-        attempts: how often it failed on its own.
-        accepted_at: when that was, in Unix microseconds.
-        home: the file it is in.
-    """
-
-    row_id: int
-    request_id: str
-    user_id: str
-    payload: bytes = field(repr=False)
-    method: str
-    attempts: int
-    accepted_at: int
-    home: "SpoolFile" = field(repr=False)
-
-    @property
-    def is_delete(self) -> bool:
-        """It deletes; else it publishes."""
-        return self.method != PUBLISH
-
-
-class SpoolFile:
+class SpoolFile(ReadableFile):
     """A file and the right to it. Not for several threads at once: callers hold a lock.
 
     Attributes:
         path: of the database; None: it is in memory only.
+        held_up: why the disk does not let acknowledged requests go; empty when it does.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None, lock: FileLock | None) -> None:
+        super().__init__(connection)
         self.path = path
-        self.closed = False
-        self._connection = connection
+        self.held_up = ""
         self._lock = lock
         self._insert = connection.execute
-        self._undeleted: set[int] = set()  # acknowledged, but the disk would not let them go
+        self._retry_at = 0.0
 
     @classmethod
     def create(cls, settings: SpoolSettings) -> "SpoolFile":
@@ -103,8 +74,10 @@ class SpoolFile:
 
         Raises:
             NewerVersionError: it is not ours to read.
-            OSError, sqlite3.Error: it cannot be read.
+            ForeignError: others have made it, or can write it.
+            OSError, sqlite3.Error, ValueError: it cannot be read.
         """
+        check_own(path)
         lock = FileLock.take(path)
         if lock is None:
             return None
@@ -121,54 +94,85 @@ class SpoolFile:
         except BaseException:
             lock.release(remove=False)
             raise
-        return cls(connection, path, lock)
+        file = cls(connection, path, lock)
+        file._examine()
+        return file
 
-    def insert(self, row_id: int, request_id: str, user_id: str, payload: bytes, method: str) -> None:
+    def is_gone(self) -> bool:
+        """Somebody removed it, so that what is written to it would end with the process."""
+        return self.path is not None and not os.path.exists(self.path)
+
+    def move(self, settings: SpoolSettings) -> None:
+        """Write all of it to a new file, and be that; raises OSError or sqlite3.Error."""
+        other = SpoolFile.create(settings)
+        try:
+            with other._transaction():
+                other._connection.executemany(_MOVE, self._connection.execute(READ_ALL))
+                other._add_dead(list(self._connection.execute(_READ_DEAD)))
+        except BaseException:
+            other.close()
+            raise
+        old, lock = self._connection, self._lock
+        self.path, self._connection, self._lock, self._insert = (
+            other.path,
+            other._connection,
+            other._lock,
+            other._insert,
+        )
+        old.close()
+        if lock is not None:
+            lock.release(remove=True)
+
+    def insert(self, row_id: int, request_id: str, user_id: str, payload: bytes, method: str, accepted_at: int) -> None:
         """Add a request; when this returns, it is as durable as the file. Raises SpoolError."""
         try:
-            self._insert(_INSERT, (row_id, request_id, user_id, payload, method, time.time_ns() // 1000))
+            self._insert(_INSERT, (row_id, request_id, user_id, payload, method, accepted_at))
         except sqlite3.Error as error:
+            if is_damage(error):
+                self._note(error)
             raise SpoolError(
                 f"{request_id} was not accepted: the spool {self.path or 'in memory'} cannot be written: {error}"
             ) from error
 
-    def rows(self, skip: Collection[int] = ()) -> Iterator[Row]:
-        """The requests in their order, but for those to skip."""
-        return self._select(_READ_ALL, skip)
-
-    def first_delete(self) -> Row | None:
-        """The delete that was accepted first."""
-        with closing(self._select(_READ_DELETES)) as deletes:
-            return next(deletes, None)
-
-    def _select(self, query: str, skip: Collection[int] = ()) -> Generator[Row]:
-        if self.closed:
-            return
-        with closing(self._connection.execute(query)) as cursor:
-            for found in cursor:
-                if found[0] not in skip and found[0] not in self._undeleted:
-                    yield self._row(found)
-
-    def _row(self, found: tuple[Any, ...]) -> Row:
-        row_id, request_id, user_id, payload, method, attempts, accepted_at = found
-        return Row(row_id, request_id, user_id, payload, method, attempts, accepted_at, self)
-
-    def row(self, row_id: int) -> Row | None:
-        """One request."""
-        if self.closed:
-            return None
-        found = self._connection.execute(_READ_ONE, (row_id,)).fetchone()
-        return None if found is None else self._row(found)
-
-    def delete(self, row_ids: Sequence[int]) -> None:
+    def delete(self, row_ids: Sequence[int], *, at_last: bool = False) -> None:
         """Forget acknowledged requests. What the disk does not let go is kept in mind and tried again later."""
         self._undeleted.update(row_ids)
         if not self._undeleted or self.closed:
             return
-        with suppress(sqlite3.Error):
-            with self._transaction():
-                self._connection.executemany("DELETE FROM rows WHERE id = ?", [(i,) for i in self._undeleted])
-            self._undeleted.clear()
+        if time.monotonic() < self._retry_at and not at_last:
+            return
+        whole = list(self._undeleted)
+        for some in (whole, *([i] for i in whole)):  # together, or in a damaged file one by one
+            try:
+                with self._transaction():
+                    self._connection.executemany("DELETE FROM rows WHERE id = ?", [(i,) for i in some])
+            except FAULTS as error:
+                self._retry_at = time.monotonic() + _RETRY_SECONDS
+                if not is_damage(error):
+                    self.held_up = str(error)
+                    return
+                self._note(error)
+                continue
+            self._undeleted.difference_update(some)
+            if not self._undeleted:
+                self.held_up, self._retry_at = "", 0.0
+                return
+
+    def can_remove(self, row: Row) -> bool:
+        """Whether a delete could leave the disk; asked before it is sent where that is in doubt."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.execute("DELETE FROM rows WHERE id = ?", (row.row_id,))
+            finally:
+                self._connection.execute("ROLLBACK")
+        except FAULTS:
+            return False
+        return True
+
+    def skip(self, row: Row) -> None:
+        """Pass over a request that can neither be sent nor leave."""
+        self._undeleted.add(row.row_id)
 
     def remove(self, row: Row) -> None:
         """Forget a delete that was carried out, at once and for good: sent again, it would take what came after it.
@@ -183,7 +187,7 @@ class SpoolFile:
         """Remember that a request failed on its own."""
         row.attempts += 1
         if not self.closed:
-            with suppress(sqlite3.Error):  # it only counts once more, then
+            with suppress(*FAULTS):  # it only counts once more, then
                 self._connection.execute("UPDATE rows SET attempts = ? WHERE id = ?", (row.attempts, row.row_id))
 
     def bury(self, row: Row, rejection: Rejection) -> None:
@@ -196,7 +200,7 @@ class SpoolFile:
                 was = (row.request_id, row.user_id, row.payload, row.method, row.accepted_at, row.attempts)
                 self._add_dead([(*was, *said)])
                 self._connection.execute("DELETE FROM rows WHERE id = ?", (row.row_id,))
-        except sqlite3.Error:
+        except FAULTS:
             self.delete([row.row_id])  # without room for the dead there is still the log
 
     def inherit_dead(self, other: "SpoolFile") -> None:
@@ -217,32 +221,19 @@ class SpoolFile:
             (KEPT_DEAD, KEPT_DEAD_BYTES),
         )
 
-    def users(self) -> Counter[str]:
-        """How many requests of whom there are."""
-        if self.closed:
-            return Counter()
-        return Counter(dict(self._connection.execute("SELECT user_id, count(*) FROM rows GROUP BY user_id")))
-
-    def size(self) -> int:
-        """Bytes of the requests that wait."""
-        return 0 if self.closed else self._number("SELECT coalesce(sum(length(payload)), 0) FROM rows")
-
-    def dead_count(self) -> int:
-        """How many refused requests are kept."""
-        return 0 if self.closed else self._number("SELECT count(*) FROM dead")
-
     def tidy(self, *, idle: bool) -> None:
         """Fold the write-ahead log back into the database when it has grown."""
+        self.delete([])
         if self.path is None or self.closed:
             return
         try:
             size = os.stat(f"{self.path}-wal").st_size
         except OSError:
             return
-        with suppress(sqlite3.Error):
+        with suppress(*FAULTS, OSError):
             if size >= (_IDLE_CHECKPOINT_BYTES if idle else _CHECKPOINT_BYTES):
                 self._connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if idle else 'PASSIVE'})")
-            if idle and os.stat(self.path).st_size > _SHRINK_BYTES and not self.users() and not self.dead_count():
+            if idle and os.stat(self.path).st_size > _SHRINK_BYTES and self._is_empty():
                 self._connection.execute("VACUUM")  # after an outage: it is all free pages
 
     def forget(self) -> None:
@@ -253,19 +244,26 @@ class SpoolFile:
         """Give the file up, and remove it when it is empty; returns how many requests it still holds."""
         if self.closed:
             return 0
-        left, keep = -1, True
-        with suppress(sqlite3.Error):
-            self.delete([])
-            left = self._number("SELECT count(*) FROM rows")
-            keep = left > 0 or self.dead_count() > 0
+        self.look_again()
+        self.delete([], at_last=True)
+        left = self.users().total()
+        keep = not self._is_empty()
         self.closed = True
-        with suppress(sqlite3.Error):
+        with suppress(*FAULTS):
+            if not keep:
+                self._connection.execute("PRAGMA synchronous = OFF")  # closing writes what is then removed
             self._connection.close()
         if self.path is not None and not keep:
             remove(self.path)
         if self._lock is not None:
             self._lock.release(remove=not keep)
         return left
+
+    def _is_empty(self) -> bool:
+        with suppress(*FAULTS):
+            rows, dead = self._number("SELECT count(*) FROM rows"), self._number("SELECT count(*) FROM dead")
+            return not (rows or dead or self.damage)
+        return False
 
     @contextmanager
     def _for_good(self, row: Row) -> Iterator[None]:
@@ -279,11 +277,10 @@ class SpoolFile:
                 yield
             finally:
                 self._connection.execute(f"PRAGMA synchronous = {level}")
-        except sqlite3.Error as error:
+        except FAULTS as error:
+            if is_damage(error):
+                self._note(error)
             raise SpoolError(f"{row.request_id} stays in the spool, which cannot be written: {error}") from error
-
-    def _number(self, query: str) -> int:
-        return int(self._connection.execute(query).fetchone()[0])
 
     def _transaction(self) -> Transaction:
         return Transaction(self._connection)

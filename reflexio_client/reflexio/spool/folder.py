@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ else:
 
 SUFFIX = ".spool"
 LOCK_SUFFIX = ".lock"
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 Durability = Literal["process", "power"]
 
 
@@ -80,12 +82,51 @@ def check_folder(folder: Path) -> None:
         raise OSError(f"no home folder is known for {folder.parts[0]}")
 
 
+class ForeignError(OSError):
+    """It is not to be trusted: others than this user, or root, have made it or can write it."""
+
+
+def check_private(folder: Path) -> None:
+    """Raise ForeignError where others can put files in the folder: what lies there goes out with this user's key."""
+    if sys.platform == "win32":
+        return
+    found = folder.stat()
+    if found.st_uid not in (os.geteuid(), 0):
+        raise ForeignError(f"{folder} belongs to user {found.st_uid}, not to user {os.geteuid()} of this process")
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        raise ForeignError(f"everybody can write in {folder}: chmod o-w it, or give another folder")
+
+
+def check_own(path: Path, *, to_read: bool = False) -> None:
+    """Raise ForeignError unless the spool file, and each file SQLite keeps beside it, is this user's own alone.
+
+    `to_read`: root may look at the files of others, too.
+    """
+    users = {os.geteuid()} if sys.platform != "win32" else set()
+    for name in (path, *(Path(f"{path}{suffix}") for suffix in ("-wal", "-shm", "-journal"))):
+        try:
+            found = name.lstat()
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            raise ForeignError(f"{name} is no regular file")
+        if sys.platform == "win32":
+            continue
+        if found.st_uid not in users and not (to_read and 0 in users):
+            raise ForeignError(f"{name} belongs to user {found.st_uid}, not to user {os.geteuid()} of this process")
+        if found.st_nlink > 1:
+            raise ForeignError(f"{name} has another name too")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ForeignError(f"others can write {name}")
+
+
 def make_folder(folder: Path) -> None:
-    """Make the folder for this user's eyes only; an existing one keeps its mode."""
+    """Make the folder for this user's eyes only; an existing one keeps its mode. Raises ForeignError."""
     check_folder(folder)
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
+    check_private(folder)
 
 
 def spool_paths(folder: Path, prefix: str = "") -> list[Path]:
@@ -113,7 +154,7 @@ class FileLock:
     def take(cls, spool_path: Path) -> "FileLock | None":
         """The lock of a spool file; None while somebody else has it. Raises OSError where locks do not work."""
         path = spool_path.with_suffix(LOCK_SUFFIX)
-        descriptor = fork.open_private(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = fork.open_private(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o600)
         try:
             if _try_lock(descriptor):
                 return cls(path, descriptor)

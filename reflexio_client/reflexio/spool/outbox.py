@@ -1,17 +1,21 @@
 """The spool of one account at one server: a file of this process, and the files adopted from ended ones."""
 
 import itertools
-import sqlite3
+import time
 from collections import Counter, deque
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 from reflexio.errors import QueueFullError, SpoolError
 from reflexio.outcomes import Rejection
-from reflexio.spool.adoption import adopt_orphans, own_file
+from reflexio.spool.adoption import ADVICE, MAX_ADOPTED, News, adopt, leave_alone, orphans, own_file
 from reflexio.spool.database import PUBLISH
-from reflexio.spool.file import Row, SpoolFile
+from reflexio.spool.file import SpoolFile
 from reflexio.spool.folder import SpoolSettings
-from reflexio.spool.turns import Turns
+from reflexio.spool.row import Moments, Row
+from reflexio.spool.salvage import FAULTS
+from reflexio.spool.turns import Turns, goes_before
 from reflexio.spool.watch import ANYBODY, Watch, Watched
 
 MAX_ITEMS = 1_000_000
@@ -26,12 +30,19 @@ class Spool(Watched):
     """Rows leave by `delete`, `remove` or `park` only; a full spool refuses, it never drops.
 
     The file of this process comes into being with the first request. Payloads are on disk only; here are numbers.
+    A file that cannot be read costs itself alone: what is wrong is said by `say`, once nobody holds the lock.
     """
 
     def __init__(self, settings: SpoolSettings | None = None) -> None:
         super().__init__()
         self.wakes = False
         """The sender sleeps, so an append must wake it; else it comes by itself, and appending stays cheap."""
+        self.resting_until = 0.0
+        """Nothing can leave before this moment of the monotonic clock, unless something comes."""
+        self.unread = False
+        """There may be files of ended processes that were not looked into: so many are adopted already."""
+        self.lost = 0
+        """How many requests of this process were in its file and cannot be read any more."""
         self.bytes = 0
         self.rejected = 0
         self.adopted = 0
@@ -42,7 +53,11 @@ class Spool(Watched):
         self._own: SpoolFile | None = None
         self._orphans: list[SpoolFile] = []
         self._opening = False
-        self._early: list[tuple[int, str, str, bytes, str]] = []
+        self._closed = False
+        self._early: list[tuple[int, str, str, bytes, str, int]] = []
+        self._news: deque[News] = deque()
+        self._behind: dict[Path, Moments] = {}  # files that were looked into before a delete, and go after it
+        self._newest = 0  # the last moment of acceptance, of what was adopted too: none comes before it any more
         self._turns = Turns()
         self._ids = itertools.count(1)
         self._users: Counter[str] = Counter()
@@ -81,25 +96,54 @@ class Spool(Watched):
             row_id = next(self._ids)
             self._count(user_id, 1, size)
             try:
+                # Whatever the clock does: after all that came before it, in this process and in those that ended.
+                self._newest = max(time.time_ns() // 1000, self._newest + 1)
+                request = row_id, request_id, user_id, payload, method, self._newest
                 if self._opening:  # a signal handler while the file is being made: it goes in as soon as it is there
-                    self._early.append((row_id, request_id, user_id, payload, method))
+                    self._early.append(request)
                 else:
-                    (self._own or self._open()).insert(row_id, request_id, user_id, payload, method)
+                    self._here(request_id).insert(*request)
             except BaseException:
                 self._count(user_id, -1, -size)
                 raise
+            self.resting_until = 0.0
             if self.wakes:
                 self.wakes = False
                 self.changed.notify_all()
             return row_id
 
     def take(self, limit: int, max_bytes: int) -> list[Row]:
-        """The next rows, publishes of one file or one delete; they stay until they are deleted or parked."""
+        """The next publishes, or one delete; they stay until they are deleted or parked."""
         with self.changed:
             batch = self._turns.take(self._files(), limit, max_bytes)
+            self._note_damage()
             if not batch:
                 self.recount()
+                self.resting_until = self._turns.next_due()
             return batch
+
+    def read_before(self, delete: Row) -> bool:
+        """Take over what ended processes left that goes before a delete; false: all of it was read, and nothing does.
+
+        Not under the lock.
+        """
+        came = 0
+        for path in orphans(self._settings, self._news) if self._settings else ():
+            if path in self._behind and not goes_before(self._behind[path], delete):
+                continue
+            with self.changed:
+                if self._closed or came == MAX_ADOPTED:
+                    break
+                if (file := adopt(path, self._news)) is None:
+                    continue
+                if goes_before(file.moments, delete):
+                    self._attach(file)
+                    came += 1
+                else:
+                    self._behind[path] = file.moments
+                    file.close()
+        self.say()
+        return came > 0
 
     def delete(self, rows: Iterable[Row]) -> None:
         """Remove acknowledged rows."""
@@ -133,12 +177,52 @@ class Spool(Watched):
             self.rejections.append(rejection)
             self._end_watches()
 
-    def postpone(self, row: Row) -> int:
-        """Let a publish go behind all others of its file that may go; returns how often the row failed on its own."""
+    def postpone(self, row: Row, seconds: float = 0.0) -> int:
+        """Let a publish go behind all others that may go, and not before so many seconds.
+
+        Returns how often the row failed on its own.
+        """
         with self.changed:
-            self._turns.postpone(row)
+            self._turns.postpone(row, seconds)
             row.home.add_attempt(row)
             return row.attempts
+
+    def hasten(self) -> None:
+        """Let what is postponed go now."""
+        with self.changed:
+            self._turns.hasten()
+            self.resting_until = 0.0
+
+    def can_remove(self, row: Row) -> bool:
+        """A delete could leave its damaged file, once it is carried out."""
+        with self.changed:
+            return row.home.can_remove(row)
+
+    def skip(self, row: Row) -> None:
+        """Pass over a delete that could not leave its damaged file: the next start would send it again."""
+        with self.changed:
+            row.home.skip(row)
+            self._left(row)
+            self._end_watches()
+
+    def has(self, row_id: int) -> bool:
+        """The request of this process can be read."""
+        with self.changed:
+            return self._own is not None and self._own.row(row_id) is not None
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong with the files of what is under way; empty when nothing is."""
+        with self.changed:
+            for file in self._files():
+                if file.held_up:
+                    return f"what was delivered cannot be removed from the spool file {file.path}: {file.held_up}"
+            if self._own and self._own.damage:
+                lost = f", and {self.lost:,} requests in it cannot be read any more" if self.lost else ""
+                return f"the spool file {self._own.path} is damaged: {self._own.damage}{lost}"
+            return next(
+                (f"the spool file {f.path} cannot be read: {f.trouble}" for f in self._files() if f.trouble), ""
+            )
 
     def pending(self, user_id: str | None = None) -> int:
         """How many rows there are, of one user or of all."""
@@ -160,26 +244,46 @@ class Spool(Watched):
     def adopt(self) -> int:
         """Take over what ended processes left, and let go of adopted files that are empty by now.
 
-        Returns:
-            How many requests came in.
+        Not under the lock. Returns how many requests came in.
         """
         if self._settings is None:
             return 0
         with self.changed:
-            before = self.adopted
+            for file in self._files():
+                file.look_again()
             if not self._pending:
                 self.recount()
-            for file in [f for f in self._orphans if next(f.rows(), None) is None]:
-                self._finish(file)
-            for file in adopt_orphans(self._settings, len(self._orphans)):
-                users, size = file.users(), file.size()
-                self._orphans.append(file)
-                self.adopted += users.total()
-                self._users += users
-                self._pending += users.total()
-                self.bytes += size
+            self.let_go()
+            self.resting_until = 0.0
+            self.unread = False
+        came = 0
+        for path in orphans(self._settings, self._news):
+            with self.changed:  # for each anew: whoever publishes meanwhile shall not wait for all of them
+                if self._closed:
+                    break
+                if len(self._orphans) >= MAX_ADOPTED:
+                    self.unread = True
+                    break
+                if (orphan := adopt(path, self._news)) is not None:
+                    came += self._attach(orphan)
+        with self.changed:
             self.changed.notify_all()
-            return self.adopted - before
+        self.say()
+        return came
+
+    def let_go(self) -> None:
+        """Let go of adopted files that are empty."""
+        with self.changed:
+            for file in list(self._orphans):
+                if next(file.rows(), None) is None and not file.trouble:
+                    self._finish(file)
+
+    def say(self) -> None:
+        """Tell what is new; while this thread holds the lock nothing, for then it will say it afterwards."""
+        if self._news and not self._holds():
+            with suppress(IndexError):  # another thread may be at it
+                while True:
+                    self._news.popleft().tell()
 
     def tidy(self, *, idle: bool) -> None:
         """Keep the files small; `idle` when there is nothing else to do."""
@@ -193,10 +297,12 @@ class Spool(Watched):
     def recount(self) -> None:
         """Count anew what there is, for a signal may have ended an append half-way."""
         with self.changed:
-            files = self._files()
+            files, before = self._files(), self._pending
             self._users = sum((file.users() for file in files), Counter())
             self._pending = self._users.total()
             self.bytes = sum(file.size() for file in files)
+            if self._own and self._own.damage:
+                self.lost += max(0, before - self._pending)
             for watch in self._watches:
                 watch.waiting_for = min(watch.waiting_for, self.pending(watch.user_id))
             self._end_watches()
@@ -210,13 +316,13 @@ class Spool(Watched):
         """Give the files up for others to adopt, the empty ones removed; returns how many rows are left in them."""
         with self.changed:
             left = sum(file.close() for file in self._files())
-            self._own, self._orphans = None, []
+            self._own, self._orphans, self._closed = None, [], True
             return left
 
     def _open(self) -> SpoolFile:
         self._opening = True
         try:
-            self._own = SpoolFile.in_memory() if self._settings is None else own_file(self._settings)
+            self._own = SpoolFile.in_memory() if self._settings is None else own_file(self._settings, self._news)
         finally:
             self._opening = False
         if self._own.path is None:
@@ -226,16 +332,62 @@ class Spool(Watched):
             self._own.insert(*self._early.pop(0))
         return self._own
 
+    def _here(self, request_id: str) -> SpoolFile:
+        """The file of this process; made anew when somebody removed it, for then it would end with the process."""
+        own = self._own or self._open()
+        if self._settings is not None and own.is_gone():
+            was = own.path
+            try:
+                own.move(self._settings)
+            except (OSError, *FAULTS) as error:
+                raise SpoolError(f"{request_id} was not accepted: the spool file {was} is gone: {error}") from error
+            self._news.append(News(f"the spool file {was} was removed in use; what waited in it is in {own.path} now"))
+        return own
+
+    def _attach(self, file: SpoolFile) -> int:
+        users = file.users()
+        self._orphans.append(file)
+        self._behind.pop(file.path or Path(), None)
+        self._newest = max(self._newest, file.moments.newest)
+        self.adopted += users.total()
+        self._users += users
+        self._pending += users.total()
+        self.bytes += file.size()
+        self.resting_until = 0.0
+        self._note_damage()
+        return users.total()
+
     def _finish(self, file: SpoolFile) -> None:
         """An adopted file is empty: keep its dead, and let it go."""
+        if file.damage:
+            file.close()
+            self._orphans.remove(file)
+            leave_alone(file.path)
+            return
         if file.dead_count():
             try:
                 (self._own or self._open()).inherit_dead(file)
                 file.drop_dead()
-            except (sqlite3.Error, SpoolError):
+            except (*FAULTS, SpoolError):
                 return  # another time
         self._orphans.remove(file)
         file.close()
+
+    def _note_damage(self) -> None:
+        for file in self._files():
+            if file.damage and not file.told:
+                file.told = True
+                text = (
+                    f"the spool file {file.path} is damaged ({file.damage}): what can be read of it is delivered, and "
+                )
+                self._news.append(News(f"{text}it is left where it is. {ADVICE}"))
+
+    def _holds(self) -> bool:
+        try:
+            self.changed.notify(0)
+        except RuntimeError:  # it is not this thread's
+            return False
+        return True
 
     def _files(self) -> list[SpoolFile]:
         return [self._own, *self._orphans] if self._own else list(self._orphans)

@@ -4,7 +4,8 @@ import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 
-from reflexio.spool.file import Row, SpoolFile
+from reflexio.spool.file import SpoolFile
+from reflexio.spool.row import Row
 
 ANYBODY = ""
 """The user_id of a delete that does not say whose: who waits for one user waits for it too."""
