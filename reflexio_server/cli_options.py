@@ -9,23 +9,33 @@ from typing import Any, get_args
 import click
 from pydantic import ValidationError
 
-from reflexio_server.config import ENVIRONMENT_PREFIX, Settings
+from reflexio_server.config import ENVIRONMENT_PREFIX, HomeUnknown, Settings
 from reflexio_server.storage.database import DATABASE_FILE, Database, DatabaseUnusable, DataDirectoryInUse, own
 
 Command = Callable[..., None]
 
 
 def settings_options(*names: str) -> Callable[[Command], Command]:
-    """Flags for these settings (all when none is named); the command gets them as one Settings object."""
+    """Flags for these settings (all when none is named); the command gets them as one Settings object.
+
+    Only these are read from the environment too: what else is set there, rightly or wrongly, is not the command's.
+    """
+    wanted = names or tuple(Settings.model_fields)
+    others = {
+        name: Path("/") if field.default_factory else field.default
+        for name, field in Settings.model_fields.items()
+        if name not in wanted
+    }
 
     def decorate(command: Command) -> Command:
         @wraps(command)
         def run(**given: Any) -> None:
             chosen = {name: given.pop(name) for name in list(given) if name in Settings.model_fields}
-            command(settings=_settings(**{name: value for name, value in chosen.items() if value is not None}), **given)
+            chosen = {name: value for name, value in chosen.items() if value is not None}
+            command(settings=_settings(**others, **chosen), **given)
 
         decorated: Command = run
-        for name in reversed(names or tuple(Settings.model_fields)):
+        for name in reversed(wanted):
             decorated = _option(name)(decorated)
         return decorated
 
@@ -48,6 +58,8 @@ def _option(name: str) -> Callable[[Command], Command]:
 def _settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
+    except HomeUnknown as error:
+        raise click.UsageError(str(error)) from None
     except ValidationError as error:
         lines = []
         for problem in error.errors():

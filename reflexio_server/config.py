@@ -1,21 +1,43 @@
 """All settings in one place. Each is a flag of `reflexio-server serve` and an environment variable REFLEXIO_…"""
 
+import os
+import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import platformdirs
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reflexio_server.process import NO_HOME
+
 ENVIRONMENT_PREFIX = "REFLEXIO_"
+# What Kubernetes tells a container of a Service, under a name that may be a setting's: REFLEXIO_PORT=tcp://10.0.0.1:80
+_OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
+
+
+class HomeUnknown(Exception):
+    """A folder was not given, and whoever runs this has no home to keep it in; the text says what to give."""
+
+
+def service_variables() -> list[str]:
+    """The variables that have a setting's name and tell of a Service instead; they are ignored."""
+    names = {f"{ENVIRONMENT_PREFIX}{name}".upper() for name in Settings.model_fields}
+    return sorted(name for name, value in os.environ.items() if name.upper() in names and _OF_A_SERVICE.match(value))
 
 
 def _data_dir() -> Path:
-    return platformdirs.user_data_path("reflexio")
+    return _at_home(platformdirs.user_data_path("reflexio"), "--data-dir (or REFLEXIO_DATA_DIR)")
 
 
 def _model_dir() -> Path:
-    return platformdirs.user_cache_path("reflexio") / "models"
+    return _at_home(platformdirs.user_cache_path("reflexio") / "models", "--model-dir (or REFLEXIO_MODEL_DIR)")
+
+
+def _at_home(folder: Path, setting: str) -> Path:
+    if folder.is_relative_to(NO_HOME):
+        raise HomeUnknown(f"give {setting}: there is no home folder, where it would be by default")
+    return folder
 
 
 class Settings(BaseSettings):
@@ -132,6 +154,30 @@ class Settings(BaseSettings):
     max_content_bytes: Annotated[int, Field(description="Bytes of one content.", ge=1, le=1024 * 1024)] = 64 * 1024
     max_image_bytes: Annotated[int, Field(description="Bytes of one picture.", ge=1)] = 8 * 1024 * 1024
     max_message_bytes: Annotated[int, Field(description="Bytes of one message.", ge=64 * 1024)] = 16 * 1024 * 1024
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_service_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if not _OF_A_SERVICE.match(str(value))}
+
+    @field_validator("data_dir", "model_dir", "tls_cert", "tls_key", "tls_client_ca")
+    @classmethod
+    def _from_here(cls, path: Path | None) -> Path | None:
+        """Its place at the start, wherever the process goes; no shell resolves the `~` of a file of variables."""
+        if path is None:
+            return None
+        try:
+            path = path.expanduser().absolute()
+            str(path).encode()
+        except RuntimeError:
+            raise ValueError(f"{path} begins with a user's home, which is not known") from None
+        except UnicodeEncodeError:
+            raise ValueError(f"{path!a} is not UTF-8: choose a path that is") from None
+        except OSError as error:
+            raise ValueError(f"{path} is below the current folder, which cannot be used: {error.strerror}") from None
+        if path.is_relative_to(NO_HOME):
+            raise ValueError(f"{path} would be below a home folder, and there is none: give a full path")
+        return path
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

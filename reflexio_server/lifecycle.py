@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from reflexio_server import logs
 from reflexio_server.app import App
-from reflexio_server.config import Settings
+from reflexio_server.config import Settings, service_variables
 from reflexio_server.transport import is_loopback
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; the second of them exits at once. Raises what App raises."""
     logs.set_up(settings.log_level, settings.log_format)
+    for name in service_variables():
+        logger.warning("ignored the variable %s: it tells of a Service of Kubernetes, not of a setting", name)
     stop = threading.Event()
     app = App(settings)
     _listen_for_signals(stop)

@@ -6,6 +6,7 @@ of another name.
 
 import contextlib
 import json
+import os
 import resource
 import shutil
 import threading
@@ -263,6 +264,7 @@ class ChromaIndex:
 def _connect(folder: Path) -> Any:
     """Open the folder. If that fails, nothing of it is left open: chromadb would keep it, by its path, for ever."""
     hnsw_files.empty_unread(folder)
+    os.environ.setdefault("SQLITE_TMPDIR", str(folder.parent))  # there need be no other that can be written
     _release(folder)
     settings = QuietSettings(is_persistent=True, persist_directory=str(folder))
     system = System(settings)

@@ -98,7 +98,8 @@ def check(folder: Path, expected: list[Expected], stopping: Callable[[], bool]) 
     """
     lifeline, ours = os.pipe()
     try:
-        with tempfile.TemporaryFile("w+") as asked:  # more than a pipe takes at once
+        # More than a pipe takes at once; there need not be another folder that can be written.
+        with tempfile.TemporaryFile("w+", dir=folder.parent) as asked:
             json.dump([asdict(collection) for collection in expected], asked)
             asked.seek(0)
             child = subprocess.Popen(

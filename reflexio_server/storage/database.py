@@ -97,7 +97,8 @@ class Database:
 
     def _config(self, conn: Connection) -> Config:
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        folder = str(Path(__file__).parent / "migrations")
+        config.set_main_option("script_location", folder.replace("%", "%%"))  # read as a .ini file is
         config.attributes["connection"] = conn
         return config
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, Row, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, Row, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 BUSY_TIMEOUT_MS = 10_000
@@ -30,7 +30,7 @@ def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool =
     3.51.2 can damage its log when two do.
     """
     engine = create_engine(
-        f"sqlite:///{path}",
+        URL.create("sqlite", database=str(path)),  # a path in a URL's text would be cut at `?`, and `%20` decoded
         connect_args={
             "check_same_thread": False,
             "timeout": BUSY_TIMEOUT_MS / 1000,
