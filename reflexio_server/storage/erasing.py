@@ -1,6 +1,6 @@
 """Erasing interactions, and requests when nothing of them is left. Every function needs a write transaction.
 
-A request that was erased stays as a tombstone: its account, request_id and body_hash, and that it was erased.
+A request that was erased stays as a tombstone: its account, its request_id and that it was erased.
 """
 
 import json
@@ -16,6 +16,7 @@ from reflexio_server.storage.interactions import last_sequence, user_ref
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users, vectors
 
 _ROWS_AT_ONCE = 1000
+_NO_HASH = bytes(32)  # a body of a few words can be guessed from its hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ def _erase_requests(conn: Connection, account_id: int, request_refs: Sequence[in
             sequence=0,
             erased_at=now,
             published_ids=None,
+            body_hash=_NO_HASH,
         )
     )
     has_requests = exists().where(requests.c.user_ref == users.c.id)

@@ -80,7 +80,7 @@ requests = Table(
     # same when interactions of it are erased, or a page that was begun would miss it.
     Column("created_at", BigInteger, nullable=False, server_default="0"),
     Column("sequence", BigInteger, nullable=False, server_default="0"),
-    # When it was erased, which leaves of it request_id and body_hash: so that it is refused, not stored again.
+    # When it was erased, which leaves of it the request_id: so that a retry is refused, not stored again.
     Column("erased_at", BigInteger),
     # When a part of it was erased: the ids of all that it published, in their order, as a JSON list.
     Column("published_ids", Text),
