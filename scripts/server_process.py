@@ -1,5 +1,6 @@
 """A real `reflexio-server` in a process of its own, for the demo, the benchmarks and the tests."""
 
+import os
 import re
 import secrets
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,11 +16,33 @@ from typing import Self
 PASSWORD = "only for a server of this run"
 
 
-def create_account(data_dir: Path, email: str | None = None, password: str = PASSWORD) -> str:
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Whose code a process runs: this process's own, or a tree's, by a Python and in an environment that fit it."""
+
+    tree: Path | None = None
+    python: str = sys.executable
+    environment: Mapping[str, str] | None = None
+
+    @property
+    def env(self) -> dict[str, str] | None:
+        """The variables of such a process; None: this process's."""
+        if self.tree is None:
+            return None
+        found_first = os.pathsep.join((str(self.tree / "reflexio_client"), str(self.tree)))
+        return {**os.environ, **(self.environment or {}), "PYTHONPATH": found_first}
+
+
+OWN = Code()
+
+
+def create_account(data_dir: Path, email: str | None = None, password: str = PASSWORD, code: Code = OWN) -> str:
     """Make an account by the command line, as a person would."""
     email = email or f"{secrets.token_hex(4)}@example.com"
-    command = [sys.executable, "-m", "reflexio_server.cli", "accounts", "create", email, "--data-dir", str(data_dir)]
-    subprocess.run(command, input=password, text=True, check=True, capture_output=True, timeout=60)
+    command = [code.python, "-m", "reflexio_server.cli", "accounts", "create", email, "--data-dir", str(data_dir)]
+    subprocess.run(
+        command, input=password, text=True, check=True, capture_output=True, timeout=60, cwd=code.tree, env=code.env
+    )
     return email
 
 
@@ -63,10 +87,11 @@ class ServerProcess:
         module: str = "reflexio_server.cli",
         under: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        code: Code = OWN,
     ) -> None:
-        command = [*under, sys.executable, "-m", module, "serve", "--port", "0"]
+        command = [*under, code.python, "-m", module, "serve", "--port", "0"]
         command += ["--data-dir", str(data_dir), *(["--model-dir", str(model_dir)] if model_dir else []), *arguments]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=code.tree, env=env or code.env)
         self.lines: list[str] = []
         self._listening = threading.Event()
         self.address = ""

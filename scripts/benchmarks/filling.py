@@ -1,7 +1,7 @@
 """Fills a data directory with made-up chat turns and ready-made vectors, through the server's own storage."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from reflexio.v1 import interaction_pb2
+from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core.ranking import STOP_WORDS
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
 from reflexio_server.storage import accounts, models, vectors
@@ -25,12 +27,16 @@ _LATENT = 48  # dimensions that the vectors really vary in; texts' embeddings ha
 
 
 class Language:
-    """Made-up turns: words with the frequencies of a language (Zipf), two fifths of them English stop words."""
+    """Made-up turns: words with the frequencies of a language (Zipf), two fifths of them English stop words.
+
+    The words are always the same, so that a question has words of the store, whatever its seed.
+    """
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
         syllables = [a + b for a in "bcdfghklmnprstvz" for b in ("a", "e", "i", "o", "u", "ar", "en", "ol")]
-        self._words = np.array(["".join(self.random.choice(syllables, 3)) for _ in range(8_000)])
+        words = np.random.default_rng(0)
+        self._words = np.array(["".join(words.choice(syllables, 3)) for _ in range(8_000)])
         self._shares = 1 / np.arange(1, len(self._words) + 1)
         self._shares /= self._shares.sum()
         self._stop_words = np.array(sorted(STOP_WORDS))
@@ -53,17 +59,38 @@ class Language:
         return f"what did we say about {first} and the {' '.join(others)}?"
 
 
-def users_of(size: int) -> list[str]:
+def users_of(size: int, sizes: Mapping[int, int] = SIZES) -> list[str]:
     """The searched users that have so many interactions."""
-    return [f"user of {size}, {number}" for number in range(SIZES[size])]
+    return [f"user of {size}, {number}" for number in range(sizes[size])]
+
+
+def owners_of(total: int, language: Language, sizes: Mapping[int, int] = SIZES) -> list[str]:
+    """Whose each request of a store is: every user's spread over all the time."""
+    owners = [name for size in sizes for name in users_of(size, sizes) for _ in range(size // TURNS)]
+    rest = total // TURNS - len(owners)
+    owners += [f"other {number % max(1, total // 1_500)}" for number in range(rest)]
+    return [owners[place] for place in language.random.permutation(len(owners))]
+
+
+def messages(
+    total: int, language: Language, sizes: Mapping[int, int] = SIZES
+) -> Iterator[pb.PublishInteractionsRequest]:
+    """The requests of a store that is filled over the wire."""
+    owners = owners_of(total, language, sizes)
+    for number, owner in enumerate(owners):
+        items = [interaction_pb2.InteractionData(role="User", content=text) for text in language.turns(TURNS)]
+        yield pb.PublishInteractionsRequest(
+            user_id=owner,
+            request_group=f"thread {number // 2}",
+            source="filled",
+            request_id=f"filled_{number}",
+            interactions=items,
+        )
 
 
 def fill(data_dir: Path, email: str, total: int, model_id: str, dimensions: int, language: Language) -> None:
     """Store `total` interactions of an account that is there, every user's spread over all the time."""
-    owners = [name for size in SIZES for name in users_of(size) for _ in range(size // TURNS)]
-    rest = total // TURNS - len(owners)
-    owners += [f"other {number % max(1, total // 1_500)}" for number in range(rest)]
-    owners = [owners[place] for place in language.random.permutation(len(owners))]
+    owners = owners_of(total, language)
     basis = language.random.normal(size=(_LATENT, dimensions)).astype(np.float32)
     with own(data_dir):
         database = Database(data_dir, owner=True)

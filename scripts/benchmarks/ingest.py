@@ -19,6 +19,7 @@ from reflexio_server.rpc import convert
 from reflexio_server.storage import accounts
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.rows import insert_rows, make_rows
+from scripts.benchmarks.beside import Arm, in_turn
 from scripts.server_process import PASSWORD, ServerProcess, create_account, rss_mb
 
 PER_REQUEST = 10  # a conversation, or a good part of one
@@ -26,6 +27,7 @@ PAIR = 2  # a question and its answer
 TRANSACTION_ROWS = 1000
 ROUNDS = 3  # of each pair of arms, in turn, as the machine may be busier in one moment than in another
 ROUND_ROWS = 60_000
+BESIDE_ROUNDS = 7
 STREAMS = 2
 UNARY_CALLERS = 32
 UNARY_SECONDS = 3.0
@@ -70,6 +72,29 @@ def run(rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "spool call with pauses, p99 us": {"up": up["paced_p99"], "down": down["paced_p99"]},
     }
     return figures, more
+
+
+def beside(new: Arm, old: Arm, rows: int) -> list[dict[str, float]]:
+    """The figures of both; of each the round with the median ratio. Streams have `rows` interactions, ROUND_ROWS at
+    most."""
+    from scripts.benchmarks import ingest_load
+
+    rows, numbers = min(rows, ROUND_ROWS), count()
+    rounds = min(BESIDE_ROUNDS, 1 + rows // 1_000)
+    seconds = min(UNARY_SECONDS, rows / 1_000)
+    calls: dict[str, Callable[[Arm], float]] = {
+        "stream_rows_per_s": lambda arm: _stream(arm.address, arm.key, f"stream-{next(numbers)}", PER_REQUEST, rows),
+        "pairs_rows_per_s": lambda arm: _stream(arm.address, arm.key, f"pairs-{next(numbers)}", PAIR, rows),
+        "unary_per_s": lambda arm: ingest_load.unary(arm.address, arm.key, seconds)["per_s"],
+    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for number in range(-1, rounds):
+        for name, call in calls.items():
+            pair = in_turn(call, new, old, number)
+            if number >= 0:  # the one before warms up both
+                taken[name].append(pair)
+    median = {name: sorted(pairs, key=lambda pair: pair[0] / pair[1])[rounds // 2] for name, pairs in taken.items()}
+    return [{name: round(pair[place]) for name, pair in median.items()} for place in (0, 1)]
 
 
 def _start(data_dir: Path, module: str = "reflexio_server.cli") -> tuple[ServerProcess, str]:
@@ -132,12 +157,12 @@ def _ceiling(database: Database, name: str, per_request: int) -> float:
     return ROUND_ROWS / spent
 
 
-def _stream(address: str, key: str, name: str, per_request: int) -> float:
+def _stream(address: str, key: str, name: str, per_request: int, rows: int = ROUND_ROWS) -> float:
     """Rows a second over client streams of messages that are made already; the server does the rest."""
     shares = [
         [
             pb.PublishInteractionStreamRequest(request=request).SerializeToString()
-            for request in _requests(f"{name}-{number}", ROUND_ROWS // STREAMS, per_request)
+            for request in _requests(f"{name}-{number}", rows // STREAMS, per_request)
         ]
         for number in range(STREAMS)
     ]
@@ -149,9 +174,9 @@ def _stream(address: str, key: str, name: str, per_request: int) -> float:
         calls = [stream.future(iter(share), metadata=metadata, timeout=600) for share in shares]
         stored = sum(call.result().interactions.stored for call in calls)
         spent = time.perf_counter() - began
-    if stored != ROUND_ROWS:
-        raise RuntimeError(f"stored {stored} of {ROUND_ROWS}")
-    return ROUND_ROWS / spent
+    if stored != rows:
+        raise RuntimeError(f"stored {stored} of {rows}")
+    return rows / spent
 
 
 def _growth(server: ServerProcess, url: str, key: str, rows: int) -> dict[str, float]:

@@ -19,13 +19,13 @@ from scripts.benchmarks.ingest import SPOOL_CALLS, UNARY_CALLERS, UNARY_SECONDS
 from scripts.server_process import rss_mb
 
 
-def unary(address: str, key: str) -> dict[str, Any]:
+def unary(address: str, key: str, seconds: float = UNARY_SECONDS) -> dict[str, Any]:
     """Publishes a second of concurrent callers, one interaction each."""
     metadata = (("authorization", f"Bearer {key}"),)
     counts = [0] * UNARY_CALLERS
     with grpc.insecure_channel(address) as channel:
         stub = pb_grpc.InteractionServiceStub(channel)
-        end = time.perf_counter() + UNARY_SECONDS
+        end = time.perf_counter() + seconds
 
         def call(number: int) -> None:
             item = noun.InteractionData(content="a question about a parcel that has not arrived yet")

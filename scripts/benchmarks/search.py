@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from reflexio_server.index.chroma import CHROMA_FOLDER, ChromaIndex, newest_fold
 from reflexio_server.index.embedder import Embedder, load_embedder
 from reflexio_server.storage import collections, interactions, vectors
 from reflexio_server.storage.database import Database
-from scripts.benchmarks.filling import SIZES, Language, fill, users_of
+from scripts.benchmarks.beside import Arm, in_turn
+from scripts.benchmarks.filling import SIZES, Language, fill, messages, users_of
 from scripts.server_process import PASSWORD, ServerProcess, create_account, rss_mb
 
 TOTALS = (30_000, 300_000)
@@ -32,6 +33,8 @@ CALLERS = 8
 CALLERS_SECONDS = 15
 FRESH = 100
 INDEX_ROUNDS, INDEX_TEXTS = 4, 512
+BESIDE_SIZES = {1_000: 3, 100: 4, 10_000: 1}  # users that are searched beside another revision, as far as rows suffice
+BESIDE_ROUNDS, BESIDE_SECONDS = 4, 4.0
 
 
 class Store:
@@ -86,9 +89,19 @@ class Caller:
         request = pb.PublishInteractionsRequest(user_id=user_id, interactions=items)
         return self._stub.PublishInteractions(request, **self._named)
 
-    def stream(self, requests: Iterator[pb.PublishInteractionsRequest]) -> pb.PublishInteractionStreamResponse:
-        messages = (pb.PublishInteractionStreamRequest(request=request) for request in requests)
-        return self._stub.PublishInteractionStream(messages, **self._named)
+    def stream(self, requests: Iterable[pb.PublishInteractionsRequest]) -> pb.PublishInteractionStreamResponse:
+        sent = (pb.PublishInteractionStreamRequest(request=request) for request in requests)
+        return self._stub.PublishInteractionStream(sent, **self._named)
+
+    def fill(self, requests: Sequence[pb.PublishInteractionsRequest], seconds: float) -> None:
+        """Publish them all, and wait until a search finds each by its meaning."""
+        for start in range(0, len(requests), 1_000):
+            self.stream(requests[start : start + 1_000])
+        deadline = time.monotonic() + seconds
+        while self.search("anything", top_k=1).unindexed_count:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the vectors were not ready within {seconds:.0f} s")
+            time.sleep(0.5)
 
 
 def run() -> dict[str, Any]:
@@ -125,6 +138,54 @@ def run() -> dict[str, Any]:
         "fresh_ms": {"p50": _percentile(fresh, 50), "p99": _percentile(fresh, 99)},
         "rss_mb": memory,
     }
+
+
+def beside(new: Arm, old: Arm, rows: int) -> list[dict[str, float]]:
+    """The figures of both: searches one at a time, reading, and how many searches eight callers get through."""
+    language = Language(rows)
+    sizes: dict[int, int] = {}
+    for size, most in BESIDE_SIZES.items():
+        room = rows - sum(size * count for size, count in sizes.items())
+        sizes |= {size: min(most, room // size)} if room >= size else {}
+    callers = Caller(new.address, new.key), Caller(old.address, old.key)
+    _say(f"filling both with {rows} interactions, and waiting for their vectors")
+    sent = list(messages(rows, language, sizes))
+    with ThreadPoolExecutor(2) as filling:
+        list(filling.map(lambda caller: caller.fill(sent, 120 + rows / 10), callers))
+
+    _say("asking in turn")
+    users = {size: users_of(size, sizes) for size in sizes}
+    taken: dict[str, list[tuple[float, float]]] = {}
+
+    def ask(kind: str, call: Callable[[Caller], Any]) -> None:
+        pairs = taken.setdefault(kind, [])
+        pairs.append(in_turn(lambda caller: _ms(lambda: call(caller)), *callers, len(pairs)))
+
+    for user in (name for names in users.values() for name in names):
+        ask("the first search of a user", lambda caller: caller.search(language.question(), user))  # noqa: B023
+    for number in range(min(QUERIES, rows // 20)):
+        question = language.question()
+        for size, names in users.items():
+            ask(f"user of {size}", lambda caller: caller.search(question, names[number % len(names)]))  # noqa: B023
+        ask("account", lambda caller: caller.search(question))  # noqa: B023
+        ask("get", lambda caller: caller.newest(max(users.items())[1][0]))
+    questions = [language.question() for _ in range(1_000)]
+    seconds = min(BESIDE_SECONDS, rows / 1_000)
+    for number in range(BESIDE_ROUNDS):
+        count = lambda arm: len(_call_together(arm, questions, users[1_000], seconds)) / seconds  # noqa: E731
+        taken.setdefault("together", []).append(in_turn(count, new, old, number))
+
+    def figures(place: int) -> dict[str, float]:
+        of = {kind: [pair[place] for pair in pairs] for kind, pairs in taken.items()}
+        return {
+            "p50_ms": _percentile(of["user of 1000"], 50),
+            **{f"p50_ms_{size}": _percentile(of[f"user of {size}"], 50) for size in sizes if size != 1_000},
+            "p50_ms_account": _percentile(of["account"], 50),
+            "get_p50_ms": _percentile(of["get"], 50),
+            "search_per_s": _percentile(of["together"], 50),
+        }
+
+    return [figures(0), figures(1)]
 
 
 def _latencies(stores: dict[int, Store], language: Language) -> dict[str, Any]:
@@ -198,7 +259,8 @@ def _indexing(store: Store, embedder: Embedder, language: Language) -> tuple[flo
 def _callers(store: Store, language: Language) -> dict[str, float]:
     """Eight callers at once, searching users of 1,000: alone, and while a process of its own streams publishes."""
     questions = [language.question() for _ in range(1_000)]
-    quiet = _call_together(store, questions)
+    arm = Arm(store.server.address, store.key)
+    quiet = _call_together(arm, questions, users_of(1_000), CALLERS_SECONDS)
     context = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
     stop = context.Event()
     bulk = context.Process(target=stream_bulk, args=(store.server.address, store.key, stop), daemon=True)
@@ -207,7 +269,7 @@ def _callers(store: Store, language: Language) -> dict[str, float]:
         with store.database.read() as conn:
             before = interactions.last_sequence(conn, store.account_id)
         store.wait_for(lambda conn: interactions.last_sequence(conn, store.account_id) > before, 60)
-        busy = _call_together(store, questions)
+        busy = _call_together(arm, questions, users_of(1_000), CALLERS_SECONDS)
     finally:
         stop.set()
         bulk.join(60)
@@ -219,16 +281,15 @@ def _callers(store: Store, language: Language) -> dict[str, float]:
     }
 
 
-def _call_together(store: Store, questions: Sequence[str]) -> list[float]:
-    users = users_of(1_000)
+def _call_together(arm: Arm, questions: Sequence[str], users: Sequence[str], seconds: float) -> list[float]:
     start = threading.Barrier(CALLERS)
 
     def call(number: int) -> list[float]:
-        caller = Caller(store.server.address, store.key)
+        caller = Caller(arm.address, arm.key)
         caller.search("the first call of a connection", "nobody")
         start.wait()
         taken: list[float] = []
-        until = time.monotonic() + CALLERS_SECONDS
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             place = number + CALLERS * len(taken)
             question, user = questions[place % len(questions)], users[place % len(users)]
