@@ -116,8 +116,9 @@ def rebuild(settings: Settings, email: str | None) -> None:
 def verify(settings: Settings, email: str | None) -> None:
     """Hold the index against the database, and repair what differs.
 
-    Vectors that the index lacks are added, those that it has too many are taken out; some of them are searched for, and
-    when one does not find itself the account's index is built anew. Interactions that lost their vectors get new ones.
+    Vectors that the index lacks are added, those that it has too many are taken out; some of them are compared and
+    searched for. When one is wrong, or more than a twentieth do not find themselves, the account's index is built anew;
+    fewer are put in again, as an approximate index misses some. Interactions that lost their vectors get new ones.
     """
     _do("verify", settings, email)
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reflexio.supervised import say
 from reflexio_server.errors import DomainError
 from reflexio_server.index.chroma import BATCH, ChromaIndex
-from reflexio_server.index.chroma_check import finds_itself
+from reflexio_server.index.chroma_check import finds_itself, too_many_unfound
 from reflexio_server.storage import collections, forgetting, jobs, models, vectors
 from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.collections import Collection
@@ -154,27 +154,23 @@ class IndexCare:
         present = np.array(index.stamps(live.name), dtype=np.int64)
         yield 0
         missing = np.setdiff1d(expected, present)
-        for start in range(0, len(missing), BATCH):
-            with self._database.read() as conn:
-                absent = vectors.of_stamps(conn, missing[start : start + BATCH].tolist())
-            if len(absent.stamps):  # else all were erased meanwhile
-                index.upsert(live.name, absent.stamps.tolist(), absent.users.tolist(), absent.matrix, False)
-            yield 0
+        yield from self._put_in(index, live, missing.tolist())
         # What was erased just now goes without being called too much.
         extra = self._gone(account_id, model, np.setdiff1d(present, np.append(expected, erased)))
         for start in range(0, len(extra), BATCH):
             index.delete(live.name, extra[start : start + BATCH].tolist())
             yield 0
-        unfound = yield from self._search_for_themselves(index, live, expected)
+        tried, wrong, unfound = yield from self._search_for_themselves(index, live, expected)
         said += [
             f"{len(expected)} vectors",
             f"{len(missing)} were missing",
             f"{len(extra)} were too many",
-            f"{unfound} of {min(_SELF_QUERIES, len(expected))} did not find themselves",
+            f"{len(unfound)} of {tried} did not find themselves",
         ]
-        if unfound:
+        if wrong or too_many_unfound(len(unfound), tried):
             said.append("rebuilt: " + (yield from self._rebuild(index, account_id, model)))
         else:
+            yield from self._put_in(index, live, unfound)  # which links them anew
             yield len(expected)
         now = now_us()
         self._writer.submit(lambda conn: collections.note_verified(conn, live, now)).result()
@@ -187,20 +183,30 @@ class IndexCare:
             there = vectors.applied_stamps(conn, account_id, model, newest)
         return np.setdiff1d(stamps, there)
 
+    def _put_in(self, index: ChromaIndex, live: Collection, stamps: Sequence[int]) -> Iterator[int]:
+        for start in range(0, len(stamps), BATCH):
+            with self._database.read() as conn:
+                some = vectors.of_stamps(conn, stamps[start : start + BATCH])
+            if len(some.stamps):  # else all were erased meanwhile
+                index.upsert(live.name, some.stamps.tolist(), some.users.tolist(), some.matrix, False)
+            yield 0
+
     def _search_for_themselves(
         self, index: ChromaIndex, live: Collection, expected: NDArray[np.int64]
-    ) -> Generator[int, None, int]:
-        """How many of some of the vectors are not what is nearest to them."""
+    ) -> Generator[int, None, tuple[int, int, list[int]]]:
+        """Of how many vectors the index holds how many wrongly, and which of them it does not find by themselves."""
         chosen = np.random.default_rng().permutation(expected)[:_SELF_QUERIES].tolist()
-        with self._database.read() as conn:
-            blobs = vectors.blobs(conn, chosen)
-        unfound = 0
-        for stamp, blob in blobs.items():
-            if not finds_itself(index, live.name, stamp, np.frombuffer(blob, dtype="<f4")):
-                with self._database.read() as conn:
-                    unfound += bool(vectors.blobs(conn, [stamp]))  # else it was erased meanwhile
+        tried, wrong, unfound = 0, 0, []
+        for stamp in chosen:
+            with self._database.read() as conn:
+                blob = vectors.blobs(conn, [stamp]).get(stamp)
+            if blob is not None:  # else it was erased meanwhile
+                vector = np.frombuffer(blob, dtype="<f4")
+                tried += 1
+                wrong += not np.allclose(index.vectors(live.name, [stamp])[0], vector, rtol=0, atol=1e-3)
+                unfound += [] if finds_itself(index, live.name, stamp, vector) else [stamp]
             yield 0
-        return unfound
+        return tried, wrong, unfound
 
     def _tell(self, job: Job) -> None:
         now = time.monotonic()

@@ -29,7 +29,9 @@ SAMPLES = 50
 TIMEOUT_SECONDS = 300
 _VECTORS_AT_ONCE = 1000
 _LOOK_SECONDS = 0.5  # how often the parent looks whether it should go on waiting
-_NEAREST = 5  # equal texts have equal vectors: the asked one is among the first few
+_NEAREST, _MANY = 5, 1000  # what is not among the first few may be among many
+_SAME = 1 - 1e-4  # a cosine of equal vectors
+_MOST_UNFOUND = 0.05
 
 
 class CheckStopped(Exception):
@@ -138,9 +140,20 @@ def _verdict(child: subprocess.Popen[str], stopping: Callable[[], bool]) -> str 
 
 
 def finds_itself(index: ChromaIndex, name: str, stamp: int, vector: NDArray[np.float32]) -> bool:
-    """Whether a stored vector is among those nearest to it, or equals them."""
-    stamps, cosines = index.query(name, vector, _NEAREST)
-    return bool(stamps) and (stamp in stamps or bool(cosines[-1] >= 1 - 1e-4))
+    """Whether a stored vector, or one that equals it, is found by itself."""
+    for count in (_NEAREST, _MANY):
+        stamps, cosines = index.query(name, vector, count)
+        if stamp in stamps or (stamps and cosines[0] >= _SAME):
+            return True
+    return False
+
+
+def too_many_unfound(unfound: int, tried: int) -> bool:
+    """Whether so many of the tried vectors do not find themselves that the index must be damaged.
+
+    A sound one, which is approximate, misses some now and then; mostly where many vectors are nearly equal.
+    """
+    return unfound > _MOST_UNFOUND * tried
 
 
 def _problem(index: ChromaIndex, expected: Expected) -> str | None:
@@ -156,9 +169,13 @@ def _problem(index: ChromaIndex, expected: Expected) -> str | None:
         part = slice(start, start + _VECTORS_AT_ONCE)
         if not np.allclose(fingerprints(index.vectors(expected.name, wanted[part])), prints[part], rtol=0, atol=1e-3):
             return f"{expected.name} holds damaged vectors"
-    for stamp, encoded in expected.samples.items():
-        if not finds_itself(index, expected.name, int(stamp), _decode(encoded)):
-            return f"{expected.name} does not find vector {stamp} by itself"
+    unfound = [
+        stamp
+        for stamp, encoded in expected.samples.items()
+        if not finds_itself(index, expected.name, int(stamp), _decode(encoded))
+    ]
+    if too_many_unfound(len(unfound), len(expected.samples)):
+        return f"{expected.name} does not find {len(unfound)} of {len(expected.samples)} vectors by themselves"
     return None
 
 
