@@ -24,6 +24,7 @@ from reflexio_server.core.logins import Logins
 from reflexio_server.core.model_change import ModelChange
 from reflexio_server.core.models import LoadedModel, Models
 from reflexio_server.core.publishing import Publisher
+from reflexio_server.core.renewal import Renewal
 from reflexio_server.core.searching import Searcher
 from reflexio_server.core.settling import Settler
 from reflexio_server.core.vector_cache import VectorCache
@@ -53,7 +54,7 @@ _LINGER_SECONDS, _QUIET_SECONDS = 1.0, 0.1  # at the end, for telling callers to
 INDEX_HEALTH = "reflexio.v1.Index"
 """The name by which health tells of the threads behind the calls; the server as a whole serves without them."""
 _SERVING, _NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-_BACKGROUND_READERS = 5  # threads that read the database beside the workers
+_BACKGROUND_READERS = 6  # threads that read the database beside the workers
 _SERVICES = (
     auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
     interaction_service_pb2.DESCRIPTOR.services_by_name["InteractionService"].full_name,
@@ -86,16 +87,26 @@ class App:
             self.follower = Follower(self.database, writer, settings.data_dir / CHROMA_FOLDER)
             self.indexer = Indexer(self.database, writer, self.models, self.follower.follow)
             self._change = ModelChange(self.database, writer, coming, self.indexer, self.follower)
+            self._renewal = Renewal(self.database, writer, self.models, self.indexer)
             opened.callback(self.follower.stop)
             opened.callback(self.indexer.stop)
             opened.callback(self._change.stop)
+            opened.callback(self._renewal.stop)
             self._watchdog = Watchdog(settings.stream_idle_seconds)
             opened.callback(self._watchdog.close)
             self._watch = Watch(
                 settings.data_dir,
                 [
                     part.thread
-                    for part in (writer, self._settler, self.follower, self.indexer, self._change, self._watchdog)
+                    for part in (
+                        writer,
+                        self._settler,
+                        self.follower,
+                        self.indexer,
+                        self._change,
+                        self._renewal,
+                        self._watchdog,
+                    )
                 ],
                 lambda well: self._set_health(_SERVING if well else _NOT_SERVING, INDEX_HEALTH),
             )
@@ -117,6 +128,7 @@ class App:
         if self._settings.indexing:
             self.indexer.start()
             self._change.start()
+        self._renewal.start()
         self._server.start()
         self._set_health(_SERVING, "", *_SERVICES)
         self._watch.start()

@@ -12,11 +12,6 @@ FAULTS = {
         "SELECT count(*) FROM vectors WHERE interaction_ref NOT IN (SELECT id FROM interactions)"
     ),
     "a vector that is to be forgotten": "SELECT count(*) FROM vectors WHERE id IN (SELECT stamp FROM erased_vectors)",
-    "full text without its interaction": (
-        "SELECT count(*) FROM interactions_fts_docsize WHERE id NOT IN (SELECT id FROM interactions)"
-    ),
-    "an interaction without its full text": """SELECT count(*) FROM interactions_text
-        WHERE text != '' AND id NOT IN (SELECT id FROM interactions_fts_docsize)""",
     "a picture that nobody has": """SELECT count(*) FROM images m WHERE NOT EXISTS
         (SELECT 1 FROM interactions i WHERE i.account_id = m.account_id AND i.image_sha256 = m.sha256)""",
     "an interaction without its picture": """SELECT count(*) FROM interactions i WHERE image_sha256 IS NOT NULL
@@ -35,12 +30,24 @@ FAULTS = {
     "a reference to nothing": "SELECT count(*) FROM pragma_foreign_key_check",
 }
 
+# The full text, and until all words are cut anew that of version 1: an index with the view of what it must hold.
+INDEXES = {"full_text": "full_text_rows", "interactions_fts": "interactions_text"}
+OF_INDEXES = {
+    "full text without its interaction": "SELECT count(*) FROM {0}_docsize WHERE id NOT IN (SELECT id FROM {1})",
+    "an interaction without its full text": """SELECT count(*) FROM {1}
+        WHERE text != '' AND id NOT IN (SELECT id FROM {0}_docsize)""",
+}
+
 
 def faults(data_dir: Path) -> dict[str, int]:
     """What is wrong with a data directory's database, and how often; seen from outside of the server."""
     with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
-        conn.execute("INSERT INTO interactions_fts (interactions_fts) VALUES ('integrity-check')")
         found = {what: conn.execute(query).fetchone()[0] for what, query in FAULTS.items()}
+        for index, view in INDEXES.items():
+            if conn.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (index,)).fetchone():
+                conn.execute(f"INSERT INTO {index} ({index}) VALUES ('integrity-check')")
+                for what, query in OF_INDEXES.items():
+                    found[f"{index}: {what}"] = conn.execute(query.format(index, view)).fetchone()[0]
         assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         conn.rollback()
     return {what: count for what, count in found.items() if count}

@@ -74,7 +74,7 @@ def contents(data_dir: Path) -> dict[str, list[Any]]:
         queries = {
             "users": "SELECT id, account_id, user_id FROM users ORDER BY id",
             "requests": f"SELECT {columns}, created_at, sequence FROM requests ORDER BY id",
-            "interactions": "SELECT * FROM interactions ORDER BY id",
+            "interactions": "SELECT id, user_ref, interaction_id, content, image_sha256, model FROM interactions",
             "vectors": "SELECT * FROM vectors ORDER BY id",
             "images": "SELECT * FROM images",
         }

@@ -62,30 +62,6 @@ def test_a_part_hangs_on_the_users_own_texts_alone() -> None:
             assert found.get(ref, 0) == pytest.approx(has / sum(weights))
 
 
-def test_search_words() -> None:
-    assert ranking.search_words("What did Caroline SAY about the caroline_smith painting?") == [
-        "caroline",
-        "say",
-        "smith",
-        "painting",
-    ]
-    assert ranking.search_words("what is it") == ["what", "is", "it"], "unless nothing else is left"
-    assert ranking.search_words("_ - !") == []
-    assert ranking.search_words("HTTPS://shop.example.com/router/7") == ["shop", "example", "com", "router", "7"]
-    assert ranking.search_words("https") == ranking.search_words("https://") == ["https"]
-    assert len(ranking.search_words(" ".join(f"w{number}" for number in range(600)))) == ranking.MOST_WORDS
-
-
-def test_everyday_words() -> None:
-    counts = {"caroline": 20, "paint": 19}
-    query = "Did Caroline paint?"
-    assert ranking.without_everyday_words(query, 99, counts) == query
-    assert ranking.without_everyday_words(query, 100, counts) == "Did  paint?"
-    assert ranking.without_everyday_words(query, 101, counts) == query
-    assert ranking.without_everyday_words("the Caroline", 100, {"caroline": 100}) == "the Caroline", "never all"
-    assert ranking.without_everyday_words("the who", 100, {"the": 100, "who": 1}) == "the who"
-
-
 def test_each_interaction_counts_once_with_its_best_chunk() -> None:
     found, best = ranking.best_per_interaction(
         refs(9, 3, 9, 5, 3), np.array([0.2, -0.5, 0.7, 1.0000001, -0.1], dtype=np.float32)

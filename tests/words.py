@@ -28,6 +28,9 @@ class Words:
         mean: NDArray[np.float32] = np.mean(words, axis=0, dtype=np.float32)
         return mean / np.float32(np.linalg.norm(mean))
 
+    def reads(self, text: str) -> bool:
+        return True
+
     def _word(self, word: str) -> NDArray[np.float32]:
         seed = hashlib.sha256(f"{self.model_id} {word}".encode()).digest()[:8]
         return np.random.default_rng(int.from_bytes(seed)).normal(size=self.dimensions).astype(np.float32)

@@ -183,9 +183,10 @@ class Indexer:
         if kept is not None:
             return kept
         made = model.vectors_of(row)
-        if not len(made):
+        if made is None:
             with self._changed:
                 self.failed += 1
+            return model.no_vectors()
         return made
 
     def _keep(self, model: LoadedModel, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:

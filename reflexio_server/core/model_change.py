@@ -77,7 +77,8 @@ class ModelChange:
         for row in rows:
             if self._stopping.is_set():
                 return
-            embedded.append((row, coming.vectors_of(row)))
+            made = coming.vectors_of(row)
+            embedded.append((row, coming.no_vectors() if made is None else made))
         if embedded:
             self._store(coming, embedded)
             self._tell(coming, embedded[-1][0].ref)

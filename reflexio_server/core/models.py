@@ -26,10 +26,11 @@ class LoadedModel:
     number: int
     embedder: Embedder
 
-    def vectors_of(self, row: Waiting) -> Matrix:
-        """A row's vectors, one for each chunk of its text; none when that failed in three tries, which is logged.
+    def vectors_of(self, row: Waiting) -> Matrix | None:
+        """A row's vectors, one for each chunk of its text that the model can read.
 
-        Raises what was raised when memory or files are short: that says nothing of the text.
+        None when that failed in three tries, which is logged. Raises what was raised when memory or files are short:
+        that says nothing of the text.
         """
         for pause in (*_EMBED_PAUSES, None):
             try:
@@ -41,6 +42,10 @@ class LoadedModel:
                     time.sleep(pause)
                 else:
                     say(logger.exception, "interaction row %d cannot be embedded", row.ref)
+        return None
+
+    def no_vectors(self) -> Matrix:
+        """What stands for the vectors of a text that has none."""
         return np.zeros((0, self.embedder.dimensions), dtype=np.float32)
 
 

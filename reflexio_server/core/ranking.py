@@ -1,7 +1,6 @@
 """How well an interaction fits a query, from three parts: its meaning, its words, its thread. Pure functions."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,60 +13,18 @@ SEMANTIC_WEIGHT = 0.4
 LEXICAL_WEIGHT = 0.35
 THREAD_WEIGHT = 0.25
 
-EVERYDAY_SHARE = 0.2
-EVERYDAY_FROM_TEXTS = 100
-MOST_WORDS = 64
 _TIE_DECIMALS = 6  # equal texts may differ in the seventh, by where their vectors stand in memory
-
-# What the full-text index takes for a word; its tokenizer, unicode61, splits at an underscore too.
-_WORD = re.compile(r"[^\W_]+")
-
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
-
-# English function words, and what an apostrophe leaves of them.
-STOP_WORDS = frozenset(
-    """a about above after again against all am an and any are as at be because been before being below between both
-    but by can cannot could did do does doing don down during each few for from further had has have having he her
-    here hers herself him himself his how i if in into is it its itself let me more most my myself no nor not of off
-    on once only or other ought our ours ourselves out over own same she should so some such than that the their
-    theirs them themselves then there these they this those through to too under until up very was we were what when
-    where which while who whom why will with would you your yours yourself yourselves
-    aren couldn d didn doesn hadn hasn haven isn ll m re s shouldn t ve wasn weren won wouldn""".split()
-)
-
-
-def search_words(query: str) -> list[str]:
-    """The query's distinct words in lower case, at most MOST_WORDS, to be looked up and counted.
-
-    English stop words are left out, and the schemes of addresses, which are not indexed; unless nothing else is left.
-    """
-    query = query.lower()
-    words = list(dict.fromkeys(_WORD.findall(_SCHEME.sub(" ", query)) or _WORD.findall(query)))
-    return ([word for word in words if word not in STOP_WORDS] or words)[:MOST_WORDS]
-
-
-def without_everyday_words(query: str, texts: int, texts_with: Mapping[str, int]) -> str:
-    """The query as it is to be embedded: without the words that stand in a fifth of the searched texts.
-
-    Such words, above all names, pull the query towards everything and so towards nothing. Below 100 texts, and where
-    nothing but stop words would be left, the query stays as it is. `texts_with`: in how many texts each of the
-    query's search words stands.
-    """
-    if texts < EVERYDAY_FROM_TEXTS:
-        return query
-    everyday = {word for word, count in texts_with.items() if count >= EVERYDAY_SHARE * texts}
-    if not set(texts_with) - everyday - STOP_WORDS:
-        return query
-    return _WORD.sub(lambda match: "" if match[0].lower() in everyday else match[0], query)
 
 
 def rarity(texts: int, with_word: int) -> float:
     """How much a word tells that stands in `with_word` of `texts` texts: ln(1 + texts / (with_word + 1)).
 
+    Texts without vectors may be missing in `texts`, but never those with the word.
+
     An inverse document frequency (Spärck Jones, 1972), smoothed so that it is above 0 for every word and every
     count, 0 included. Of those tried on the LoCoMo turns it found most.
     """
-    return float(np.log(1 + texts / (with_word + 1)))
+    return float(np.log(1 + max(texts, with_word) / (with_word + 1)))
 
 
 def lexical_parts(matches: Sequence[NDArray[np.int64]], texts: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

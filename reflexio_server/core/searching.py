@@ -10,9 +10,10 @@ from reflexio_server.core.candidates import Finder
 from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import PAGE_BYTES, size_of
 from reflexio_server.core.models import Models
+from reflexio_server.core.query_words import search_words, without_everyday_words
 from reflexio_server.model import Filter, Hit, Identity, PageItem, SearchQuery
 from reflexio_server.stages import stage
-from reflexio_server.storage import interactions, sqlite
+from reflexio_server.storage import full_text, interactions
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import Scope
 from reflexio_server.storage.vectors import Vectors
@@ -85,14 +86,16 @@ class Searcher:
         model = self._models.live(conn)
         held = None if scope.user_ref is None else self._finder.vectors_of(conn, scope.user_ref, model.number)
         texts = _count_of_texts(conn, scope, held, unindexed)
-        words = ranking.search_words(query.query)
-        matches = [sqlite.refs_with_word(conn, scope.account_id, scope.user_ref, word) for word in words]
+        words = search_words(query.query)
+        matches = full_text.refs_with_words(conn, scope.account_id, scope.user_ref, words)
         text = query.query
         if scope.user_ref is not None:
             counts = {word: len(match) for word, match in zip(words, matches, strict=True)}
-            text = ranking.without_everyday_words(text, texts, counts)
+            text = without_everyday_words(text, texts, counts)
         with stage("embed"):
             vector = model.embedder.embed_query(text)
+            if text != query.query and not vector.any():  # what is left is nothing that the model knows
+                vector = model.embedder.embed_query(query.query)
 
         matched = ranking.lexical_parts(matches, texts)
         found = self._finder.find(conn, scope, model.number, held, vector, matched)

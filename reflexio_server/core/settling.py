@@ -7,7 +7,7 @@ import time
 from reflexio.supervised import Supervised
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.errors import DomainError
-from reflexio_server.storage import erasing, sqlite
+from reflexio_server.storage import erasing, full_text
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
 
@@ -97,7 +97,7 @@ class Settler:
             erased = erasing.unsettled(conn)
             self._cache.drop_erased(conn)
         first = True
-        while self._writer.submit(lambda conn: sqlite.merge_full_text(conn, first=first)).result():  # noqa: B023
+        while self._writer.submit(lambda conn: full_text.merge(conn, first=first)).result():  # noqa: B023
             first = False
             if self._stop_by is not None and time.monotonic() > self._stop_by:
                 return False

@@ -30,14 +30,23 @@ class Embedder(Protocol):
     dimensions: int
 
     def embed(self, text: str) -> NDArray[np.float32]:
-        """Return the vectors of a stored text, shape (chunks, dimensions): 1 to 8 rows, each of length 1.
+        """Return the vectors of a stored text, shape (chunks, dimensions): 0 to 8 rows, each of length 1.
 
-        How a long text is cut into chunks, and how much of it counts, is told by the implementation.
+        How a long text is cut into chunks, and how much of it counts, is told by the implementation. A chunk without
+        any word that the model knows has no vector: it would be the same for all such chunks, and they do not mean
+        the same.
         """
         ...
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return the one vector of a search text, shape (dimensions,), of length 1."""
+        """Return the one vector of a search text, shape (dimensions,), of length 1.
+
+        Zeros when there is no word in it that the model knows: near to nothing.
+        """
+        ...
+
+    def reads(self, text: str) -> bool:
+        """Tell whether every chunk of a text has a vector, without making them."""
         ...
 
 

@@ -26,7 +26,7 @@ MAX_CHUNKS = 8
 # The model was trained on at most 256 tokens (max_seq_length in its sentence_bert_config.json).
 MAX_TOKENS = 256
 CHUNK_TOKENS = MAX_TOKENS - 2  # [CLS] and [SEP] take two
-_CLS, _SEP = 101, 102  # in tokenizer.json
+_UNKNOWN, _CLS, _SEP = 100, 101, 102  # in tokenizer.json
 
 TOKENIZER_FILE = "tokenizer.json"
 MANIFEST_FILE = "manifest.json"
@@ -63,18 +63,33 @@ class MiniLM:
         self.model_id = f"all-MiniLM-L6-v2/{precision}/{VERSION}"
         self.dimensions = DIMENSIONS
         self._tokenizer = _load_tokenizer(model_dir / TOKENIZER_FILE)
+        self._words = {
+            number
+            for token, number in self._tokenizer.get_vocab().items()
+            if number != _UNKNOWN and any(map(str.isalnum, token))
+        }
         self._session = _open_session(model_dir / MODEL_FILES[precision])
 
     def embed(self, text: str) -> NDArray[np.float32]:
-        """Return one vector a chunk, shape (1 to 8, 384), each of length 1. An empty text has one chunk."""
-        return np.stack([self._run(chunk) for chunk in _cut(self._tokens(text))])
+        """Return one vector a chunk with a word that the model knows, shape (0 to 8, 384), each of length 1."""
+        vectors = [self._run(chunk) for chunk in _cut(self._tokens(text)) if self._knows(chunk)]
+        return np.stack(vectors) if vectors else np.zeros((0, DIMENSIONS), dtype=np.float32)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of the first 254 tokens, shape (384,), of length 1."""
-        return self._run(self._tokens(text)[:CHUNK_TOKENS])
+        """Return the vector of the first 254 tokens, shape (384,), of length 1; zeros if the model knows no word."""
+        chunk = self._tokens(text)[:CHUNK_TOKENS]
+        return self._run(chunk) if self._knows(chunk) else np.zeros(DIMENSIONS, dtype=np.float32)
+
+    def reads(self, text: str) -> bool:
+        """Tell whether every chunk of a text has a word that the model knows."""
+        return all(self._knows(chunk) for chunk in _cut(self._tokens(text)))
 
     def _tokens(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _knows(self, chunk: list[int]) -> bool:
+        """Signs alone say something too, such as "?!", but not beside what is unknown: "👍!" and "😡!" are the same."""
+        return not self._words.isdisjoint(chunk) or (bool(chunk) and _UNKNOWN not in chunk)
 
     def _run(self, chunk: list[int]) -> NDArray[np.float32]:
         ids = np.array([[_CLS, *chunk, _SEP]], dtype=np.int32)

@@ -17,7 +17,7 @@ from reflexio_server.index.embedder import ModelMissing
 
 _WEIGHTS = "wordllama/weights/l2_supercat_256.safetensors"
 _TOKENIZER = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
-_UNKNOWN = 0  # the token <unk>
+_NOT_READ = range(259)  # tokens <unk>, <s>, </s>, and the bytes of characters that are not in the vocabulary
 
 
 class WordLlama:
@@ -43,18 +43,36 @@ class WordLlama:
         self._tokenizer.no_padding()
         # A text that says "</s>" means these four characters.
         self._tokenizer.encode_special_tokens = True
+        self._words = {
+            number
+            for token, number in self._tokenizer.get_vocab().items()
+            if number not in _NOT_READ and any(map(str.isalnum, token))
+        }
 
     def embed(self, text: str) -> NDArray[np.float32]:
-        """Return the one vector of a text of any length, shape (1, 256), of length 1."""
-        return self.embed_query(text)[np.newaxis]
+        """Return the one vector of a text of any length, shape (1, 256), of length 1; none if it knows no word."""
+        vector = self.embed_query(text)[np.newaxis]
+        return vector if vector.any() else vector[:0]
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a text of any length, shape (256,), of length 1."""
-        # A text without tokens gets the unknown token's vector: nothing else would have a length of 1.
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids or [_UNKNOWN]
+        """Return the vector of a text of any length, shape (256,), of length 1; zeros if it knows no word."""
+        ids = self._tokens(text)
+        if not self._knows(ids):
+            return np.zeros(self.dimensions, dtype=np.float32)
         mean: NDArray[np.float32] = self._vectors[ids].mean(axis=0, dtype=np.float32)
         mean /= np.linalg.norm(mean)
         return mean
+
+    def reads(self, text: str) -> bool:
+        """Tell whether it knows a word of the text."""
+        return self._knows(self._tokens(text))
+
+    def _tokens(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _knows(self, ids: list[int]) -> bool:
+        """Signs alone say something too, but not beside what is unknown."""
+        return not self._words.isdisjoint(ids) or (bool(ids) and not any(number in _NOT_READ for number in ids))
 
 
 def _find_file(name: str) -> Path:

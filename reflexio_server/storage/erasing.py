@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists, func, select, update
 
 from reflexio_server.model import ErasedCounts
-from reflexio_server.storage import sqlite
+from reflexio_server.storage import full_text
 from reflexio_server.storage.forgetting import drop_vectors
 from reflexio_server.storage.interactions import last_sequence, user_ref
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users, vectors
@@ -131,7 +131,7 @@ def _erase_rows(conn: Connection, account_id: int, refs: Sequence[int]) -> int:
         mine = interactions.c.id.in_(refs[start : start + _ROWS_AT_ONCE])
         with_picture = select(interactions.c.image_sha256).where(mine, interactions.c.image_sha256.is_not(None))
         pictures.update(conn.execute(with_picture).scalars())
-        sqlite.drop_full_text(conn, refs[start : start + _ROWS_AT_ONCE])
+        full_text.drop(conn, refs[start : start + _ROWS_AT_ONCE])
         drop_vectors(conn, vectors.c.interaction_ref.in_(refs[start : start + _ROWS_AT_ONCE]))
         conn.execute(delete(interactions).where(mine))
     count_up = update(accounts).values(erased=accounts.c.erased + len(refs))

@@ -1,6 +1,5 @@
 """The rows of new requests: made in one walk, inserted in one statement a table."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,12 +9,13 @@ from sqlalchemy import Connection, insert, update
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
 from reflexio.ids import uuid7s
+from reflexio_server import words
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest
-from reflexio_server.storage import sqlite
+from reflexio_server.storage import full_text, sqlite
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users
 
 NOTHING_TO_EMBED = 0
-CANNOT_BE_EMBEDDED = -1  # by the model in use; another one tries again
+CANNOT_BE_EMBEDDED = -1  # by the model in use, as it failed or knows no word of it; another one tries again
 
 _ONCE_ERASED = ("erased_at", "published_ids")
 _REQUEST_COLUMNS = tuple(name for name in requests.columns.keys() if name not in _ONCE_ERASED)  # noqa: SIM118
@@ -31,7 +31,7 @@ class Rows:
     images: dict[tuple[int, bytes], dict[str, Any]] = field(default_factory=dict)
     interactions: list[tuple[Any, ...]] = field(default_factory=list)
     texts: list[tuple[int, str, str]] = field(default_factory=list)
-    """(ref, owner, text) for the full-text index."""
+    """(ref, owner, words) for the full-text index."""
 
 
 def make_rows(
@@ -52,13 +52,14 @@ def make_rows(
         next_ref = refs.stop
         sequence = sequences[account_id]
         sequences[account_id] += len(refs)
-        owner = sqlite.full_text_owner(account_id, user_ref)
+        owner = full_text.owner(account_id, user_ref)
         ids = tuple(islice(new_ids, len(refs)))
         for ref, interaction_id, item in zip(refs, ids, request.interactions, strict=True):
             sequence += 1
             text = _search_text(item.content, item.user_action_description, item.interacted_image_url)
-            if text:
-                rows.texts.append((ref, owner, text))
+            indexed = words.to_index(text)
+            if indexed:
+                rows.texts.append((ref, owner, indexed))
             if item.image:
                 rows.images[account_id, item.image.sha256] = _image(account_id, item)
             rows.interactions.append(
@@ -79,6 +80,8 @@ def make_rows(
                     now if item.created_at is None else item.created_at,
                     now,
                     None if text else NOTHING_TO_EMBED,
+                    None if indexed == text else indexed,
+                    words.VERSION,
                 )
             )
         rows.requests.append(
@@ -101,10 +104,11 @@ def make_rows(
 
 
 def _search_text(content: str, description: str, url: str) -> str:
-    """What of an interaction is embedded and indexed: content, description and the words of the URL."""
+    """What of an interaction is embedded and cut into words: content, description and the words of the URL."""
     if not description and not url:  # nearly every chat turn
         return "" if content.isspace() else content
-    url_words = " ".join(re.findall(r"\w+", url.partition("://")[2] or url))
+    pieces = words.pieces(url.partition("://")[2] or url)
+    url_words = " ".join(piece for piece, found in pieces if found)
     return "\n".join(part for part in (content, description, url_words) if part.strip())
 
 
@@ -115,7 +119,7 @@ def insert_rows(conn: Connection, rows: Rows) -> None:
         conn.execute(sqlite_dialect.insert(images).on_conflict_do_nothing(), image)
     sqlite.insert_rows(conn, interactions.name, tuple(interactions.columns.keys()), rows.interactions)
     if rows.texts:
-        sqlite.add_full_text(conn, rows.texts)
+        full_text.add(conn, rows.texts)
 
 
 def _image(account_id: int, item: NewInteraction) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What only SQLite does: connections, numbers for rows, full text. The other dialects get a module like this."""
+"""What only SQLite does: connections, numbers for rows. The other dialects get a module like this."""
 
 import json
 import sqlite3
@@ -8,8 +8,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import URL, Connection, Engine, Row, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -153,7 +151,6 @@ def published_with(conn: Connection, refs: Iterable[int]) -> Sequence[Row[Any]]:
     return conn.execute(_PUBLISHED_WITH, {"refs": json.dumps(list(refs))}).all()
 
 
-_FULL_TEXT = ("interactions_fts", ("rowid", "owner", "text"))
 _ROWS_AT_ONCE = (1000, 250, 50, 10, 3, 1)
 
 
@@ -178,43 +175,6 @@ def _insert_sql(table: str, columns: tuple[str, ...], rows: int) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"
 
 
-def add_full_text(conn: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
-    """Index texts: rows of (ref, owner, text)."""
-    insert_rows(conn, *_FULL_TEXT, rows)
-
-
-# The index keeps no texts: it finds what to delete by the words that were put in.
-_DROP_FULL_TEXT = text(
-    """INSERT INTO interactions_fts (interactions_fts, rowid, owner, text)
-       SELECT 'delete', t.id, t.owner, t.text FROM json_each(:refs) k CROSS JOIN interactions_text t
-       ON t.id = k.value WHERE t.text != ''"""
-)
-
-
-def drop_full_text(conn: Connection, refs: Sequence[int]) -> None:
-    """Take interactions out of the full-text index, as long as they are there themselves.
-
-    Their words stay on disk until `merge_full_text` is through.
-    """
-    conn.execute(_DROP_FULL_TEXT, {"refs": json.dumps(list(refs))})
-
-
-_MERGE_PAGES = 100  # of work a step, which publishes wait for: about 10 ms
-
-
-def merge_full_text(conn: Connection, *, first: bool) -> bool:
-    """Do a step of making the full-text index one piece, which leaves out what was deleted; False when it is one.
-
-    `first`: take up all pieces there are, else go on. https://sqlite.org/fts5.html#the_merge_command
-    """
-    driver = conn.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    before = driver.total_changes
-    pages = -_MERGE_PAGES if first else _MERGE_PAGES
-    conn.exec_driver_sql("INSERT INTO interactions_fts (interactions_fts, rank) VALUES ('merge', ?)", (pages,))
-    return driver.total_changes - before >= 2
-
-
 def empty_log(conn: sqlite3.Connection) -> bool:
     """Copy the log into the database file and make it empty; False when a reader or writer is in the way.
 
@@ -226,29 +186,3 @@ def empty_log(conn: sqlite3.Connection) -> bool:
         return not busy
     finally:
         conn.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-
-
-def full_text_owner(account_id: int, user_ref: int) -> str:
-    """Whose a text is, as tokens of the full-text index."""
-    return f"a{account_id} u{user_ref}"
-
-
-def quote_term(word: str) -> str:
-    """A word as an FTS5 string, whatever is in it."""
-    return '"' + word.replace('"', '""') + '"'
-
-
-def _owner(account_id: int, user_ref: int | None) -> str:
-    return f"owner : a{account_id}" if user_ref is None else f"owner : u{user_ref}"
-
-
-_WITH_WORD = "SELECT rowid FROM interactions_fts WHERE interactions_fts MATCH ?"
-
-
-def refs_with_word(conn: Connection, account_id: int, user_ref: int | None, word: str) -> NDArray[np.int64]:
-    """The owner's interactions that have the word, in rising order.
-
-    One word at a time: bm25() would walk everybody's rows with the word to weigh it, and took three times as long.
-    """
-    match = f"{_owner(account_id, user_ref)} AND text : {quote_term(word)}"
-    return np.array(conn.exec_driver_sql(_WITH_WORD, (match,)).scalars().all(), dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     Index,
@@ -104,14 +105,19 @@ interactions = Table(
     Column("user_action", SmallInteger, nullable=False),
     Column("user_action_description", Text, nullable=False),
     Column("interacted_image_url", Text, nullable=False),
-    # What is indexed, where it is not just the content.
+    # What is embedded, where it is not just the content.
     Column("search_text", Text),
     Column("image_sha256", LargeBinary(32)),
     Column("created_at", BigInteger, nullable=False),
     Column("stored_at", BigInteger, nullable=False),
-    # NULL: waits for its vectors; 0: it has none, as it has no text; -1: it could not be embedded; else the models.id
-    # of its first ones. The row is the index's outbox.
+    # NULL: waits for its vectors; 0: it has none, as it has no text; -1: it could not be embedded, or the model knows
+    # no word of it; else the models.id of its first ones. The row is the index's outbox.
     Column("model", SmallInteger),
+    # What the full text took, where it is not just what is embedded: only by exactly this is it found again there to
+    # be deleted, whatever a later version would make of the text.
+    Column("words", Text),
+    # The version of words.cut that it was made with.
+    Column("words_version", SmallInteger, nullable=False, server_default="1"),
     Index("interactions_by_user", "user_ref", "created_at", "interaction_id"),
     Index("interactions_by_account", "account_id", "created_at", "interaction_id"),
     Index("interactions_by_request", "request_ref"),
@@ -227,4 +233,16 @@ jobs = Table(
     # What came of it, for a person.
     Column("result", Text, nullable=False),
     Column("asked_at", BigInteger, nullable=False),
+)
+
+# One row: to which version of words.cut all that is stored is to be brought. All interactions up to `done` are of it
+# and have no vectors of what their model cannot read; NULL when that is so of all.
+words_state = Table(
+    "words_state",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("version", SmallInteger, nullable=False),
+    Column("done", BigInteger),
+    # Whether version 1 has rows still, which are in an index of their own.
+    Column("has_first", Boolean, nullable=False),
 )

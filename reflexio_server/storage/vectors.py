@@ -123,7 +123,7 @@ def of_every_row(conn: Connection, after: int, limit: int) -> list[Waiting]:
 def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix]]) -> bool:
     """Write the vectors (chunks × dimensions each) of rows that still wait; False when another model is live by now.
 
-    A row with no vector at all could not be embedded: it is marked so, and waits no longer. Needs a write transaction.
+    A row with no vector at all cannot be embedded: it is marked so, and waits no longer. Needs a write transaction.
     """
     if conn.execute(select(live_model.c.model)).scalar() != model:
         return False

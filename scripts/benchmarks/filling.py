@@ -11,7 +11,7 @@ from rich.progress import track
 
 from reflexio.v1 import interaction_pb2
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.core.ranking import STOP_WORDS
+from reflexio_server.core.query_words import STOP_WORDS
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
 from reflexio_server.storage import accounts, models, vectors
 from reflexio_server.storage.clock import now_us

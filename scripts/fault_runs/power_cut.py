@@ -144,7 +144,7 @@ def _check(database: Database, promised: list[str], seed: int) -> tuple[list[str
             wrong.append(f"integrity_check: {found[:3]}")
         if found := conn.execute(text("PRAGMA foreign_key_check")).all():
             wrong.append(f"foreign_key_check: {found[:3]}")
-        conn.execute(text("INSERT INTO interactions_fts(interactions_fts) VALUES ('integrity-check')"))
+        conn.execute(text("INSERT INTO full_text(full_text) VALUES ('integrity-check')"))
         has_account = conn.execute(text("SELECT count(*) FROM accounts")).scalar_one()
     before = _counts(database)
     lost = [one for one in promised if one not in before]

@@ -1,0 +1,126 @@
+"""Brings what older versions stored up to this one, behind everything else: the words of texts, and their vectors."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection
+
+from reflexio.supervised import Supervised, say
+from reflexio_server import words
+from reflexio_server.core.indexing import Indexer
+from reflexio_server.core.models import Models
+from reflexio_server.errors import DomainError
+from reflexio_server.storage import full_text, vectors
+from reflexio_server.storage.database import Database
+from reflexio_server.storage.full_text import Old
+from reflexio_server.storage.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+STEP_ROWS = 20
+STEP_CHARACTERS = 20_000
+"""What a step indexes anew, or one row if that has more: publishes wait for no more than a step, some 10 ms."""
+
+_READ_AT_ONCE = 200
+_RETRY_SECONDS = 1.0
+_TELL_SECONDS = 10.0
+
+
+class Renewal:
+    """Cuts the words of every older row anew, oldest first, on a thread of its own, and ends when none is left.
+
+    How far it got is in the database, so that it goes on after a restart; until it is through, searches ask for both
+    versions of a word. On the way it lets rows wait for new vectors whose texts the model cannot read: older versions
+    gave them all the same one.
+    """
+
+    def __init__(self, database: Database, writer: Writer, models: Models, indexer: Indexer) -> None:
+        self._database = database
+        self._writer = writer
+        self._models = models
+        self._indexer = indexer
+        self._stopping = threading.Event()
+        self._told = 0.0
+        self.thread = Supervised("renewal", self._work, logger)
+
+    def start(self) -> None:
+        """Begin, or go on with what an earlier run began."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Stop after the step at hand."""
+        self._stopping.set()
+        self.thread.end()
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if self._writer.submit(lambda conn: full_text.begin_renewal(conn, words.VERSION)).result():
+                    self._renew()
+                return
+            except DomainError:
+                say(logger.warning, "cutting words anew waits: writing is not possible now")
+                self._stopping.wait(_RETRY_SECONDS)
+
+    def _renew(self) -> None:
+        while rows := self._next_rows():
+            for step in _steps(rows):
+                cut = [(row, words.to_index(row.text)) for row in step]
+                unread = [row.ref for row in step if row.text and not self._reads(row)]
+                self._write(cut, unread)
+                if self._stopping.is_set():
+                    return
+            self.thread.well()
+            self._tell()
+        first = True
+        while self._writer.submit(lambda conn: full_text.end_renewal(conn, first=first)).result():  # noqa: B023
+            first = False
+            if self._stopping.is_set():
+                return
+        say(logger.info, "all words are cut as this version cuts them")
+
+    def _next_rows(self) -> list[Old]:
+        with self._database.read() as conn:
+            return full_text.old_rows(conn, words.VERSION, _READ_AT_ONCE)
+
+    def _write(self, rows: Sequence[tuple[Old, str]], unread: Sequence[int]) -> None:
+        def write(conn: Connection) -> None:
+            full_text.renew(conn, words.VERSION, rows)
+            vectors.let_wait(conn, unread)
+
+        began = time.monotonic()
+        self._writer.submit(write).result()
+        if unread:
+            self._indexer.wake()
+        self._stopping.wait(time.monotonic() - began)  # the writer is there for others at least half of the time
+
+    def _reads(self, row: Old) -> bool:
+        with self._database.read() as conn:
+            model = self._models.live(conn)
+        try:
+            return model.embedder.reads(row.text)
+        except BaseException:  # a panic of the tokenizer is no Exception
+            say(logger.exception, "interaction row %d keeps its vectors: it cannot be told what is read of it", row.ref)
+            return True
+
+    def _tell(self) -> None:
+        if time.monotonic() - self._told < _TELL_SECONDS:
+            return
+        with self._database.read() as conn:
+            done, total = full_text.progress(conn, words.VERSION)
+        say(logger.info, "cutting words anew: %d of %d interactions are done", done, total)
+        self._told = time.monotonic()
+
+
+def _steps(rows: Sequence[Old]) -> Iterator[list[Old]]:
+    step: list[Old] = []
+    characters = 0
+    for row in rows:
+        if step and (len(step) == STEP_ROWS or characters + len(row.text) > STEP_CHARACTERS):
+            yield step
+            step, characters = [], 0
+        step.append(row)
+        characters += len(row.text)
+    yield step

@@ -1,0 +1,179 @@
+"""The full text of SQLite: whose interactions have a word. The words are cut by reflexio_server.words.
+
+The index, `full_text`, keeps no texts: what is to be deleted is found by exactly the words that were put in, which
+therefore stay beside the row. What version 1 of the words stored is in an index of its own, `interactions_fts`, whose
+own tokenizer cut it; it is dropped when all its rows have been cut anew.
+"""
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, TextClause, bindparam, func, select, text, update
+
+from reflexio_server.storage import sqlite
+from reflexio_server.storage.tables import interactions, words_state
+
+_MERGE_PAGES = 100  # of work a step, which publishes wait for: about 10 ms
+
+
+def owner(account_id: int, user_ref: int) -> str:
+    """Whose a text is, as tokens of the index."""
+    return f"a{account_id} u{user_ref}"
+
+
+def add(conn: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
+    """Index texts: rows of (ref, owner, words)."""
+    sqlite.insert_rows(conn, "full_text", ("rowid", "owner", "text"), rows)
+
+
+def drop(conn: Connection, refs: Sequence[int]) -> None:
+    """Take interactions out of the index, as long as they are there themselves.
+
+    Their words stay on disk until `merge` is through.
+    """
+    for index, view in _indexes(conn):
+        conn.execute(_drop_from(index, view), {"refs": json.dumps(list(refs))})
+
+
+def merge(conn: Connection, *, first: bool) -> bool:
+    """Do a step of making the index one piece, which leaves out what was deleted; False when it is one.
+
+    `first`: take up all pieces there are, else go on. https://sqlite.org/fts5.html#the_merge_command
+    """
+    steps = [_merge_step(conn, index, first=first) for index, _ in _indexes(conn)]
+    return any(steps)
+
+
+def refs_with_word(
+    conn: Connection, account_id: int, user_ref: int | None, word: str, spelling: str = ""
+) -> NDArray[np.int64]:
+    """The owner's interactions that have the word, in rising order.
+
+    `spelling`: how the word was written before it was cut: what version 1 stored is asked for both.
+    """
+    return refs_with_words(conn, account_id, user_ref, {word: spelling or word})[0]
+
+
+def refs_with_words(
+    conn: Connection, account_id: int, user_ref: int | None, words: Mapping[str, str]
+) -> list[NDArray[np.int64]]:
+    """The owner's interactions that have a word, in rising order, for each word with its spelling (`refs_with_word`).
+
+    One word at a time: bm25() would walk everybody's rows with the word to weigh it, and took three times as long.
+    """
+    owned = f"owner : a{account_id}" if user_ref is None else f"owner : u{user_ref}"
+    found = [_matching(conn, "full_text", f"{owned} AND text : {_quoted(word)}") for word in words]
+    if _has_first_version(conn):
+        for number, (word, spelling) in enumerate(words.items()):
+            either = f"{owned} AND text : ({_quoted(word)} OR {_quoted(spelling)})"
+            found[number] = np.sort(np.append(found[number], _matching(conn, "interactions_fts", either)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """A row whose words were cut by an older version."""
+
+    ref: int
+    account_id: int
+    user_ref: int
+    text: str
+
+
+def begin_renewal(conn: Connection, version: int) -> bool:
+    """Set out to bring all rows to this version of the words, or go on; False when all are. Needs a write transaction.
+
+    Also after a program of an older version ran in between, whose rows are old.
+    """
+    conn.execute(update(words_state).where(words_state.c.version != version).values(version=version, done=0))
+    return conn.execute(select(words_state.c.done)).scalar_one() is not None
+
+
+def old_rows(conn: Connection, version: int, limit: int) -> list[Old]:
+    """The next rows to be brought to this version, oldest first; none when all are."""
+    done = conn.execute(select(words_state.c.done)).scalar_one()
+    searched = func.coalesce(interactions.c.search_text, interactions.c.content)
+    query = select(interactions.c.id, interactions.c.account_id, interactions.c.user_ref, searched)
+    query = query.where(interactions.c.id > done, interactions.c.words_version < version)
+    return [Old(*row) for row in conn.execute(query.order_by(interactions.c.id).limit(limit))]
+
+
+def progress(conn: Connection, version: int) -> tuple[int, int]:
+    """How many interactions are of this version, and how many there are. Reads every row."""
+    renewed = func.count().filter(interactions.c.words_version == version)
+    of_it, all_of_them = conn.execute(select(renewed, func.count()).select_from(interactions)).one()
+    return of_it, all_of_them
+
+
+def renew(conn: Connection, version: int, rows: Sequence[tuple[Old, str]]) -> None:
+    """Index rows anew by these words, in the order of `old_rows`; what was erased meanwhile is left out.
+
+    Needs a write transaction.
+    """
+    refs = [row.ref for row, _ in rows]
+    still = set(conn.execute(select(interactions.c.id).where(interactions.c.id.in_(refs))).scalars())
+    rows = [(row, words) for row, words in rows if row.ref in still]
+    drop(conn, sorted(still))
+    if rows:
+        conn.execute(
+            update(interactions).where(interactions.c.id == bindparam("ref")).values(words=bindparam("cut")),
+            [{"ref": row.ref, "cut": None if words == row.text else words} for row, words in rows],
+        )
+        conn.execute(update(interactions).where(interactions.c.id.in_(still)).values(words_version=version))
+        add(conn, [(row.ref, owner(row.account_id, row.user_ref), words) for row, words in rows if words])
+    conn.execute(update(words_state).values(done=refs[-1]))
+
+
+def end_renewal(conn: Connection, *, first: bool) -> bool:
+    """Once no row is old: do a step (see `merge`) of emptying what only old rows needed; False when it is gone.
+
+    Needs a write transaction. Emptied first, step by step, it is dropped in no time.
+    """
+    if _has_first_version(conn):
+        if _merge_step(conn, "interactions_fts", first=first):
+            return True
+        conn.exec_driver_sql("DROP TABLE interactions_fts")
+        conn.exec_driver_sql("DROP VIEW interactions_text")
+    conn.execute(update(words_state).values(done=None, has_first=False))
+    return False
+
+
+def _has_first_version(conn: Connection) -> bool:
+    return bool(conn.exec_driver_sql("SELECT has_first FROM words_state WHERE id = 1").scalar())
+
+
+def _indexes(conn: Connection) -> list[tuple[str, str]]:
+    """The indexes there are, each with the view that says what was put in."""
+    first = [("interactions_fts", "interactions_text")] if _has_first_version(conn) else []
+    return [*first, ("full_text", "full_text_rows")]
+
+
+def _drop_from(index: str, view: str) -> TextClause:
+    return text(
+        f"""INSERT INTO {index} ({index}, rowid, owner, text)
+            SELECT 'delete', t.id, t.owner, t.text FROM json_each(:refs) k CROSS JOIN {view} t
+            ON t.id = k.value WHERE t.text != ''"""
+    )
+
+
+def _merge_step(conn: Connection, index: str, *, first: bool) -> bool:
+    driver = conn.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    before = driver.total_changes
+    pages = -_MERGE_PAGES if first else _MERGE_PAGES
+    conn.exec_driver_sql(f"INSERT INTO {index} ({index}, rank) VALUES ('merge', ?)", (pages,))
+    return driver.total_changes - before >= 2
+
+
+def _quoted(word: str) -> str:
+    """A word as an FTS5 string, whatever is in it."""
+    return '"' + word.replace('"', '""') + '"'
+
+
+def _matching(conn: Connection, index: str, match: str) -> NDArray[np.int64]:
+    found = conn.exec_driver_sql(f"SELECT rowid FROM {index} WHERE {index} MATCH ?", (match,))
+    return np.array(found.scalars().all(), dtype=np.int64)
