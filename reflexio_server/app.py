@@ -27,6 +27,7 @@ from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.renewal import Renewal
 from reflexio_server.core.searching import Searcher
 from reflexio_server.core.settling import Settler
+from reflexio_server.core.stored import Stored
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.watching import Watch
 from reflexio_server.index.chroma import CHROMA_FOLDER
@@ -169,10 +170,12 @@ class App:
     def _open_metrics(self, metrics: Metrics, writer: Writer, opened: contextlib.ExitStack) -> str:
         """Let the metrics be scraped until the stack is closed; the address."""
         lag = IndexLag(self.database)
-        lag.start()
-        opened.callback(lag.stop)
-        self._watch.threads.append(lag.thread)
-        metrics.read(writer, self.indexer, self.follower, self.cache, lag, self._watch.threads)
+        stored = Stored(self.database, self._settings.data_dir, self._settings.data_dir / CHROMA_FOLDER)
+        for part in (lag, stored):
+            part.start()
+            opened.callback(part.stop)
+            self._watch.threads.append(part.thread)
+        metrics.read(writer, self.indexer, self.follower, self.cache, lag, stored, self._watch.threads)
         host, port = self._settings.metrics_host, self._settings.metrics_port or 0
         try:
             port = metrics.serve(host, port)

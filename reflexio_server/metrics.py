@@ -14,6 +14,7 @@ from reflexio.supervised import Supervised
 from reflexio_server.core.following import Follower
 from reflexio_server.core.index_lag import IndexLag
 from reflexio_server.core.indexing import Indexer
+from reflexio_server.core.stored import Stored
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.rpc.call_metrics import CountCalls
 from reflexio_server.storage.writer import Writer
@@ -56,10 +57,11 @@ class Metrics:
         follower: Follower,
         cache: VectorCache,
         lag: IndexLag,
+        stored: Stored,
         threads: Sequence[Supervised],
     ) -> None:
         """Tell what these parts say of themselves, too."""
-        self._registry.register(_Parts(writer, indexer, follower, cache, lag, threads))
+        self._registry.register(_Parts(writer, indexer, follower, cache, lag, stored, threads))
 
     def serve(self, host: str, port: int) -> int:
         """Answer scrapes until `close`; the port, when 0 was given a free one. Raises OSError."""
@@ -83,6 +85,7 @@ class _Parts(Collector):
         follower: Follower,
         cache: VectorCache,
         lag: IndexLag,
+        stored: Stored,
         threads: Sequence[Supervised],
     ) -> None:
         self._writer = writer
@@ -90,6 +93,7 @@ class _Parts(Collector):
         self._follower = follower
         self._cache = cache
         self._lag = lag
+        self._stored = stored
         self._threads = threads
 
     def collect(self) -> Iterator[Metric]:
@@ -114,6 +118,18 @@ class _Parts(Collector):
         yield _counter(
             "reflexio_vector_cache_misses", "Searches that read their user's vectors from disk.", self._cache.misses
         )
+        totals, disk = self._stored.totals, self._stored.disk
+        for name, text, value in (
+            ("accounts", "Accounts.", totals.accounts if totals else None),
+            ("users", "Users of all accounts.", totals.users if totals else None),
+            ("interactions", "Stored interactions.", totals.interactions if totals else None),
+            ("images", "Stored pictures, each once for its account.", totals.images if totals else None),
+            ("database_bytes", "The database's file.", disk.database if disk else None),
+            ("database_log_bytes", "The database's write-ahead log.", disk.log if disk else None),
+            ("index_bytes", "The folder of Chroma.", disk.index if disk else None),
+            ("disk_free_bytes", "What is free where the data lies.", disk.free if disk else None),
+        ):
+            yield _gauge(f"reflexio_{name}", text, value)
         failures = CounterMetricFamily(
             "reflexio_thread_failures",
             "Times that a thread's work ended by a failure and began anew.",

@@ -1,14 +1,25 @@
 """Accounts and their API keys. Writing functions need a write transaction."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from reflexio_server.model import Account, ApiKey, Caller
-from reflexio_server.storage.tables import accounts, api_keys, interactions
+from reflexio_server.storage.tables import accounts, api_keys, images, interactions, users
 
 _account_columns = (accounts.c.id, accounts.c.email, accounts.c.tag, accounts.c.created_at, accounts.c.disabled_at)
 _key_columns = (api_keys.c.key_id, api_keys.c.hint, api_keys.c.created_at, api_keys.c.revoked_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many there are of each."""
+
+    accounts: int
+    users: int
+    interactions: int
+    images: int
 
 
 def add_account(conn: Connection, email: str, tag: str, password_hash: str, now: int) -> bool:
@@ -105,6 +116,13 @@ def counts(conn: Connection) -> tuple[int, int]:
     )
     row = conn.execute(query).one()
     return row[0], int(row[1])
+
+
+def totals(conn: Connection) -> Totals:
+    """What is stored of all accounts. Users and pictures are counted one by one: a million take some 50 ms."""
+    number, rows = counts(conn)
+    people, pictures = (conn.execute(select(func.count()).select_from(table)).scalar_one() for table in (users, images))
+    return Totals(number, people, rows, pictures)
 
 
 def _account(row: Any) -> Account:
