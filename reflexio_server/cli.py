@@ -1,13 +1,16 @@
-"""`reflexio-server`: serve, accounts, keys, index, model."""
+"""`reflexio-server`: serve, accounts, keys, index, backup, restore, model."""
 
 import click
+from sqlalchemy.exc import DatabaseError
 
 from reflexio_server.cli_accounts import accounts, keys
+from reflexio_server.cli_backup import backup, restore
 from reflexio_server.cli_index import index
 from reflexio_server.cli_options import folder_errors, settings_options
 from reflexio_server.config import Settings
+from reflexio_server.errors import DiskFull
 from reflexio_server.index.embedder import ModelMissing
-from reflexio_server.storage.database import DatabaseUnusable, DataDirectoryInUse
+from reflexio_server.storage.database import DATABASE_FILE, DatabaseUnusable, DataDirectoryInUse, what_is_wrong
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -22,6 +25,8 @@ def main() -> None:
 main.add_command(accounts)
 main.add_command(keys)
 main.add_command(index)
+main.add_command(backup)
+main.add_command(restore)
 
 
 @main.command()
@@ -36,6 +41,10 @@ def serve(settings: Settings) -> None:
             run(settings)
     except (DataDirectoryInUse, ModelMissing, CannotListen, DatabaseUnusable) as error:
         raise click.ClickException(str(error)) from None
+    except DatabaseError as error:
+        raise click.ClickException(what_is_wrong(settings.data_dir / DATABASE_FILE, error)) from None
+    except DiskFull:
+        raise click.ClickException(f"cannot use {settings.data_dir}: the disk is full: make room") from None
 
 
 @main.group()

@@ -8,9 +8,17 @@ from typing import Any, get_args
 
 import click
 from pydantic import ValidationError
+from sqlalchemy.exc import DatabaseError
 
 from reflexio_server.config import ENVIRONMENT_PREFIX, HomeUnknown, Settings
-from reflexio_server.storage.database import DATABASE_FILE, Database, DatabaseUnusable, DataDirectoryInUse, own
+from reflexio_server.storage.database import (
+    DATABASE_FILE,
+    Database,
+    DatabaseUnusable,
+    DataDirectoryInUse,
+    own,
+    what_is_wrong,
+)
 
 Command = Callable[..., None]
 
@@ -106,7 +114,10 @@ def open_database(settings: Settings, *, create: bool = False, owning: bool = Tr
             except DatabaseUnusable as error:
                 raise click.ClickException(str(error)) from None
         opened.callback(database.close)
-        yield database, owner
+        try:
+            yield database, owner
+        except DatabaseError as error:
+            raise click.ClickException(what_is_wrong(settings.data_dir / DATABASE_FILE, error)) from None
 
 
 def _beside(settings: Settings) -> Database | None:

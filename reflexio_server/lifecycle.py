@@ -4,9 +4,11 @@ import logging
 import os
 import signal
 import socket
+import stat
 import threading
 from importlib.metadata import version
 
+from reflexio.supervised import say
 from reflexio_server import logs
 from reflexio_server.app import App
 from reflexio_server.config import Settings, service_variables
@@ -35,6 +37,8 @@ def serve(settings: Settings) -> None:
         accounts,
         interactions,
     )
+    if settings.data_dir.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        logger.warning("others on this machine can change what is in %s: chmod go-w it", settings.data_dir)
     if app.transport.exposed:
         logger.warning("others can reach %s, and everything is sent in clear text", app.address)
     if app.metrics_address:
@@ -50,7 +54,7 @@ def serve(settings: Settings) -> None:
 
 
 def _listen_for_signals(stop: threading.Event) -> None:
-    """Set `stop` at the first SIGTERM or SIGINT, and end the process at the second.
+    """Set `stop` at the first SIGTERM or SIGINT, and end the process at the second; SIGHUP changes nothing.
 
     Python runs handlers in the main thread, and a signal that the system gives to another thread does not wake that
     from its waiting. So their numbers are written to a socket at once, and a thread reads them there.
@@ -58,13 +62,17 @@ def _listen_for_signals(stop: threading.Event) -> None:
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno())
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: None)
 
     def listen() -> None:
         with reader, writer:
             while True:
                 number = reader.recv(1)[0]
+                if number not in (signal.SIGTERM, signal.SIGINT):
+                    if number == signal.SIGHUP:
+                        say(logger.info, "nothing to do for SIGHUP: changed certificates are used by themselves")
+                    continue
                 if stop.is_set():
                     os._exit(128 + number)
                 stop.set()

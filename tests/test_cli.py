@@ -43,6 +43,8 @@ COMMANDS = (
     ("index", "status"),
     ("index", "rebuild"),
     ("index", "verify"),
+    ("backup",),
+    ("restore",),
     ("model",),
     ("model", "install"),
 )
@@ -346,7 +348,9 @@ def test_a_damaged_database_is_said(tmp_path: Path) -> None:
     file.write_bytes(bytes(range(256)) * 100)
     for command in (("serve", "--port", "0"), ("accounts", "list"), ("accounts", "create", EMAIL)):
         text = said(run(*command, "--data-dir", tmp_path, given=PASSWORD))
-        assert text == f"{file} is damaged (file is not a database): put a backup in its place"
+        assert text == (
+            f"{file} is damaged (file is not a database): bring a backup in with `reflexio-server restore FILE`"
+        )
     assert file.read_bytes() == bytes(range(256)) * 100
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from reflexio_server.errors import DiskFull, Draining, TooBusy
 from reflexio_server.model import NewInteraction, NewRequest, Outcome, Picture, StoredRequest, UserAction
-from reflexio_server.storage import sqlite
+from reflexio_server.storage import own_log, sqlite
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import DATABASE_FILE, Database
 from reflexio_server.storage.writer import Writer
@@ -353,7 +353,7 @@ def test_the_same_request_twice_in_one_batch_is_stored_once(database: Database, 
     assert stored(database) == [("same", 1), ("same", 2)]
 
 
-def test_connections_are_durable_and_only_the_owners_writer_checkpoints(tmp_path: Path, database: Database) -> None:
+def test_connections_are_durable_and_do_no_checkpoints_by_themselves(tmp_path: Path, database: Database) -> None:
     def settings_of(conn: Connection) -> tuple[object, ...]:
         names = ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint")
         return tuple(conn.execute(text(f"PRAGMA {name}")).scalar() for name in names)
@@ -361,7 +361,7 @@ def test_connections_are_durable_and_only_the_owners_writer_checkpoints(tmp_path
     full = 2
     other = Database(tmp_path, owner=False)
     with database.write() as conn:
-        assert settings_of(conn) == ("wal", full, 1, sqlite.CHECKPOINT_PAGES)
+        assert settings_of(conn) == ("wal", full, 1, 0)
     with database.read() as conn, database.read() as second, other.read() as third:
         assert settings_of(conn) == settings_of(second) == settings_of(third) == ("wal", full, 1, 0)
     with other.write() as conn:
@@ -375,15 +375,15 @@ def test_others_leave_the_log_to_the_owner(tmp_path: Path, database: Database) -
     other = Database(tmp_path, owner=False)
     for _ in range(3):  # more pages than SQLite and the owner's writer checkpoint after
         with other.write() as conn:
-            conn.execute(text(f"INSERT INTO notes (note) VALUES (zeroblob(4096 * {sqlite.CHECKPOINT_PAGES // 2}))"))
+            conn.execute(text(f"INSERT INTO notes (note) VALUES (zeroblob(4096 * {own_log.CHECKPOINT_PAGES // 2}))"))
         with database.read() as conn:
             conn.execute(text("SELECT count(*) FROM notes")).scalar_one()
     other.close()
     assert file.read_bytes() == before
-    assert log.stat().st_size > sqlite.CHECKPOINT_PAGES * 4096
+    assert log.stat().st_size > own_log.CHECKPOINT_PAGES * 4096
     with database.write() as conn:
         note("the owner's")(conn)
-    assert file.stat().st_size > sqlite.CHECKPOINT_PAGES * 4096, "the owner's commit moved the log into the database"
+    assert file.stat().st_size > own_log.CHECKPOINT_PAGES * 4096, "the owner's commit moved the log into the database"
 
 
 def test_a_snapshot_does_not_move(database: Database, writer: Writer) -> None:

@@ -1,21 +1,26 @@
 """Opening the database: connections, migrations, and the lock that gives a data directory one owner."""
 
+import errno
+import fcntl
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from filelock import FileLock, Timeout
 from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
-from reflexio_server.storage import sqlite
+from reflexio_server.storage import own_log, sqlite
+from reflexio_server.storage.own_log import OwnLog, WrongLog
 from reflexio_server.storage.sqlite import is_damaged, make_engine
 
 DATABASE_FILE = "reflexio.db"
+LOCK_FILE = "server.lock"
 
 
 class DataDirectoryInUse(Exception):
@@ -23,23 +28,46 @@ class DataDirectoryInUse(Exception):
 
 
 class DatabaseUnusable(Exception):
-    """The database is damaged, or was made by another version and cannot be brought to this one here."""
+    """The database is damaged, cannot be opened, is not whole, or was made by a version that it cannot be used with.
+
+    The text says which, and what to do.
+    """
 
 
 @contextmanager
 def own(data_dir: Path) -> Iterator[None]:
     """Own the data directory until the block ends; it is made, for its user alone, when it is not there.
 
-    Raises DataDirectoryInUse when another process owns it. The operating system frees it when the owner dies.
+    Raises DataDirectoryInUse when another process owns it. The operating system frees it when the owner dies. The
+    folder itself is locked beside a file in it, which somebody may remove, so that it could be locked anew.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as held:
+        file = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        held.callback(os.close, file)
+        with suppress(PermissionError):  # another user's, who lets this one write to it
+            os.fchmod(file, 0o600)
+        folder = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        held.callback(os.close, folder)
+        try:
+            _lock(file, data_dir)
+        except OSError as error:
+            text = f"its file system has no locks to keep two servers apart ({error.strerror}), use another"
+            raise OSError(error.errno, text, str(data_dir)) from None
+        with suppress(OSError):  # some network file systems lock files only
+            _lock(folder, data_dir)
+        yield
+
+
+def _lock(fd: int, data_dir: Path) -> None:
     try:
-        with FileLock(data_dir / "server.lock", timeout=0):
-            yield
-    except Timeout:
-        raise DataDirectoryInUse(
-            f"another reflexio-server is using {data_dir}; stop it, or choose another --data-dir"
-        ) from None
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise DataDirectoryInUse(
+                f"another reflexio-server is using {data_dir}; stop it, or choose another --data-dir"
+            ) from None
+        raise
 
 
 class Database:
@@ -53,20 +81,27 @@ class Database:
 
     def __init__(self, data_dir: Path, *, owner: bool, readers: int = 1) -> None:
         self._path = path = data_dir / DATABASE_FILE
-        self._write = make_engine(path, begin="IMMEDIATE", connections=1, checkpoints=owner)
+        self._own_log: OwnLog | None = None
+        if owner:
+            try:
+                own_log.check(path)
+            except WrongLog as error:
+                raise DatabaseUnusable(str(error)) from None
+            path.touch(mode=0o600)
+            _close_to_others(path)
+        self._write = make_engine(path, begin="IMMEDIATE", connections=1)
         self._read = make_engine(path, begin="DEFERRED", connections=readers)
         try:
             if owner:
-                path.touch(mode=0o600)
                 self._migrate()
+                with self._write.connect() as conn:
+                    self._own_log = OwnLog(path, _driver(conn))
             else:
                 self._check_schema()
         except DatabaseError as error:
             self.close()
-            if not is_damaged(error):
-                raise
-            raise DatabaseUnusable(f"{path} is damaged ({error.orig}): put a backup in its place") from None
-        except DatabaseUnusable:
+            raise DatabaseUnusable(what_is_wrong(path, error)) from None
+        except BaseException:
             self.close()
             raise
 
@@ -79,21 +114,35 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One write transaction, on disk when the block ends. In a server only the Writer may use it."""
-        with self._write.connect() as conn, conn.begin():
-            yield conn
+        with self._write.connect() as conn:
+            with conn.begin():
+                yield conn
+            if self._own_log:
+                self._own_log.committed(_driver(conn))
 
     def empty_log(self) -> bool:
         """Bring all of the log into the database file and leave nothing in it; False when a reader is in the way.
 
         Only for the owner. The Writer waits meanwhile, as there is one connection to write with.
         """
+        assert self._own_log
         with self._write.connect() as conn:
-            return sqlite.empty_log(conn.connection.driver_connection)  # type: ignore[arg-type]
+            self._own_log.opens_both()
+            emptied = sqlite.empty_log(_driver(conn))
+            if emptied:
+                self._own_log.emptied(_driver(conn))
+            return emptied
 
     def close(self) -> None:
         """Close every connection, the writer's last: closing it empties the log into the database."""
+        if self._own_log:
+            with suppress(OSError):
+                self._own_log.opens_both()
         self._read.dispose()
         self._write.dispose()
+        if self._own_log:
+            self._own_log.close()
+            self._own_log = None
 
     def _config(self, conn: Connection) -> Config:
         config = Config()
@@ -126,3 +175,21 @@ class Database:
                 f"the running server's database has schema {found}, this version needs {wanted}: "
                 "restart the server with this version, or use the version it runs"
             )
+
+
+def what_is_wrong(path: Path, error: DatabaseError) -> str:
+    """A line about a database that cannot be used, for whoever runs the server."""
+    if is_damaged(error):
+        return f"{path} is damaged ({error.orig}): bring a backup in with `reflexio-server restore FILE`"
+    return f"cannot use {path} ({error.orig}): {sqlite.describe(error) or 'see the error'}"
+
+
+def _close_to_others(path: Path) -> None:
+    """A file that was put here may be open to all, and SQLite gives its log the same mode."""
+    for file in (path, own_log.log_of(path), path.with_name(f"{path.name}-shm"), own_log.note_of(path)):
+        with suppress(FileNotFoundError, PermissionError):
+            file.chmod(0o600)
+
+
+def _driver(conn: Connection) -> Any:
+    return conn.connection.driver_connection

@@ -17,15 +17,14 @@ _SHORT_WAIT_MS = 100  # the writer waits meanwhile
 # some 30 MiB for 17 readers of a mixed load; preparing more often costs a call 2 % of its time.
 READER_CACHE_KIB = 512
 READER_STATEMENTS = 16
-CHECKPOINT_PAGES = 4000  # 16 MB of log: a page that many transactions change is copied into the file once
 
 
-def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool = False) -> Engine:
+def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
     """An engine for the database file, whose every commit is on disk when it returns (synchronous=FULL).
 
     `begin` is "IMMEDIATE" for writing, as a transaction that reads and then writes fails at once when another
-    writer came between, and "DEFERRED" for reading. Exactly one connection in all may checkpoint: SQLite up to
-    3.51.2 can damage its log when two do.
+    writer came between, and "DEFERRED" for reading. None does checkpoints by itself: SQLite up to 3.51.2 can damage
+    its log when two do, so the owner's one connection to write with does them (see OwnLog).
     """
     engine = create_engine(
         URL.create("sqlite", database=str(path)),  # a path in a URL's text would be cut at `?`, and `%20` decoded
@@ -49,7 +48,7 @@ def make_engine(path: Path, *, begin: str, connections: int, checkpoints: bool =
         connection.execute("PRAGMA temp_store = MEMORY")  # what a savepoint remembers was half of all that was written
         if begin == "DEFERRED":  # the system's cache is behind it
             connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if checkpoints else 0}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -76,6 +75,25 @@ def is_locked(error: BaseException) -> bool:
 def is_of_database(error: BaseException) -> bool:
     """Whether it is an error of this database, or of a statement put to it."""
     return isinstance(error, SQLAlchemyError)
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong with the file, and what to do, for whoever runs the server; "" when it is not known."""
+    return _DESCRIBED.get(_code(error), "")
+
+
+_DESCRIBED = {
+    sqlite3.SQLITE_FULL: "the disk is full: make room",
+    sqlite3.SQLITE_CANTOPEN: "it, or a file beside it, cannot be opened: check who may read and write there",
+    sqlite3.SQLITE_READONLY: "it, or its folder, can only be read: check who may write there",
+    sqlite3.SQLITE_PERM: "it may not be used: check who may read and write there",
+    sqlite3.SQLITE_AUTH: "it may not be used: check who may read and write there",
+    sqlite3.SQLITE_BUSY: "another program keeps it locked: end that, then try again",
+    sqlite3.SQLITE_LOCKED: "another program keeps it locked: end that, then try again",
+    sqlite3.SQLITE_PROTOCOL: "another program keeps it locked: end that, then try again",
+    sqlite3.SQLITE_IOERR: "the disk does not read or write as it should: look at it, and whether it is full",
+    sqlite3.SQLITE_NOLFS: "the file system has no files of this size",
+}
 
 
 def is_damaged(error: BaseException) -> bool:

@@ -1,0 +1,95 @@
+"""`reflexio-server backup` and `restore`: a copy of everything, made while a server runs, and put back."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from reflexio_server.cli_options import folder_errors, settings_options
+from reflexio_server.config import Settings
+from reflexio_server.storage import backup as copies
+from reflexio_server.storage.database import DATABASE_FILE, DataDirectoryInUse, own
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@settings_options("data_dir")
+def backup(settings: Settings, file: Path, force: bool) -> None:
+    """Copy the database, as it is at this moment, into FILE; a server may be running.
+
+    FILE has everything: accounts, what was said, vectors. Only its owner may read it. It is there when it is whole and
+    was looked through, and not before.
+    """
+    database = settings.data_dir / DATABASE_FILE
+    if not database.exists():
+        raise click.ClickException(f"there is no database in {settings.data_dir}: check --data-dir")
+    with _told(), _bar("copying") as show:
+        copies.back_up(database, file.absolute(), in_use=_in_use(settings), force=force, show=show)
+    click.echo(f"Copied {database} to {file}.")
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--without-log", is_flag=True, help="Take a file whose log is lost; what was in that is missing.")
+@settings_options("data_dir")
+def restore(settings: Settings, file: Path, without_log: bool) -> None:
+    """Put a copy of FILE, a backup, in the place of the database; no server may be running.
+
+    It is looked through first, and nothing changes if it is damaged. The database before is kept under another name,
+    which is told. The search index is held against what is there now at the next start, and built anew if need be.
+    """
+    try:
+        with _told(), own(settings.data_dir), _bar("restoring") as show:
+            database = settings.data_dir / DATABASE_FILE
+            aside = copies.restore(file.absolute(), database, without_log=without_log, show=show)
+            _have_index_checked(settings.data_dir)
+    except DataDirectoryInUse as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"Restored {database} from {file}.")
+    if aside:
+        click.echo(f"What was there before is {aside}; delete it when it is not needed.")
+
+
+def _in_use(settings: Settings) -> bool:
+    try:
+        with own(settings.data_dir):
+            return False
+    except DataDirectoryInUse:
+        return True
+
+
+def _have_index_checked(data_dir: Path) -> None:
+    """The note that the index was closed in order tells of the database before."""
+    from reflexio_server.index.chroma import CHROMA_FOLDER  # imported here, as Chroma takes half a second
+
+    for note in (data_dir / CHROMA_FOLDER).glob("*.closed"):
+        note.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    with folder_errors():
+        try:
+            yield
+        except copies.CopyRefused as error:
+            raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[copies.Show]:
+    """Shows on a terminal how far it is, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(done - bar.pos)
+
+        yield show
