@@ -117,6 +117,7 @@ def test_interactions_are_found_by_an_index_whatever_the_filter(database: Databa
             )
             is_bounded(database, lambda conn, scope=scope: interactions.refs(conn, scope, 10))  # type: ignore[misc]
             is_bounded(database, lambda conn, scope=scope: interactions.count_waiting(conn, scope))  # type: ignore[misc]
+            is_bounded(database, lambda conn, scope=scope: interactions.passing(conn, scope, range(1000)))  # type: ignore[misc]
     by_id = Scope(1, user, interaction_ids=(ID, "x"))
     is_bounded(database, lambda conn: list(interactions.listing(conn, by_id, limit=31)))
     is_bounded(database, lambda conn: interactions.existing_ids(conn, by_id))

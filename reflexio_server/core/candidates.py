@@ -95,8 +95,7 @@ class Finder:
         matched: tuple[Refs, Parts],
     ) -> Candidates:
         """By Chroma, with what it does not have yet, and the best matches by words."""
-        words = self._best_matches(conn, scope, matched)
-        compared = [_compare(vectors.of_refs(conn, words[:EXACT_FILTERED].tolist(), model), vector)]
+        compared: list[Compared] = []
         collection = collections.live_collection(conn, scope.account_id, model)
         applied = 0
         fetched, enough = NEAREST, False
@@ -114,7 +113,10 @@ class Finder:
                 compared.append((near, cosines[kept], interactions.threads(conn, near.tolist())))
         tail, behind = self._tail(conn, scope, model, applied)
         compared.append(_compare(tail, vector))
-        return _together(conn, compared, np.sort(words), matched, behind)
+        words = self._best_matches(conn, scope, matched)
+        unread = words[~np.isin(words, np.concatenate([refs for refs, *_ in compared]))][:EXACT_FILTERED]
+        compared.append(_compare(vectors.of_refs(conn, unread.tolist(), model), vector))
+        return _together(conn, compared, words, matched, behind)
 
     def _tail(self, conn: Connection, scope: Scope, model: int, applied: int) -> tuple[Vectors, int]:
         """What Chroma does not have yet, as far as it can be compared, and how many are left over."""

@@ -100,15 +100,12 @@ def refs(conn: Connection, scope: Scope, most: int | None = None) -> NDArray[np.
 
 def passing(conn: Connection, scope: Scope, wanted: Sequence[int]) -> NDArray[np.int64]:
     """Which of these rows are in the scope, in rising order."""
-    found: list[int] = []
-    for start in range(0, len(wanted), _IDS_AT_ONCE):
-        query = (
-            select(interactions.c.id)
-            .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
-            .where(_conditions(scope, by_id=True), interactions.c.id.in_(wanted[start : start + _IDS_AT_ONCE]))
-        )
-        found += conn.execute(query).scalars()
-    return np.array(sorted(found), dtype=np.int64)
+    query = (
+        select(interactions.c.id)
+        .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
+        .where(_conditions(scope, by_id=True), interactions.c.id.in_(sqlite.numbers(wanted)))
+    )
+    return np.array(sorted(conn.execute(query).scalars()), dtype=np.int64)
 
 
 def count_waiting(conn: Connection, scope: Scope) -> int:
@@ -252,7 +249,7 @@ def _conditions(scope: Scope, *, by_id: bool = False) -> ColumnElement[bool]:
         column, value = owner.c.account_id, scope.account_id
     else:
         column, value = owner.c.user_ref, scope.user_ref
-    if by_id:
+    if by_id and not wanted.most_recent_k:  # the newest are found by walking
         all_of = [column + 0 == value]
     elif wanted.request_group and not wanted.request_id and scope.user_ref is None:
         of_account = select(users.c.id).where(users.c.account_id == scope.account_id).correlate(None)

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Row, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, Row, Select, create_engine, event, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 BUSY_TIMEOUT_MS = 10_000
@@ -150,6 +150,11 @@ def known_users(conn: Connection, keys: Iterable[tuple[int, str]]) -> dict[tuple
     """The refs of those of these (account_id, user_id) that are known."""
     found = json.loads(conn.execute(_KNOWN_USERS, {"keys": json.dumps(list(keys))}).scalar_one())
     return {(account_id, user_id): ref for account_id, user_id, ref in found}
+
+
+def numbers(given: Sequence[int]) -> Select[Any]:
+    """A query for these numbers, however many, to be looked for in."""
+    return select(func.json_each(json.dumps(list(given))).table_valued("value", name="k").c.value)
 
 
 def refs_of_stamps(conn: Connection, account_id: int, stamps: Sequence[int]) -> list[tuple[int, int]]:

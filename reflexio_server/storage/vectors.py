@@ -222,13 +222,8 @@ def of_user(conn: Connection, user_ref: int, model: int, after: int = 0) -> Vect
 
 def of_refs(conn: Connection, refs: Sequence[int], model: int) -> Vectors:
     """All vectors of these interactions."""
-    rows: list[Any] = []
-    for start in range(0, len(refs), _REFS_AT_ONCE):
-        query = select(*_columns).where(
-            vectors.c.interaction_ref.in_(refs[start : start + _REFS_AT_ONCE]), vectors.c.model == model
-        )
-        rows += conn.execute(query).all()
-    return _vectors(rows)
+    query = select(*_columns).where(vectors.c.interaction_ref.in_(sqlite.numbers(refs)), vectors.c.model == model)
+    return _vectors(conn.execute(query).all())
 
 
 def of_stamps(conn: Connection, stamps: Sequence[int]) -> Vectors:
