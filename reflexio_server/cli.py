@@ -1,12 +1,15 @@
-"""`reflexio-server`: serve, accounts, keys, index, backup, restore, model."""
+"""`reflexio-server`: serve, health, accounts, keys, index, backup, restore, model."""
 
 import click
 from sqlalchemy.exc import DatabaseError
 
+from reflexio import __version__
 from reflexio_server.cli_accounts import accounts, keys
 from reflexio_server.cli_backup import backup, restore
+from reflexio_server.cli_health import health
 from reflexio_server.cli_index import index
-from reflexio_server.cli_options import folder_errors, settings_options
+from reflexio_server.cli_options import folder_errors
+from reflexio_server.cli_settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.errors import DiskFull
 from reflexio_server.index.embedder import ModelMissing
@@ -14,7 +17,7 @@ from reflexio_server.storage.database import DATABASE_FILE, DatabaseUnusable, Da
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="reflexio", message="reflexio-server %(version)s")
+@click.version_option(__version__, message="reflexio-server %(version)s")
 def main() -> None:
     """Reflexio keeps every interaction between people and AI agents, and finds the right ones again by meaning.
 
@@ -27,6 +30,7 @@ main.add_command(keys)
 main.add_command(index)
 main.add_command(backup)
 main.add_command(restore)
+main.add_command(health)
 
 
 @main.command()

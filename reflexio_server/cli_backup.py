@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from reflexio_server.cli_options import folder_errors, settings_options
+from reflexio_server.cli_options import folder_errors
+from reflexio_server.cli_settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.storage import backup as copies
 from reflexio_server.storage.database import DATABASE_FILE, DataDirectoryInUse, own

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from reflexio_server.cli_options import open_database, settings_options
+from reflexio_server.cli_options import open_database
+from reflexio_server.cli_settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.core.watching import troubles
 from reflexio_server.storage import accounts as account_store

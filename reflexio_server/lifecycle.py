@@ -6,8 +6,8 @@ import signal
 import socket
 import stat
 import threading
-from importlib.metadata import version
 
+from reflexio import __version__
 from reflexio.supervised import say
 from reflexio_server import logs
 from reflexio_server.app import App
@@ -29,7 +29,7 @@ def serve(settings: Settings) -> None:
     accounts, interactions = app.counts()
     logger.info(
         "reflexio %s listening on %s://%s/, data in %s, model %s, %d accounts, %d interactions",
-        version("reflexio"),
+        __version__,
         app.transport.scheme,
         app.address,
         settings.data_dir,

@@ -4,12 +4,12 @@ A scrape reads numbers that are kept anyway: it asks no database and waits for n
 """
 
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, disable_created_metrics, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from reflexio import __version__
 from reflexio.supervised import Supervised
 from reflexio_server.core.following import Follower
 from reflexio_server.core.index_lag import IndexLag
@@ -98,7 +98,7 @@ class _Parts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """What they say now."""
-        yield InfoMetricFamily("reflexio_build", "The version that runs.", {"version": version("reflexio")})
+        yield InfoMetricFamily("reflexio_build", "The version that runs.", {"version": __version__})
         yield _gauge("reflexio_write_queue_depth", "Writes that wait for their turn.", self._writer.waiting)
         yield _gauge(
             "reflexio_index_waiting_interactions",

@@ -6,9 +6,10 @@ The variables are OpenTelemetry's own: https://opentelemetry.io/docs/specs/otel/
 import logging
 import os
 import threading
-from importlib.metadata import version
 
 import grpc
+
+from reflexio import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +32,11 @@ class Tracing:
 
         from reflexio_server.rpc.call_spans import TraceCalls
 
-        resource = Resource.create({"service.name": "reflexio", "service.version": version("reflexio")})
+        resource = Resource.create({"service.name": "reflexio", "service.version": __version__})
         resource = resource.merge(OTELResourceDetector().detect())  # what the environment says wins
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self.calls: grpc.ServerInterceptor = TraceCalls(
-            self._provider.get_tracer("reflexio_server", version("reflexio"))
-        )
+        self.calls: grpc.ServerInterceptor = TraceCalls(self._provider.get_tracer("reflexio_server", __version__))
 
     def close(self) -> None:
         """Send what is left, for a few seconds at most."""
@@ -59,7 +58,7 @@ def start_tracing() -> Tracing | None:
     try:
         tracing = Tracing()
     except ImportError:
-        logger.warning("no tracing, though a collector is named: pip install 'reflexio[server,tracing]'")
+        logger.warning("no tracing, though a collector is named: pip install 'reflexio-grpc[server,tracing]'")
         return None
     logger.info("tracing is on: spans go to the collector that the environment names")
     return tracing

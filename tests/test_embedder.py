@@ -331,4 +331,4 @@ try:
 except ModelMissing as error:
     print(error)
 """
-    assert "pip install 'reflexio[server,wordllama]'" in run_python(code)
+    assert "pip install 'reflexio-grpc[server,wordllama]'" in run_python(code)

@@ -200,4 +200,4 @@ def test_without_the_extra_the_server_runs_and_says_what_is_missing(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
     assert start().new_caller().publish("ada", SAID).interaction_ids
-    assert "pip install 'reflexio[server,tracing]'" in caplog.text
+    assert "pip install 'reflexio-grpc[server,tracing]'" in caplog.text

@@ -8,6 +8,12 @@ with reflexio.ReflexioClient(url_endpoint="http://127.0.0.1:8081/") as client:
     for hit in client.search_interactions(user_id="ada", query="delivery").hits:
         print(hit.score, hit.interaction.content)
 """
+# ruff: noqa: E402
+
+from reflexio.whose import refuse_others
+
+__distribution__ = "reflexio-grpc"  # on the package index, the name reflexio is somebody else's
+refuse_others()
 
 from reflexio.aio import AsyncReflexioClient
 from reflexio.client import ReflexioClient
@@ -114,5 +120,6 @@ __all__ = [
     "UnavailableError",
     "UnimplementedError",
     "UserActionType",
+    "__distribution__",
     "__version__",
 ]

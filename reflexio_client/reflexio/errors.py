@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reflexio.outcomes import BulkResult
+from reflexio.whose import refuse_others
+
+refuse_others()  # here, as every module that does something imports this one
 
 
 class ReflexioError(Exception):

