@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc, interaction_service_pb2, interaction_service_pb2_grpc
@@ -37,9 +37,11 @@ from reflexio_server.process import before_serving, before_threads
 from reflexio_server.rpc.admission import Admit, Watchdog
 from reflexio_server.rpc.call_log import LogCalls
 from reflexio_server.rpc.decode import Decode
+from reflexio_server.rpc.health import MOST_WAITING, THREADS, Health
 from reflexio_server.rpc.interceptors import Authenticate, MapErrors
-from reflexio_server.rpc.limits import ByteRate, LimitCalls, Shares
+from reflexio_server.rpc.limits import LimitCalls, Shares
 from reflexio_server.rpc.services import AuthService, InteractionService
+from reflexio_server.rpc.strangers import Strangers
 from reflexio_server.rpc.validation import Limits
 from reflexio_server.storage import models
 from reflexio_server.storage.accounts import counts
@@ -55,11 +57,13 @@ _LINGER_SECONDS, _QUIET_SECONDS = 1.0, 0.1  # at the end, for telling callers to
 INDEX_HEALTH = "reflexio.v1.Index"
 """The name by which health tells of the threads behind the calls; the server as a whole serves without them."""
 _SERVING, _NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+_WORKING = 64  # unary calls that do their work; more would only take memory and wait for the interpreter's lock
 _BACKGROUND_READERS = 6  # threads that read the database beside the workers
 _SERVICES = (
     auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
     interaction_service_pb2.DESCRIPTOR.services_by_name["InteractionService"].full_name,
 )
+_HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class App:
@@ -95,6 +99,10 @@ class App:
             opened.callback(self._renewal.stop)
             self._watchdog = Watchdog(settings.stream_idle_seconds)
             opened.callback(self._watchdog.close)
+            health_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="health")
+            opened.callback(health_threads.shutdown, wait=False)
+            waiting_for_health = Strangers(self._watchdog, MOST_WAITING)
+            self._health = Health(health_threads, waiting_for_health)
             self._watch = Watch(
                 settings.data_dir,
                 [
@@ -112,12 +120,12 @@ class App:
                 lambda well: self._set_health(_SERVING if well else _NOT_SERVING, INDEX_HEALTH),
             )
             opened.callback(self._watch.stop)
-            self._admit = Admit(self._draining)
+            self._admit = Admit(self._draining, health_threads)
             tracing = start_tracing()
             if tracing:
                 opened.callback(tracing.close)
             observers = [observer.calls for observer in (metrics, tracing) if observer]
-            self._server, self.address = self._listen(writer, observers)
+            self._server, self.address = self._listen(writer, observers, waiting_for_health)
             self.metrics_address = self._open_metrics(metrics, writer, opened) if metrics else None
             self._opened = opened.pop_all()
 
@@ -141,6 +149,7 @@ class App:
         self._draining.set()
         deadline = time.monotonic() + self._settings.grace_seconds
         self._admit.wait_until_quiet(_QUIET_SECONDS, min(_LINGER_SECONDS, self._settings.grace_seconds))
+        self._health.close()
         self._server.stop(max(0.0, deadline - time.monotonic())).wait()
         self._opened.close()
 
@@ -184,8 +193,11 @@ class App:
         opened.callback(metrics.close)
         return joined(host, port)
 
-    def _listen(self, writer: Writer, observers: Sequence[grpc.ServerInterceptor]) -> tuple[grpc.Server, str]:
+    def _listen(
+        self, writer: Writer, observers: Sequence[grpc.ServerInterceptor], waiting_for_health: Strangers
+    ) -> tuple[grpc.Server, str]:
         settings = self._settings
+        shares = _shares(settings)
         logins = Logins(settings.login_tries, settings.login_tries_per_address)
         self.accounts = accounts = Accounts(self.database, writer, logins)
         server = grpc.server(
@@ -197,8 +209,13 @@ class App:
                 MapErrors(),
                 self._admit,
                 Authenticate(accounts),
-                LimitCalls(_shares(settings), self._watchdog),
-                Decode(self._watchdog, ByteRate(settings.account_bytes_per_second), settings.max_interactions),
+                LimitCalls(shares, self._watchdog),
+                Decode(
+                    self._watchdog,
+                    Strangers(self._watchdog, shares.kept),
+                    waiting_for_health,
+                    settings.max_interactions,
+                ),
             ],
             options=(
                 *CHANNEL_OPTIONS,
@@ -226,12 +243,9 @@ class App:
             server,
         )
         auth_service_pb2_grpc.add_AuthServiceServicer_to_server(AuthService(accounts, limits), server)
-        self._health = health.HealthServicer(
-            experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(1)
-        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection if settings.reflection is not None else is_loopback(settings.host):
-            reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+            reflection.enable_server_reflection((*_SERVICES, _HEALTH_SERVICE, reflection.SERVICE_NAME), server)
         return server, self.transport.listen(server)
 
     def _set_health(self, status: int, *services: str) -> None:
@@ -240,12 +254,16 @@ class App:
 
 
 def _shares(settings: Settings) -> Shares:
-    """Unless set, an account may take half of what there is, and callers without a key a quarter."""
-    streams = min(settings.max_streams, settings.workers - WORKERS_KEPT_BACK)
+    """Unless set, an account may take half of what there is; of the workers nearly all while others need none."""
+    workers, streams = settings.workers, min(settings.max_streams, settings.workers - WORKERS_KEPT_BACK)
+    kept = max(4, workers // 8)
     return Shares(
+        workers=workers,
+        kept=kept,
+        account_calls=settings.account_calls or workers // 2,
+        account_most=settings.account_calls or workers - kept,
+        working=max(_WORKING, workers // 2),
+        account_working=max(_WORKING, workers // 2) // 2,
         streams=streams,
-        account_calls=settings.account_calls or settings.workers // 2,
         account_streams=min(streams, settings.account_streams or max(1, streams // 2)),
-        strangers=settings.workers // 4,
-        stranger_streams=max(1, streams // 8),
     )

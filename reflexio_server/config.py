@@ -77,7 +77,7 @@ class Settings(BaseSettings):
             pattern="^(minilm|minilm-int8|minilm-fp32|wordllama)$",
         ),
     ] = "minilm"
-    workers: Annotated[int, Field(description="Calls handled at the same time.", ge=20, le=1000)] = 64
+    workers: Annotated[int, Field(description="Calls handled at the same time.", ge=20, le=1000)] = 128
     max_streams: Annotated[
         int,
         Field(description="Streams open at the same time, of all accounts; at most workers - 16.", ge=1, le=984),
@@ -85,20 +85,14 @@ class Settings(BaseSettings):
     account_calls: Annotated[
         int | None,
         Field(
-            description="Calls of one account handled at the same time, streams apart. Default: half the workers.", ge=1
+            description="Calls of one account handled at the same time, streams apart. Default: seven eighths of the "
+            "workers, and half of them while others need some.",
+            ge=1,
         ),
     ] = None
     account_streams: Annotated[
         int | None, Field(description="Streams of one account open at the same time. Default: half of all.", ge=1)
     ] = None
-    account_bytes_per_second: Annotated[
-        int,
-        Field(
-            description="Bytes of messages taken from one account a second; its streams are read more slowly, its "
-            "other calls get RESOURCE_EXHAUSTED. 0: no bound.",
-            ge=0,
-        ),
-    ] = 0
     stream_idle_seconds: Annotated[
         float,
         Field(
@@ -191,14 +185,4 @@ class Settings(BaseSettings):
     def _picture_fits_message(self) -> Self:
         if self.max_image_bytes >= self.max_message_bytes:
             raise ValueError("max_image_bytes must be smaller than max_message_bytes, which carries the picture")
-        return self
-
-    @model_validator(mode="after")
-    def _rate_lets_one_message_through(self) -> Self:
-        least = int(self.max_message_bytes / self.stream_idle_seconds) + 1
-        if 0 < self.account_bytes_per_second < least:
-            raise ValueError(
-                f"account_bytes_per_second must be 0 or at least {least}: a stream that pays for one message of "
-                "max_message_bytes would be idle for longer than stream_idle_seconds"
-            )
         return self

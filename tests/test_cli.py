@@ -413,7 +413,6 @@ WRONG: dict[str, str] = {
     "max_streams": "0",
     "account_calls": "0",
     "account_streams": "0",
-    "account_bytes_per_second": "-1",
     "stream_idle_seconds": "0",
     "login_tries": "0",
     "login_tries_per_address": "0",
@@ -443,7 +442,6 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "max_streams": ("7", 7),
     "account_calls": ("9", 9),
     "account_streams": ("3", 3),
-    "account_bytes_per_second": ("200000", 200_000),
     "stream_idle_seconds": ("1.5", 1.5),
     "login_tries": ("3", 3),
     "login_tries_per_address": ("25", 25),
@@ -526,7 +524,7 @@ def test_a_flag_is_stronger_than_a_variable_and_an_empty_variable_is_none(served
     env = {"REFLEXIO_PORT": "1", "REFLEXIO_REFLECTION": "true", "REFLEXIO_DATA_DIR": "", "REFLEXIO_WORKERS": ""}
     assert run("serve", "--port", "2", "--no-reflection", env=env).exit_code == 0
     (settings,) = served
-    assert (settings.port, settings.reflection, settings.workers) == (2, False, 64)
+    assert (settings.port, settings.reflection, settings.workers) == (2, False, 128)
     assert settings.data_dir == platformdirs.user_data_path("reflexio")
 
 

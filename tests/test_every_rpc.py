@@ -18,7 +18,7 @@ from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.cli import main
-from reflexio_server.rpc.interceptors import WITHOUT_KEY
+from reflexio_server.rpc.calls import HEALTH, REFLECTION, WITHOUT_KEY
 from scripts.contract import RPCS, Metadata, Named, call_raw, path_of, random_message, right_request
 from tests.support import PASSWORD, Caller, Failure, LocalServer, failure_of, log_in
 from tests.wire import code_of, everything, expect, failure, publish, seeded
@@ -168,7 +168,7 @@ def test_what_is_anothers_is_as_what_is_not_there(
 
 
 def test_only_these_need_no_key() -> None:
-    assert set(WITHOUT_KEY) == {"/grpc.health.v1.", "/grpc.reflection.", *(path_of(RPCS[name]) for name in OPEN)}
+    assert {*HEALTH, REFLECTION, *(path_of(RPCS[name]) for name in OPEN)} == WITHOUT_KEY
 
 
 def is_malformed(caller: Caller, method: MethodDescriptor, raw: bytes) -> None:

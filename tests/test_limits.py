@@ -25,6 +25,7 @@ from tests.wire import (
     MIB,
     RPCS,
     OpenStream,
+    SilentCall,
     blocked_writer,
     call_raw,
     code_of,
@@ -44,27 +45,6 @@ Start = Callable[..., LocalServer]
 SERVICE = "/reflexio.v1.InteractionService/"
 STREAM = "reflexio.v1.InteractionService.PublishInteractionStream"
 LOGIN = "/reflexio.v1.AuthService/Login"
-
-
-class SilentCall:
-    """A unary call whose message never comes."""
-
-    def __init__(self, address: str, path: str, metadata: Any = ()) -> None:
-        self._channel = grpc.insecure_channel(address)
-        self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        call: Any = self._channel.stream_unary(path)  # of a unary method: so that the headers go first
-        self.call: Any = call.future(iter(self._messages.get, None), metadata=metadata, timeout=60)
-
-    def code(self) -> grpc.StatusCode:
-        error = self.call.exception(30)
-        assert isinstance(error, grpc.RpcError)
-        code: grpc.StatusCode = error.code()
-        return code
-
-    def close(self) -> None:
-        self.call.cancel()
-        self._messages.put(None)
-        self._channel.close()
 
 
 def call_whoami(caller: Caller) -> auth_pb.WhoAmIResponse:
@@ -162,31 +142,6 @@ def test_a_picture_that_nobody_reads_gives_its_place_back(start: Start) -> None:
     assert code_of(lambda: list(call)) is grpc.StatusCode.CANCELLED
 
 
-# ---- Bytes a second
-
-
-def test_an_account_over_its_bytes_is_refused_or_read_slowly(start: Start) -> None:
-    server = start(account_bytes_per_second=100_000, max_message_bytes=MIB, max_image_bytes=MIB // 2)
-    fast, other = server.new_caller(), server.new_caller()
-    picture = noun.InteractionData(image=bytes(300_000))
-    publish(fast, "u", picture)  # takes three seconds' worth: it is taken whole, and paid for afterwards
-    found = failure(publish, fast, "u", picture)
-    expect(found, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_BUSY", limit="bytes a second")
-    assert found.retry_seconds
-    assert 0 < found.retry_seconds <= 2
-    publish(other, "u", picture)
-
-    third = server.new_caller()
-    began = time.monotonic()
-    request = pb.PublishInteractionsRequest(user_id="u", interactions=[noun.InteractionData(image=bytes(100_000))])
-    requests = [pb.PublishInteractionsRequest() for _ in range(4)]
-    for number, one in enumerate(requests):
-        one.CopyFrom(request)
-        one.request_id = str(number)
-    assert third.stream(requests).requests.stored == 4, "slowly, and all of it"
-    assert time.monotonic() - began > 1.5, "400 kB at 100 kB/s, of which a second's worth comes at once"
-
-
 # ---- Workers
 
 
@@ -254,21 +209,22 @@ def test_calls_cancelled_while_they_wait_give_their_places_back(start: Start, mo
     assert all(code_of(call.result) is grpc.StatusCode.OK for call in calls)
 
 
-def test_reflection_takes_few_places_and_ends_when_silent(start: Start) -> None:
+def test_silent_reflection_ends_and_shuts_nobody_out(start: Start) -> None:
     server = start(stream_idle_seconds=3)
     caller = server.new_caller()
     with grpc.insecure_channel(server.address) as channel, ExitStack() as opened:
-        calls: list[Any] = []
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
-        for _ in range(6):
+        asking = reflection_pb2.ServerReflectionRequest(list_services="")
+        calls: list[Any] = []
+        for _ in range(40):
             messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            messages.put(reflection_pb2.ServerReflectionRequest(list_services=""))
+            messages.put(asking)
             opened.callback(messages.put, None)
             calls.append(stub.ServerReflectionInfo(iter(messages.get, None), timeout=60))
-        codes = [code_of(lambda call=call: list(call)) for call in calls]  # type: ignore[misc]
-    assert codes.count(grpc.StatusCode.CANCELLED) >= 4, "an eighth of the streams"
-    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) >= 1
-    assert caller.stream([say("x")]).requests.stored == 1
+        assert len(list(stub.ServerReflectionInfo(iter([asking]), timeout=30))) == 1
+        assert caller.stream([say("x")]).requests.stored == 1
+        codes = {code_of(lambda call=call: list(call)) for call in calls}  # type: ignore[misc]
+    assert codes == {grpc.StatusCode.CANCELLED}
 
 
 # ---- Large messages
@@ -310,7 +266,7 @@ def test_a_million_interactions_are_refused_and_the_stream_goes_on(caller: Calle
         grpc.StatusCode.INVALID_ARGUMENT,
         "LIMIT_EXCEEDED",
         field="interactions",
-        count=str(MOST_FIELDS),
+        count=str(MOST_FIELDS + 1),
         maximum="1000",
     )
     good = pb.PublishInteractionStreamRequest(request=say("good")).SerializeToString()

@@ -99,6 +99,27 @@ class OpenStream:
         return answer
 
 
+class SilentCall:
+    """A unary call whose message never comes."""
+
+    def __init__(self, address: str, path: str, metadata: Any = ()) -> None:
+        self._channel = grpc.insecure_channel(address)
+        self._messages: SimpleQueue[bytes | None] = SimpleQueue()
+        call: Any = self._channel.stream_unary(path)  # of a unary method: so that the headers go first
+        self.call: Any = call.future(iter(self._messages.get, None), metadata=metadata, timeout=60)
+
+    def code(self) -> grpc.StatusCode:
+        error = self.call.exception(30)
+        assert isinstance(error, grpc.RpcError)
+        code: grpc.StatusCode = error.code()
+        return code
+
+    def close(self) -> None:
+        self.call.cancel()
+        self._messages.put(None)
+        self._channel.close()
+
+
 def seeded() -> random.Random:
     """A source of randomness whose seed is printed; REFLEXIO_TEST_SEED repeats a run."""
     seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))

@@ -38,7 +38,9 @@ class _Buckets:
         self._buckets: LRUCache[bytes, _Bucket] = LRUCache(REMEMBERED)
 
     def wait(self, key: bytes, now: float) -> float:
-        """Seconds until there is a try; 0 when there is one."""
+        """Seconds until there is a try; 0 when there is one. It makes no bucket: a refused try must leave nothing."""
+        if key not in self._buckets:
+            return 0.0
         return max(0.0, round((1 - self._bucket(key, now).left) / self._each_second, 6))
 
     def take(self, key: bytes, now: float) -> None:

@@ -29,32 +29,31 @@ def kind_of(handler: Any) -> str:
     return f"{request}_{response}"
 
 
-def holds_no_worker(handler: Any) -> bool:
-    """Whether the handler returns at once and is called in another way than all others: health's Watch."""
-    return getattr(handler.unary_stream, "experimental_non_blocking", False)
+def calls_back(handler: Any) -> bool:
+    """Whether the handler returns at once, and sends its answers by a callback that it gets: health's Watch."""
+    return getattr(getattr(handler, kind_of(handler)), "experimental_non_blocking", False)
 
 
 def with_behaviour(handler: Any, behaviour: Any, **other: Any) -> Any:
-    """The handler with another behaviour, run by the same threads, and with `other` attributes."""
+    """The handler with another behaviour, run by the same threads in the same way, and with `other` attributes."""
     kind = kind_of(handler)
-    pool = getattr(getattr(handler, kind), "experimental_thread_pool", None)
-    if pool is not None:
-        behaviour.experimental_thread_pool = pool
+    for attribute in ("experimental_thread_pool", "experimental_non_blocking"):
+        value = getattr(getattr(handler, kind), attribute, None)
+        if value is not None:
+            setattr(behaviour, attribute, value)
     return handler._replace(**{kind: behaviour}, **other)
 
 
 def wrap(handler: Any, around: Callable[[grpc.ServicerContext], contextlib.AbstractContextManager[None]]) -> Any:
     """The handler with its behaviour inside `around`."""
-    if holds_no_worker(handler):
-        return handler
     behaviour = getattr(handler, kind_of(handler))
 
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def answer(request: Any, context: grpc.ServicerContext, *send: Any) -> Any:
         with around(context):
-            return behaviour(request, context)
+            return behaviour(request, context, *send)
 
     def answers(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         with around(context):
             yield from behaviour(request, context)
 
-    return with_behaviour(handler, answers if handler.response_streaming else answer)
+    return with_behaviour(handler, answers if handler.response_streaming and not calls_back(handler) else answer)

@@ -12,7 +12,7 @@ import grpc
 from reflexio.supervised import say
 from reflexio_server.rpc import calls
 from reflexio_server.rpc.around import kind_of, with_behaviour, wrap
-from reflexio_server.rpc.calls import CALL_ID_KEY, OPEN_SERVICES, Call
+from reflexio_server.rpc.calls import CALL_ID_KEY, NOT_OF_THE_CONTRACT, Call
 
 logger = logging.getLogger("reflexio_server.calls")
 
@@ -31,7 +31,7 @@ class LogCalls(grpc.ServerInterceptor):
         handler = continuation(details)
         if handler is None:
             return None
-        if not details.method.startswith(OPEN_SERVICES):
+        if details.method not in NOT_OF_THE_CONTRACT:
             handler = _counting_bytes(handler)
         return wrap(handler, lambda context: self._around(details.method, context))
 
@@ -49,7 +49,7 @@ class LogCalls(grpc.ServerInterceptor):
 
 def _log(call: Call, code: grpc.StatusCode, seconds: float) -> None:
     level = logging.WARNING if code in _OUR_FAULT else logging.INFO
-    if code is grpc.StatusCode.OK or call.method.startswith(OPEN_SERVICES):
+    if code is grpc.StatusCode.OK or call.method in NOT_OF_THE_CONTRACT:
         level = logging.DEBUG
     if logger.isEnabledFor(level):
         fields = {

@@ -9,7 +9,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from reflexio_server.rpc import calls
 from reflexio_server.rpc.around import Around
-from reflexio_server.rpc.calls import OPEN_SERVICES
+from reflexio_server.rpc.calls import NOT_OF_THE_CONTRACT
 from reflexio_server.stages import watch_stages
 
 # Those that OpenTelemetry's conventions for gRPC count as a server's errors.
@@ -33,7 +33,7 @@ class TraceCalls(Around):
     @contextlib.contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
         """Open the span, and end it with what became of the call."""
-        if method.startswith(OPEN_SERVICES):
+        if method in NOT_OF_THE_CONTRACT:
             yield
             return
         given = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}

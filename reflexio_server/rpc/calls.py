@@ -15,7 +15,11 @@ from reflexio_server.model import Account, ApiKey, Caller
 CALL_ID_KEY = "x-request-id"
 """The metadata a call's id travels in. Everywhere else it is the call id: a request_id is a publish's."""
 LOGIN = "/reflexio.v1.AuthService/Login"
-OPEN_SERVICES = ("/grpc.health.v1.", "/grpc.reflection.")  # not of the contract; they need no key
+HEALTH = frozenset(f"/grpc.health.v1.Health/{name}" for name in ("Check", "List", "Watch"))
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+NOT_OF_THE_CONTRACT = HEALTH | {REFLECTION}
+WITHOUT_KEY = NOT_OF_THE_CONTRACT | {LOGIN}
+"""The methods that need no key, each by its whole name: one that is added needs a key until it stands here."""
 _CALL_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _random = random.Random()
 
@@ -31,7 +35,7 @@ _STREAMS = {
 
 def is_stream(method: str) -> bool:
     """Whether a method streams, by its path: to what stands around `Admit`, every call looks like a stream."""
-    return method in _STREAMS or method.startswith("/grpc.reflection.")
+    return method in _STREAMS or method == REFLECTION
 
 
 @dataclass(slots=True)

@@ -8,21 +8,19 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from reflexio_server.errors import DomainError, InvalidInput, MalformedMessage, Violation
-from reflexio_server.rpc.admission import Watchdog
-from reflexio_server.rpc.around import holds_no_worker
-from reflexio_server.rpc.calls import OPEN_SERVICES, caller
-from reflexio_server.rpc.interceptors import WITHOUT_KEY
-from reflexio_server.rpc.limits import ByteRate
+from reflexio_server.rpc import calls
+from reflexio_server.rpc.admission import RECHECK_SECONDS, Watchdog
+from reflexio_server.rpc.around import calls_back, kind_of, with_behaviour
+from reflexio_server.rpc.calls import HEALTH, WITHOUT_KEY
+from reflexio_server.rpc.strangers import Strangers
 
-_PUBLISH = "/reflexio.v1.InteractionService/Publish"
 _STREAM = "/reflexio.v1.InteractionService/PublishInteractionStream"
+_PUBLISHING = ("/reflexio.v1.InteractionService/PublishInteractions", _STREAM)
 MOST_BYTES = 1024 * 1024
 """Of a message that publishes nothing; the largest valid one is a tenth of that."""
 MOST_FIELDS = 20_000
 """Of a message that publishes: an empty interaction takes 2 bytes on the wire and 130 in memory."""
 _FEW_BYTES = 64 * 1024  # as many empty interactions as fit take 4 MiB
-_STRANGER_SECONDS = 10.0  # a login or a health check is one packet
-_NAP_SECONDS = 0.25
 
 
 class Decode(grpc.ServerInterceptor):
@@ -30,100 +28,96 @@ class Decode(grpc.ServerInterceptor):
 
     What it gets as a request is a stream, see `Admit`; of a unary call it reads the first message. In a publish
     stream a message that cannot be read becomes a DomainError among the others.
+
+    Calls that wait for their client are bounded and watched: those with a key by `watchdog`, within what their account
+    may take; those without one by `strangers`, health's by `health`.
     """
 
-    def __init__(self, watchdog: Watchdog, rate: ByteRate, most_interactions: int) -> None:
+    def __init__(self, watchdog: Watchdog, strangers: Strangers, health: Strangers, most_interactions: int) -> None:
         self._watchdog = watchdog
-        self._rate = rate
+        self._strangers = strangers
+        self._health = health
         self._most_interactions = most_interactions
         self._most_fields = max(MOST_FIELDS, 2 * most_interactions)
 
     def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Take the parsing away from grpc and put it around the servicer."""
         handler = continuation(details)
-        if handler is None or holds_no_worker(handler):
-            return handler
+        if handler is None:
+            return None
         method, parse = details.method, handler.request_deserializer
-        without = handler._replace(request_deserializer=None)
+        read = self._one
         if handler.request_streaming:
-            if not method.startswith(OPEN_SERVICES):
-                behaviour = handler.stream_unary
-                return without._replace(
-                    stream_unary=lambda raws, context: behaviour(self._all(method, parse, raws, context), context)
-                )
-            conversation = handler.stream_stream
-            return without._replace(
-                stream_stream=lambda raws, context: conversation(self._watched(method, parse, raws, context), context)
-            )
-        if handler.response_streaming:
-            answers = handler.unary_stream
-            return without._replace(
-                unary_stream=lambda raws, context: self._taken(
-                    answers(self._one(method, parse, raws, context), context), context
-                )
-            )
-        answer = handler.unary_unary
-        return without._replace(
-            unary_unary=lambda raws, context: answer(self._one(method, parse, raws, context), context)
-        )
+            read = self._each if handler.response_streaming else self._all  # type: ignore[assignment]
+        behaviour = getattr(handler, kind_of(handler))
+
+        def answer(raws: Iterator[bytes], context: grpc.ServicerContext, *send: Any) -> Any:
+            return behaviour(read(method, parse, raws, context), context, *send)
+
+        def answers(raws: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
+            return self._taken(method, behaviour(read(method, parse, raws, context), context), context)
+
+        iterates = handler.response_streaming and not calls_back(handler)
+        return with_behaviour(handler, answers if iterates else answer, request_deserializer=None)
 
     def _one(self, method: str, parse: Any, raws: Iterator[bytes], context: grpc.ServicerContext) -> Message:
         """The message of a unary call."""
-        account_id = caller().account.account_id
-        self._rate.check(account_id)
         raw = self._next(method, raws, context)
         if raw is None:
             raise MalformedMessage
-        self._rate.take(account_id, len(raw))
         return _valid(self._read(method, parse, raw))
 
     def _all(
-        self, method: str, parse: Any, raws: Iterator[bytes], context: grpc.ServicerContext
+        self, method: str, parse: Any, raws: Iterator[bytes], _context: grpc.ServicerContext
     ) -> Iterator[Message | DomainError]:
-        """The messages of a publish stream; an account over its bytes a second is read more slowly."""
-        account_id = caller().account.account_id  # now: it is read in another thread
+        """The messages of a publish stream."""
+        for raw in raws:
+            message = self._read(method, parse, raw)
+            del raw  # what waits for the reader is held once
+            yield message
+            del message
 
-        def read() -> Iterator[Message | DomainError]:
-            for raw in raws:
-                self._rate.take(account_id, len(raw))
-                message = self._read(method, parse, raw)
-                del raw  # what waits for the reader is held once
-                yield message
-                del message
-                while (seconds := self._rate.wait_seconds(account_id)) and context.is_active():
-                    time.sleep(min(seconds, _NAP_SECONDS))
-
-        return read()
-
-    def _watched(
-        self, method: str, parse: Any, raws: Iterator[bytes], context: grpc.ServicerContext
-    ) -> Iterator[Message]:
+    def _each(self, method: str, parse: Any, raws: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Message]:
         """The messages of a conversation, which is cancelled when the client says nothing."""
         while (raw := self._next(method, raws, context)) is not None:
             yield _valid(self._read(method, parse, raw))
 
     def _next(self, method: str, raws: Iterator[bytes], context: grpc.ServicerContext) -> bytes | None:
-        self._watchdog.begin(context, _STRANGER_SECONDS if method.startswith(WITHOUT_KEY) else None)
+        watch = self._watch(method)
+        watch.begin(context)
         try:
             return next(raws, None)
         finally:
-            self._watchdog.end(context)
+            watch.end(context)
 
-    def _taken(self, answers: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        """The answers of a stream, which is cancelled when the client does not take them."""
+    def _taken(self, method: str, answers: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        """The answers of a stream, which ends when the client does not take them, or its key was revoked."""
+        watch, recheck = self._watch(method), calls.current().recheck
+        looked = time.monotonic()
         for answer in answers:
-            self._watchdog.begin(context)
+            if time.monotonic() - looked > RECHECK_SECONDS:
+                recheck()
+                looked = time.monotonic()
+            if watch is self._watchdog:
+                self._watchdog.begin(context, recheck=recheck)
+            else:
+                watch.begin(context)
             try:
                 yield answer
             finally:
-                self._watchdog.end(context)
+                watch.end(context)
+
+    def _watch(self, method: str) -> Watchdog | Strangers:
+        if method in HEALTH:
+            return self._health
+        return self._strangers if method in WITHOUT_KEY else self._watchdog
 
     def _read(self, method: str, parse: Any, raw: bytes) -> Message | DomainError:
-        if method.startswith(_PUBLISH):
+        if method in _PUBLISHING:
             most = self._most_fields
             if len(raw) > _FEW_BYTES and count_fields(raw, most, nested=method == _STREAM) > most:
                 text = f"more than {most:,} fields, at most {self._most_interactions:,}: send several requests"
-                return InvalidInput([Violation("interactions", text, most, self._most_interactions)])
+                return InvalidInput([Violation("interactions", text, most + 1, self._most_interactions)])
         elif len(raw) > MOST_BYTES:
             text = f"{len(raw):,} bytes, at most {MOST_BYTES:,}: ask for less in one call"
             return InvalidInput([Violation("request", text, len(raw), MOST_BYTES)])

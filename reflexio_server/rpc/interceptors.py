@@ -13,9 +13,7 @@ from reflexio_server.core.accounts import Accounts
 from reflexio_server.errors import DomainError, Unauthenticated
 from reflexio_server.rpc import calls, errors
 from reflexio_server.rpc.around import Around
-from reflexio_server.rpc.calls import LOGIN, OPEN_SERVICES
-
-WITHOUT_KEY = (*OPEN_SERVICES, LOGIN)
+from reflexio_server.rpc.calls import WITHOUT_KEY
 
 
 class MapErrors(Around):
@@ -45,7 +43,7 @@ class Authenticate(Around):
     @contextlib.contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
         """Refuse the call, or remember whose it is."""
-        if not method.startswith(WITHOUT_KEY):
+        if method not in WITHOUT_KEY:
             key = _bearer(context)
             calls.set_caller(self._accounts.authenticate(key), lambda: self._accounts.authenticate(key))
         yield

@@ -1,8 +1,7 @@
-"""What one account may take: calls at the same time, streams, bytes a second. The rest stays for the others."""
+"""What one account may take: calls at the same time, and streams. The rest stays for the others."""
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +11,12 @@ import grpc
 from reflexio_server.errors import TooBusy
 from reflexio_server.rpc.admission import Watchdog
 from reflexio_server.rpc.around import wrap
-from reflexio_server.rpc.calls import LOGIN, caller
+from reflexio_server.rpc.calls import WITHOUT_KEY, caller
+from reflexio_server.rpc.strangers import Strangers
+from reflexio_server.rpc.turns import Turns
 
 _SOON = 0.25  # seconds after which a call may find room; most take milliseconds
+_MOST_UNREAD_BY_STRANGERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +24,24 @@ class Shares:
     """What may be taken at the same time.
 
     Attributes:
+        workers: of the server.
+        kept: workers that nobody takes beyond `account_calls`, so that others find them at once.
+        account_calls: unary calls of one account while others take so much that no more than `kept` are free.
+        account_most: the same while there are more.
+        working: unary calls that do their work; the others wait for their turn, see `Turns`.
+        account_working: the same of one account.
         streams: of all accounts; the workers beyond are for unary calls.
-        account_calls: unary calls of one account.
         account_streams: streams of one account.
-        strangers: unary calls without a key, for each service that takes them.
-        stranger_streams: the same for streams, that is reflection.
     """
 
-    streams: int
+    workers: int
+    kept: int
     account_calls: int
+    account_most: int
+    working: int
+    account_working: int
+    streams: int
     account_streams: int
-    strangers: int
-    stranger_streams: int
 
 
 @dataclass(slots=True)
@@ -44,13 +52,20 @@ class _Use:
 
 
 class LimitCalls(grpc.ServerInterceptor):
-    """Refuses calls beyond an account's share with TooBusy, and has answers cancelled that nobody takes."""
+    """Refuses calls beyond an account's share with TooBusy, and has answers cancelled that nobody takes.
+
+    Calls without a key have no share that somebody could use up for the others: those that wait for their client are
+    bounded by `Strangers`, and logins by core.logins.
+    """
 
     def __init__(self, shares: Shares, watchdog: Watchdog) -> None:
         self._shares = shares
         self._watchdog = watchdog
+        self._turns = Turns(shares.working, shares.account_working)
+        self._unread = Strangers(watchdog, _MOST_UNREAD_BY_STRANGERS, watchdog.seconds)
+        self._calls = 0
         self._streams = 0
-        self._uses: dict[int | str, _Use] = {}
+        self._uses: dict[int, _Use] = {}
         self._lock = threading.Lock()
 
     def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
@@ -58,33 +73,47 @@ class LimitCalls(grpc.ServerInterceptor):
         handler = continuation(details)
         if handler is None:
             return None
-        around = self._stream if handler.request_streaming or handler.response_streaming else self._call
-        return wrap(handler, lambda context: around(details.method, context))
+        streams = handler.request_streaming or handler.response_streaming
+        if details.method in WITHOUT_KEY:
+            return handler if streams else wrap(handler, self._stranger)
+        return wrap(handler, self._stream if streams else self._call)
 
     @contextlib.contextmanager
-    def _call(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        who, account_id = _who(method)
-        most = self._shares.account_calls if account_id else self._shares.strangers
+    def _stranger(self, context: grpc.ServicerContext) -> Iterator[None]:
+        context.add_callback(lambda: self._unread.end(context))
+        yield
+        self._unread.begin(context)
+        if not context.is_active():
+            self._unread.end(context)
+
+    @contextlib.contextmanager
+    def _call(self, context: grpc.ServicerContext) -> Iterator[None]:
+        who, shares = caller().account.account_id, self._shares
         with self._lock:
             use = self._uses.setdefault(who, _Use())
-            if use.calls >= most:
-                raise TooBusy("logins" if method == LOGIN else "calls", _SOON)
-            if use.unfinished >= 2 * most:
+            free = shares.workers - self._calls - self._streams
+            if use.calls >= (shares.account_most if free > shares.kept else shares.account_calls):
+                self._forget(who, use)
+                raise TooBusy("calls", _SOON)
+            if use.unfinished >= 2 * shares.account_most:
                 raise TooBusy("answers not read", _SOON)
+            self._calls += 1
             use.calls += 1
             use.unfinished += 1
         if not context.add_callback(lambda: self._finished(who, context)):
             self._finished(who, context)
         try:
-            yield
+            with self._turns.turn(who, context):
+                yield
             if context.is_active():
                 self._watchdog.begin(context)  # until the answer is taken
         finally:
             with self._lock:
+                self._calls -= 1
                 use.calls -= 1
                 self._forget(who, use)
 
-    def _finished(self, who: int | str, context: grpc.ServicerContext) -> None:
+    def _finished(self, who: int, context: grpc.ServicerContext) -> None:
         """On grpc's serving thread, when the caller has the answer or has gone."""
         self._watchdog.end(context)
         with self._lock:
@@ -93,12 +122,11 @@ class LimitCalls(grpc.ServerInterceptor):
             self._forget(who, use)
 
     @contextlib.contextmanager
-    def _stream(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        who, account_id = _who(method)
-        most = self._shares.account_streams if account_id else self._shares.stranger_streams
+    def _stream(self, context: grpc.ServicerContext) -> Iterator[None]:
+        who = caller().account.account_id
         with self._lock:
             use = self._uses.setdefault(who, _Use())
-            if use.streams >= most or self._streams >= self._shares.streams:
+            if use.streams >= self._shares.account_streams or self._streams >= self._shares.streams:
                 self._forget(who, use)
                 raise TooBusy("streams")
             use.streams += 1
@@ -111,46 +139,6 @@ class LimitCalls(grpc.ServerInterceptor):
                 self._streams -= 1
                 self._forget(who, use)
 
-    def _forget(self, who: int | str, use: _Use) -> None:
+    def _forget(self, who: int, use: _Use) -> None:
         if not (use.calls or use.streams or use.unfinished) and self._uses.get(who) is use:
             del self._uses[who]
-
-
-def _who(method: str) -> tuple[int | str, int]:
-    """Whose share a call takes: the account's, or without one that of the strangers at this service."""
-    account_id = caller().account.account_id
-    return account_id or method.rpartition("/")[0], account_id
-
-
-class ByteRate:
-    """Bytes a second of received messages, for each account (0: nobody's); a second's worth may come at once.
-
-    A message may be larger than what is left: it is taken, and what follows waits until the debt is paid.
-    """
-
-    def __init__(self, per_second: int) -> None:
-        """`per_second`: 0 for no bound."""
-        self._per_second = per_second
-        self._full_at: dict[int, float] = {}  # account: when its bucket will be full again (time.monotonic)
-        self._lock = threading.Lock()
-
-    def wait_seconds(self, account_id: int) -> float:
-        """How long the account has to wait before its next message; 0 when it need not."""
-        if not (self._per_second and account_id):
-            return 0.0
-        return max(0.0, self._full_at.get(account_id, 0.0) - time.monotonic() - 1.0)
-
-    def take(self, account_id: int, count: int) -> None:
-        """Note that a message of so many bytes has come."""
-        if not (self._per_second and account_id):
-            return
-        now = time.monotonic()
-        with self._lock:
-            if len(self._full_at) > 10_000:
-                self._full_at = {one: full for one, full in self._full_at.items() if full > now}
-            self._full_at[account_id] = max(now, self._full_at.get(account_id, now)) + count / self._per_second
-
-    def check(self, account_id: int) -> None:
-        """Raises TooBusy when the account has to wait."""
-        if seconds := self.wait_seconds(account_id):
-            raise TooBusy("bytes a second", seconds)

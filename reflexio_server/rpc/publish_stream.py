@@ -19,6 +19,7 @@ from reflexio_server.errors import (
 )
 from reflexio_server.model import ErasedRequestId, NewRequest, ReusedRequestId
 from reflexio_server.rpc import convert
+from reflexio_server.rpc.admission import RECHECK_SECONDS as RECHECK_SECONDS
 from reflexio_server.rpc.errors import reason
 from reflexio_server.rpc.validation import Limits, check_publish
 
@@ -27,7 +28,6 @@ READ_AHEAD_BYTES = 1024 * 1024
 MOST_LISTED = 1000  # rejections
 _LONGEST_MESSAGE = 500  # characters of a rejection's text
 _LOOK_SECONDS = 0.25  # how often a waiting stream looks whether the server is shutting down
-RECHECK_SECONDS = 10.0  # with the 15 s that a key is cached, a revoked one ends its streams within 25 s
 
 Message = pb.PublishInteractionStreamRequest | DomainError
 

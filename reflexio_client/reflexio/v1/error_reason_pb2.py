@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ereflexio/v1/error_reason.proto\x12\x0breflexio.v1*\xa2\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_LIMIT_EXCEEDED\x10\x02\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x03\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\x04\x12\x1a\n\x16\x45RROR_REASON_NOT_FOUND\x10\x05\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x06\x12\x1f\n\x1b\x45RROR_REASON_REQUEST_ERASED\x10\x07\x12\x19\n\x15\x45RROR_REASON_TOO_BUSY\x10\x08\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\t\x12\x1a\n\x16\x45RROR_REASON_DISK_FULL\x10\n\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0b\x12 \n\x1c\x45RROR_REASON_NOT_IMPLEMENTED\x10\x0c\x42O\n\x0f\x63om.reflexio.v1P\x01Z:github.com/reflexio/reflexio/gen/go/reflexio/v1;reflexiov1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ereflexio/v1/error_reason.proto\x12\x0breflexio.v1*\xc8\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_LIMIT_EXCEEDED\x10\x02\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x03\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\x04\x12\x1a\n\x16\x45RROR_REASON_NOT_FOUND\x10\x05\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x06\x12\x1f\n\x1b\x45RROR_REASON_REQUEST_ERASED\x10\x07\x12\x19\n\x15\x45RROR_REASON_TOO_BUSY\x10\x08\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\t\x12\x1a\n\x16\x45RROR_REASON_DISK_FULL\x10\n\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0b\x12 \n\x1c\x45RROR_REASON_NOT_IMPLEMENTED\x10\x0c\x12$\n ERROR_REASON_STORAGE_UNAVAILABLE\x10\rBO\n\x0f\x63om.reflexio.v1P\x01Z:github.com/reflexio/reflexio/gen/go/reflexio/v1;reflexiov1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017com.reflexio.v1P\001Z:github.com/reflexio/reflexio/gen/go/reflexio/v1;reflexiov1'
   _globals['_ERRORREASON']._serialized_start=48
-  _globals['_ERRORREASON']._serialized_end=466
+  _globals['_ERRORREASON']._serialized_end=504
 # @@protoc_insertion_point(module_scope)

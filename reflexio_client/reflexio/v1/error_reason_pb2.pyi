@@ -80,6 +80,10 @@ class _ErrorReasonEnumTypeWrapper(_EnumTypeWrapper[_ErrorReason.ValueType], type
     """
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 12
     """UNIMPLEMENTED: this server does not have the RPC yet. No metadata."""
+    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 13
+    """UNAVAILABLE with a google.rpc.RetryInfo: the server cannot read or write
+    its files at the moment. No metadata.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name without its prefix is the `reason` of the
@@ -135,3 +139,7 @@ has.
 """
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 12
 """UNIMPLEMENTED: this server does not have the RPC yet. No metadata."""
+ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 13
+"""UNAVAILABLE with a google.rpc.RetryInfo: the server cannot read or write
+its files at the moment. No metadata.
+"""

@@ -94,7 +94,9 @@ class _OrderEnumTypeWrapper(_EnumTypeWrapper[_Order.ValueType], type):
     """From the earliest created_at up."""
 
 class Order(_Order, metaclass=_OrderEnumTypeWrapper):
-    """The order of a listing. Ties in created_at are ordered by interaction_id."""
+    """The order of a listing. Interactions of the same created_at are ordered by
+    interaction_id, requests by the order of storing.
+    """
 
 ORDER_UNSPECIFIED: Order.ValueType  # 0
 """Not said: NEWEST_FIRST."""
@@ -360,7 +362,9 @@ class InteractionFilter(Message):
 
     @property
     def roles(self) -> RepeatedScalarFieldContainer[str]:
-        """Only those of one of these roles, at most 100."""
+        """Only those of one of these roles, whatever their case ("user" is also
+        "User"), at most 100.
+        """
 
     @property
     def user_actions(self) -> RepeatedScalarFieldContainer[UserAction.ValueType]:
@@ -611,6 +615,7 @@ class GetRequestsRequest(Message):
     PAGE_SIZE_FIELD_NUMBER: int
     PAGE_TOKEN_FIELD_NUMBER: int
     INCLUDE_IMAGES_FIELD_NUMBER: int
+    ORDER_FIELD_NUMBER: int
     user_id: str
     """Whose requests. Required."""
     request_id: str
@@ -627,6 +632,11 @@ class GetRequestsRequest(Message):
     """
     include_images: bool
     """Send the pictures' bytes too."""
+    order: Order.ValueType
+    """In which order threads come, and the requests of each: the interactions of
+    a request always come in the order they happened, so that with
+    ORDER_OLDEST_FIRST a conversation reads forward.
+    """
     @property
     def start_time(self) -> Timestamp:
         """Only requests with an interaction at or after this and, where both are set,
@@ -648,10 +658,11 @@ class GetRequestsRequest(Message):
         page_size: int = ...,
         page_token: str = ...,
         include_images: bool = ...,
+        order: Order.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = Literal["end_time", b"end_time", "start_time", b"start_time"]
     def HasField(self, field_name: _HasFieldArgType) -> bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["end_time", b"end_time", "include_images", b"include_images", "page_size", b"page_size", "page_token", b"page_token", "request_group", b"request_group", "request_id", b"request_id", "start_time", b"start_time", "user_id", b"user_id"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["end_time", b"end_time", "include_images", b"include_images", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "request_group", b"request_group", "request_id", b"request_id", "start_time", b"start_time", "user_id", b"user_id"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @final
@@ -666,9 +677,10 @@ class GetRequestsResponse(Message):
     """For the next page. Empty: this is the last."""
     @property
     def request_groups(self) -> RepeatedCompositeFieldContainer[RequestGroup]:
-        """The threads, the one with the newest request first. A thread that does not
-        fit onto the page goes on on the next. Requests are ordered by created_at,
-        those of the same time by the order of storing.
+        """The threads, the one with the newest request first; oldest first, the one
+        with the oldest. A thread that does not fit onto the page goes on on the
+        next. Requests are ordered by created_at, those of the same time by the
+        order of storing.
         """
 
     def __init__(
@@ -694,7 +706,7 @@ class RequestGroup(Message):
     """The name of the thread. Empty: a request that stands alone."""
     @property
     def requests(self) -> RepeatedCompositeFieldContainer[RequestWithInteractions]:
-        """Its requests, the newest first."""
+        """Its requests, in the order asked for."""
 
     def __init__(
         self,

@@ -147,8 +147,8 @@ class InteractionServiceServicer(object):
     def GetRequests(self, request, context):
         """Reads a user's requests by request_group with their interactions, page by
         page. Requests stored after the first page do not appear in later ones.
-        Erasing the newest request of a thread meanwhile may bring the thread's
-        other requests once more.
+        Erasing the newest request of a thread meanwhile (oldest first: the oldest)
+        may bring the thread's other requests once more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -110,8 +110,8 @@ class InteractionServiceStub:
     GetRequests: UnaryUnaryMultiCallable[GetRequestsRequest, GetRequestsResponse]
     """Reads a user's requests by request_group with their interactions, page by
     page. Requests stored after the first page do not appear in later ones.
-    Erasing the newest request of a thread meanwhile may bring the thread's
-    other requests once more.
+    Erasing the newest request of a thread meanwhile (oldest first: the oldest)
+    may bring the thread's other requests once more.
     """
     GetImage: UnaryStreamMultiCallable[GetImageRequest, GetImageResponse]
     """Streams one picture. The first message has `image`, the others only `data`,
@@ -181,8 +181,8 @@ class InteractionServiceAsyncStub(InteractionServiceStub):
     GetRequests: UnaryUnaryMultiCallable[GetRequestsRequest, GetRequestsResponse]  # type: ignore[assignment]
     """Reads a user's requests by request_group with their interactions, page by
     page. Requests stored after the first page do not appear in later ones.
-    Erasing the newest request of a thread meanwhile may bring the thread's
-    other requests once more.
+    Erasing the newest request of a thread meanwhile (oldest first: the oldest)
+    may bring the thread's other requests once more.
     """
     GetImage: UnaryStreamMultiCallable[GetImageRequest, GetImageResponse]  # type: ignore[assignment]
     """Streams one picture. The first message has `image`, the others only `data`,
@@ -279,8 +279,8 @@ class InteractionServiceServicer(metaclass=ABCMeta):
     ) -> Union[GetRequestsResponse, Awaitable[GetRequestsResponse]]:
         """Reads a user's requests by request_group with their interactions, page by
         page. Requests stored after the first page do not appear in later ones.
-        Erasing the newest request of a thread meanwhile may bring the thread's
-        other requests once more.
+        Erasing the newest request of a thread meanwhile (oldest first: the oldest)
+        may bring the thread's other requests once more.
         """
 
     @abstractmethod

@@ -64,6 +64,9 @@ const (
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 11
 	// UNIMPLEMENTED: this server does not have the RPC yet. No metadata.
 	ErrorReason_ERROR_REASON_NOT_IMPLEMENTED ErrorReason = 12
+	// UNAVAILABLE with a google.rpc.RetryInfo: the server cannot read or write
+	// its files at the moment. No metadata.
+	ErrorReason_ERROR_REASON_STORAGE_UNAVAILABLE ErrorReason = 13
 )
 
 // Enum value maps for ErrorReason.
@@ -82,21 +85,23 @@ var (
 		10: "ERROR_REASON_DISK_FULL",
 		11: "ERROR_REASON_INTERNAL",
 		12: "ERROR_REASON_NOT_IMPLEMENTED",
+		13: "ERROR_REASON_STORAGE_UNAVAILABLE",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":       0,
-		"ERROR_REASON_INVALID_FIELD":     1,
-		"ERROR_REASON_LIMIT_EXCEEDED":    2,
-		"ERROR_REASON_MALFORMED_MESSAGE": 3,
-		"ERROR_REASON_UNAUTHENTICATED":   4,
-		"ERROR_REASON_NOT_FOUND":         5,
-		"ERROR_REASON_REQUEST_ID_REUSED": 6,
-		"ERROR_REASON_REQUEST_ERASED":    7,
-		"ERROR_REASON_TOO_BUSY":          8,
-		"ERROR_REASON_DRAINING":          9,
-		"ERROR_REASON_DISK_FULL":         10,
-		"ERROR_REASON_INTERNAL":          11,
-		"ERROR_REASON_NOT_IMPLEMENTED":   12,
+		"ERROR_REASON_UNSPECIFIED":         0,
+		"ERROR_REASON_INVALID_FIELD":       1,
+		"ERROR_REASON_LIMIT_EXCEEDED":      2,
+		"ERROR_REASON_MALFORMED_MESSAGE":   3,
+		"ERROR_REASON_UNAUTHENTICATED":     4,
+		"ERROR_REASON_NOT_FOUND":           5,
+		"ERROR_REASON_REQUEST_ID_REUSED":   6,
+		"ERROR_REASON_REQUEST_ERASED":      7,
+		"ERROR_REASON_TOO_BUSY":            8,
+		"ERROR_REASON_DRAINING":            9,
+		"ERROR_REASON_DISK_FULL":           10,
+		"ERROR_REASON_INTERNAL":            11,
+		"ERROR_REASON_NOT_IMPLEMENTED":     12,
+		"ERROR_REASON_STORAGE_UNAVAILABLE": 13,
 	}
 )
 
@@ -131,7 +136,7 @@ var File_reflexio_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_reflexio_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ereflexio/v1/error_reason.proto\x12\vreflexio.v1*\xa2\x03\n" +
+	"\x1ereflexio/v1/error_reason.proto\x12\vreflexio.v1*\xc8\x03\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -146,7 +151,8 @@ const file_reflexio_v1_error_reason_proto_rawDesc = "" +
 	"\x16ERROR_REASON_DISK_FULL\x10\n" +
 	"\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\v\x12 \n" +
-	"\x1cERROR_REASON_NOT_IMPLEMENTED\x10\fBO\n" +
+	"\x1cERROR_REASON_NOT_IMPLEMENTED\x10\f\x12$\n" +
+	" ERROR_REASON_STORAGE_UNAVAILABLE\x10\rBO\n" +
 	"\x0fcom.reflexio.v1P\x01Z:github.com/reflexio/reflexio/gen/go/reflexio/v1;reflexiov1b\x06proto3"
 
 var (

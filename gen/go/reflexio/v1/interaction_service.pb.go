@@ -76,7 +76,8 @@ func (WaitUntil) EnumDescriptor() ([]byte, []int) {
 	return file_reflexio_v1_interaction_service_proto_rawDescGZIP(), []int{0}
 }
 
-// The order of a listing. Ties in created_at are ordered by interaction_id.
+// The order of a listing. Interactions of the same created_at are ordered by
+// interaction_id, requests by the order of storing.
 type Order int32
 
 const (
@@ -639,7 +640,8 @@ type InteractionFilter struct {
 	RequestGroup string `protobuf:"bytes,2,opt,name=request_group,json=requestGroup,proto3" json:"request_group,omitempty"`
 	// Only those from one of these sources, at most 100.
 	Sources []string `protobuf:"bytes,3,rep,name=sources,proto3" json:"sources,omitempty"`
-	// Only those of one of these roles, at most 100.
+	// Only those of one of these roles, whatever their case ("user" is also
+	// "User"), at most 100.
 	Roles []string `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
 	// Only those with one of these actions.
 	UserActions []UserAction `protobuf:"varint,5,rep,packed,name=user_actions,json=userActions,proto3,enum=reflexio.v1.UserAction" json:"user_actions,omitempty"`
@@ -1180,6 +1182,10 @@ type GetRequestsRequest struct {
 	PageToken string `protobuf:"bytes,7,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Send the pictures' bytes too.
 	IncludeImages bool `protobuf:"varint,8,opt,name=include_images,json=includeImages,proto3" json:"include_images,omitempty"`
+	// In which order threads come, and the requests of each: the interactions of
+	// a request always come in the order they happened, so that with
+	// ORDER_OLDEST_FIRST a conversation reads forward.
+	Order         Order `protobuf:"varint,9,opt,name=order,proto3,enum=reflexio.v1.Order" json:"order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1270,12 +1276,20 @@ func (x *GetRequestsRequest) GetIncludeImages() bool {
 	return false
 }
 
+func (x *GetRequestsRequest) GetOrder() Order {
+	if x != nil {
+		return x.Order
+	}
+	return Order_ORDER_UNSPECIFIED
+}
+
 // A page of a user's requests.
 type GetRequestsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The threads, the one with the newest request first. A thread that does not
-	// fit onto the page goes on on the next. Requests are ordered by created_at,
-	// those of the same time by the order of storing.
+	// The threads, the one with the newest request first; oldest first, the one
+	// with the oldest. A thread that does not fit onto the page goes on on the
+	// next. Requests are ordered by created_at, those of the same time by the
+	// order of storing.
 	RequestGroups []*RequestGroup `protobuf:"bytes,1,rep,name=request_groups,json=requestGroups,proto3" json:"request_groups,omitempty"`
 	// For the next page. Empty: this is the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1333,7 +1347,7 @@ type RequestGroup struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the thread. Empty: a request that stands alone.
 	RequestGroup string `protobuf:"bytes,1,opt,name=request_group,json=requestGroup,proto3" json:"request_group,omitempty"`
-	// Its requests, the newest first.
+	// Its requests, in the order asked for.
 	Requests      []*RequestWithInteractions `protobuf:"bytes,2,rep,name=requests,proto3" json:"requests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2099,7 +2113,7 @@ const file_reflexio_v1_interaction_service_proto_rawDesc = "" +
 	"\x17GetInteractionsResponse\x12<\n" +
 	"\finteractions\x18\x01 \x03(\v2\x18.reflexio.v1.InteractionR\finteractions\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x126\n" +
-	"\x17missing_interaction_ids\x18\x03 \x03(\tR\x15missingInteractionIds\"\xc6\x02\n" +
+	"\x17missing_interaction_ids\x18\x03 \x03(\tR\x15missingInteractionIds\"\xf0\x02\n" +
 	"\x12GetRequestsRequest\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1d\n" +
 	"\n" +
@@ -2111,7 +2125,8 @@ const file_reflexio_v1_interaction_service_proto_rawDesc = "" +
 	"\tpage_size\x18\x06 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\a \x01(\tR\tpageToken\x12%\n" +
-	"\x0einclude_images\x18\b \x01(\bR\rincludeImages\"\x7f\n" +
+	"\x0einclude_images\x18\b \x01(\bR\rincludeImages\x12(\n" +
+	"\x05order\x18\t \x01(\x0e2\x12.reflexio.v1.OrderR\x05order\"\x7f\n" +
 	"\x13GetRequestsResponse\x12@\n" +
 	"\x0erequest_groups\x18\x01 \x03(\v2\x19.reflexio.v1.RequestGroupR\rrequestGroups\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"u\n" +
@@ -2253,40 +2268,41 @@ var file_reflexio_v1_interaction_service_proto_depIdxs = []int32{
 	33, // 15: reflexio.v1.GetInteractionsResponse.interactions:type_name -> reflexio.v1.Interaction
 	32, // 16: reflexio.v1.GetRequestsRequest.start_time:type_name -> google.protobuf.Timestamp
 	32, // 17: reflexio.v1.GetRequestsRequest.end_time:type_name -> google.protobuf.Timestamp
-	17, // 18: reflexio.v1.GetRequestsResponse.request_groups:type_name -> reflexio.v1.RequestGroup
-	18, // 19: reflexio.v1.RequestGroup.requests:type_name -> reflexio.v1.RequestWithInteractions
-	34, // 20: reflexio.v1.RequestWithInteractions.request:type_name -> reflexio.v1.Request
-	33, // 21: reflexio.v1.RequestWithInteractions.interactions:type_name -> reflexio.v1.Interaction
-	35, // 22: reflexio.v1.GetImageResponse.image:type_name -> reflexio.v1.Image
-	21, // 23: reflexio.v1.DeleteInteractionResponse.erased:type_name -> reflexio.v1.ErasedCounts
-	21, // 24: reflexio.v1.DeleteRequestResponse.erased:type_name -> reflexio.v1.ErasedCounts
-	21, // 25: reflexio.v1.DeleteRequestGroupResponse.erased:type_name -> reflexio.v1.ErasedCounts
-	21, // 26: reflexio.v1.DeleteUserResponse.erased:type_name -> reflexio.v1.ErasedCounts
-	3,  // 27: reflexio.v1.InteractionService.PublishInteractions:input_type -> reflexio.v1.PublishInteractionsRequest
-	5,  // 28: reflexio.v1.InteractionService.PublishInteractionStream:input_type -> reflexio.v1.PublishInteractionStreamRequest
-	10, // 29: reflexio.v1.InteractionService.SearchInteractions:input_type -> reflexio.v1.SearchInteractionsRequest
-	13, // 30: reflexio.v1.InteractionService.GetInteractions:input_type -> reflexio.v1.GetInteractionsRequest
-	15, // 31: reflexio.v1.InteractionService.GetRequests:input_type -> reflexio.v1.GetRequestsRequest
-	19, // 32: reflexio.v1.InteractionService.GetImage:input_type -> reflexio.v1.GetImageRequest
-	22, // 33: reflexio.v1.InteractionService.DeleteInteraction:input_type -> reflexio.v1.DeleteInteractionRequest
-	24, // 34: reflexio.v1.InteractionService.DeleteRequest:input_type -> reflexio.v1.DeleteRequestRequest
-	26, // 35: reflexio.v1.InteractionService.DeleteRequestGroup:input_type -> reflexio.v1.DeleteRequestGroupRequest
-	28, // 36: reflexio.v1.InteractionService.DeleteUser:input_type -> reflexio.v1.DeleteUserRequest
-	4,  // 37: reflexio.v1.InteractionService.PublishInteractions:output_type -> reflexio.v1.PublishInteractionsResponse
-	6,  // 38: reflexio.v1.InteractionService.PublishInteractionStream:output_type -> reflexio.v1.PublishInteractionStreamResponse
-	11, // 39: reflexio.v1.InteractionService.SearchInteractions:output_type -> reflexio.v1.SearchInteractionsResponse
-	14, // 40: reflexio.v1.InteractionService.GetInteractions:output_type -> reflexio.v1.GetInteractionsResponse
-	16, // 41: reflexio.v1.InteractionService.GetRequests:output_type -> reflexio.v1.GetRequestsResponse
-	20, // 42: reflexio.v1.InteractionService.GetImage:output_type -> reflexio.v1.GetImageResponse
-	23, // 43: reflexio.v1.InteractionService.DeleteInteraction:output_type -> reflexio.v1.DeleteInteractionResponse
-	25, // 44: reflexio.v1.InteractionService.DeleteRequest:output_type -> reflexio.v1.DeleteRequestResponse
-	27, // 45: reflexio.v1.InteractionService.DeleteRequestGroup:output_type -> reflexio.v1.DeleteRequestGroupResponse
-	29, // 46: reflexio.v1.InteractionService.DeleteUser:output_type -> reflexio.v1.DeleteUserResponse
-	37, // [37:47] is the sub-list for method output_type
-	27, // [27:37] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	1,  // 18: reflexio.v1.GetRequestsRequest.order:type_name -> reflexio.v1.Order
+	17, // 19: reflexio.v1.GetRequestsResponse.request_groups:type_name -> reflexio.v1.RequestGroup
+	18, // 20: reflexio.v1.RequestGroup.requests:type_name -> reflexio.v1.RequestWithInteractions
+	34, // 21: reflexio.v1.RequestWithInteractions.request:type_name -> reflexio.v1.Request
+	33, // 22: reflexio.v1.RequestWithInteractions.interactions:type_name -> reflexio.v1.Interaction
+	35, // 23: reflexio.v1.GetImageResponse.image:type_name -> reflexio.v1.Image
+	21, // 24: reflexio.v1.DeleteInteractionResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	21, // 25: reflexio.v1.DeleteRequestResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	21, // 26: reflexio.v1.DeleteRequestGroupResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	21, // 27: reflexio.v1.DeleteUserResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	3,  // 28: reflexio.v1.InteractionService.PublishInteractions:input_type -> reflexio.v1.PublishInteractionsRequest
+	5,  // 29: reflexio.v1.InteractionService.PublishInteractionStream:input_type -> reflexio.v1.PublishInteractionStreamRequest
+	10, // 30: reflexio.v1.InteractionService.SearchInteractions:input_type -> reflexio.v1.SearchInteractionsRequest
+	13, // 31: reflexio.v1.InteractionService.GetInteractions:input_type -> reflexio.v1.GetInteractionsRequest
+	15, // 32: reflexio.v1.InteractionService.GetRequests:input_type -> reflexio.v1.GetRequestsRequest
+	19, // 33: reflexio.v1.InteractionService.GetImage:input_type -> reflexio.v1.GetImageRequest
+	22, // 34: reflexio.v1.InteractionService.DeleteInteraction:input_type -> reflexio.v1.DeleteInteractionRequest
+	24, // 35: reflexio.v1.InteractionService.DeleteRequest:input_type -> reflexio.v1.DeleteRequestRequest
+	26, // 36: reflexio.v1.InteractionService.DeleteRequestGroup:input_type -> reflexio.v1.DeleteRequestGroupRequest
+	28, // 37: reflexio.v1.InteractionService.DeleteUser:input_type -> reflexio.v1.DeleteUserRequest
+	4,  // 38: reflexio.v1.InteractionService.PublishInteractions:output_type -> reflexio.v1.PublishInteractionsResponse
+	6,  // 39: reflexio.v1.InteractionService.PublishInteractionStream:output_type -> reflexio.v1.PublishInteractionStreamResponse
+	11, // 40: reflexio.v1.InteractionService.SearchInteractions:output_type -> reflexio.v1.SearchInteractionsResponse
+	14, // 41: reflexio.v1.InteractionService.GetInteractions:output_type -> reflexio.v1.GetInteractionsResponse
+	16, // 42: reflexio.v1.InteractionService.GetRequests:output_type -> reflexio.v1.GetRequestsResponse
+	20, // 43: reflexio.v1.InteractionService.GetImage:output_type -> reflexio.v1.GetImageResponse
+	23, // 44: reflexio.v1.InteractionService.DeleteInteraction:output_type -> reflexio.v1.DeleteInteractionResponse
+	25, // 45: reflexio.v1.InteractionService.DeleteRequest:output_type -> reflexio.v1.DeleteRequestResponse
+	27, // 46: reflexio.v1.InteractionService.DeleteRequestGroup:output_type -> reflexio.v1.DeleteRequestGroupResponse
+	29, // 47: reflexio.v1.InteractionService.DeleteUser:output_type -> reflexio.v1.DeleteUserResponse
+	38, // [38:48] is the sub-list for method output_type
+	28, // [28:38] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_reflexio_v1_interaction_service_proto_init() }

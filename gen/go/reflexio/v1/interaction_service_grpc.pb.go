@@ -67,8 +67,8 @@ type InteractionServiceClient interface {
 	GetInteractions(ctx context.Context, in *GetInteractionsRequest, opts ...grpc.CallOption) (*GetInteractionsResponse, error)
 	// Reads a user's requests by request_group with their interactions, page by
 	// page. Requests stored after the first page do not appear in later ones.
-	// Erasing the newest request of a thread meanwhile may bring the thread's
-	// other requests once more.
+	// Erasing the newest request of a thread meanwhile (oldest first: the oldest)
+	// may bring the thread's other requests once more.
 	GetRequests(ctx context.Context, in *GetRequestsRequest, opts ...grpc.CallOption) (*GetRequestsResponse, error)
 	// Streams one picture. The first message has `image`, the others only `data`,
 	// in chunks of 1 MiB.
@@ -250,8 +250,8 @@ type InteractionServiceServer interface {
 	GetInteractions(context.Context, *GetInteractionsRequest) (*GetInteractionsResponse, error)
 	// Reads a user's requests by request_group with their interactions, page by
 	// page. Requests stored after the first page do not appear in later ones.
-	// Erasing the newest request of a thread meanwhile may bring the thread's
-	// other requests once more.
+	// Erasing the newest request of a thread meanwhile (oldest first: the oldest)
+	// may bring the thread's other requests once more.
 	GetRequests(context.Context, *GetRequestsRequest) (*GetRequestsResponse, error)
 	// Streams one picture. The first message has `image`, the others only `data`,
 	// in chunks of 1 MiB.

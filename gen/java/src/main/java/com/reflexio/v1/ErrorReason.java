@@ -132,6 +132,15 @@ public enum ErrorReason
    * <code>ERROR_REASON_NOT_IMPLEMENTED = 12;</code>
    */
   ERROR_REASON_NOT_IMPLEMENTED(12),
+  /**
+   * <pre>
+   * UNAVAILABLE with a google.rpc.RetryInfo: the server cannot read or write
+   * its files at the moment. No metadata.
+   * </pre>
+   *
+   * <code>ERROR_REASON_STORAGE_UNAVAILABLE = 13;</code>
+   */
+  ERROR_REASON_STORAGE_UNAVAILABLE(13),
   UNRECOGNIZED(-1),
   ;
 
@@ -259,6 +268,15 @@ public enum ErrorReason
    * <code>ERROR_REASON_NOT_IMPLEMENTED = 12;</code>
    */
   public static final int ERROR_REASON_NOT_IMPLEMENTED_VALUE = 12;
+  /**
+   * <pre>
+   * UNAVAILABLE with a google.rpc.RetryInfo: the server cannot read or write
+   * its files at the moment. No metadata.
+   * </pre>
+   *
+   * <code>ERROR_REASON_STORAGE_UNAVAILABLE = 13;</code>
+   */
+  public static final int ERROR_REASON_STORAGE_UNAVAILABLE_VALUE = 13;
 
 
   public final int getNumber() {
@@ -298,6 +316,7 @@ public enum ErrorReason
       case 10: return ERROR_REASON_DISK_FULL;
       case 11: return ERROR_REASON_INTERNAL;
       case 12: return ERROR_REASON_NOT_IMPLEMENTED;
+      case 13: return ERROR_REASON_STORAGE_UNAVAILABLE;
       default: return null;
     }
   }

@@ -36,7 +36,7 @@ public final class ErrorReasonOuterClass extends com.google.protobuf.GeneratedFi
   static {
     java.lang.String[] descriptorData = {
       "\n\036reflexio/v1/error_reason.proto\022\013reflex" +
-      "io.v1*\242\003\n\013ErrorReason\022\034\n\030ERROR_REASON_UN" +
+      "io.v1*\310\003\n\013ErrorReason\022\034\n\030ERROR_REASON_UN" +
       "SPECIFIED\020\000\022\036\n\032ERROR_REASON_INVALID_FIEL" +
       "D\020\001\022\037\n\033ERROR_REASON_LIMIT_EXCEEDED\020\002\022\"\n\036" +
       "ERROR_REASON_MALFORMED_MESSAGE\020\003\022 \n\034ERRO" +
@@ -46,9 +46,10 @@ public final class ErrorReasonOuterClass extends com.google.protobuf.GeneratedFi
       "D\020\007\022\031\n\025ERROR_REASON_TOO_BUSY\020\010\022\031\n\025ERROR_" +
       "REASON_DRAINING\020\t\022\032\n\026ERROR_REASON_DISK_F" +
       "ULL\020\n\022\031\n\025ERROR_REASON_INTERNAL\020\013\022 \n\034ERRO" +
-      "R_REASON_NOT_IMPLEMENTED\020\014BO\n\017com.reflex" +
-      "io.v1P\001Z:github.com/reflexio/reflexio/ge" +
-      "n/go/reflexio/v1;reflexiov1b\006proto3"
+      "R_REASON_NOT_IMPLEMENTED\020\014\022$\n ERROR_REAS" +
+      "ON_STORAGE_UNAVAILABLE\020\rBO\n\017com.reflexio" +
+      ".v1P\001Z:github.com/reflexio/reflexio/gen/" +
+      "go/reflexio/v1;reflexiov1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

@@ -36,6 +36,7 @@ private static final long serialVersionUID = 0L;
     requestId_ = "";
     requestGroup_ = "";
     pageToken_ = "";
+    order_ = 0;
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -357,6 +358,36 @@ private static final long serialVersionUID = 0L;
     return includeImages_;
   }
 
+  public static final int ORDER_FIELD_NUMBER = 9;
+  private int order_ = 0;
+  /**
+   * <pre>
+   * In which order threads come, and the requests of each: the interactions of
+   * a request always come in the order they happened, so that with
+   * ORDER_OLDEST_FIRST a conversation reads forward.
+   * </pre>
+   *
+   * <code>.reflexio.v1.Order order = 9 [json_name = "order"];</code>
+   * @return The enum numeric value on the wire for order.
+   */
+  @java.lang.Override public int getOrderValue() {
+    return order_;
+  }
+  /**
+   * <pre>
+   * In which order threads come, and the requests of each: the interactions of
+   * a request always come in the order they happened, so that with
+   * ORDER_OLDEST_FIRST a conversation reads forward.
+   * </pre>
+   *
+   * <code>.reflexio.v1.Order order = 9 [json_name = "order"];</code>
+   * @return The order.
+   */
+  @java.lang.Override public com.reflexio.v1.Order getOrder() {
+    com.reflexio.v1.Order result = com.reflexio.v1.Order.forNumber(order_);
+    return result == null ? com.reflexio.v1.Order.UNRECOGNIZED : result;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -395,6 +426,9 @@ private static final long serialVersionUID = 0L;
     if (includeImages_ != false) {
       output.writeBool(8, includeImages_);
     }
+    if (order_ != com.reflexio.v1.Order.ORDER_UNSPECIFIED.getNumber()) {
+      output.writeEnum(9, order_);
+    }
     getUnknownFields().writeTo(output);
   }
   private int computeSerializedSize_0() {
@@ -426,6 +460,10 @@ private static final long serialVersionUID = 0L;
     if (includeImages_ != false) {
       size += com.google.protobuf.CodedOutputStream
         .computeBoolSize(8, includeImages_);
+    }
+    if (order_ != com.reflexio.v1.Order.ORDER_UNSPECIFIED.getNumber()) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeEnumSize(9, order_);
     }
     return size;
   }
@@ -473,6 +511,7 @@ private static final long serialVersionUID = 0L;
         .equals(other.getPageToken())) return false;
     if (getIncludeImages()
         != other.getIncludeImages()) return false;
+    if (order_ != other.order_) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -505,6 +544,8 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + INCLUDE_IMAGES_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
         getIncludeImages());
+    hash = (37 * hash) + ORDER_FIELD_NUMBER;
+    hash = (53 * hash) + order_;
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -663,6 +704,7 @@ private static final long serialVersionUID = 0L;
       pageSize_ = 0;
       pageToken_ = "";
       includeImages_ = false;
+      order_ = 0;
       return this;
     }
 
@@ -727,6 +769,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000080) != 0)) {
         result.includeImages_ = includeImages_;
       }
+      if (((from_bitField0_ & 0x00000100) != 0)) {
+        result.order_ = order_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -773,6 +818,9 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getIncludeImages() != false) {
         setIncludeImages(other.getIncludeImages());
+      }
+      if (other.order_ != 0) {
+        setOrderValue(other.getOrderValue());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -842,6 +890,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000080;
               break;
             } // case 64
+            case 72: {
+              order_ = input.readEnum();
+              bitField0_ |= 0x00000100;
+              break;
+            } // case 72
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1638,6 +1691,88 @@ private static final long serialVersionUID = 0L;
     public Builder clearIncludeImages() {
       bitField0_ = (bitField0_ & ~0x00000080);
       includeImages_ = false;
+      onChanged();
+      return this;
+    }
+
+    private int order_ = 0;
+    /**
+     * <pre>
+     * In which order threads come, and the requests of each: the interactions of
+     * a request always come in the order they happened, so that with
+     * ORDER_OLDEST_FIRST a conversation reads forward.
+     * </pre>
+     *
+     * <code>.reflexio.v1.Order order = 9 [json_name = "order"];</code>
+     * @return The enum numeric value on the wire for order.
+     */
+    @java.lang.Override public int getOrderValue() {
+      return order_;
+    }
+    /**
+     * <pre>
+     * In which order threads come, and the requests of each: the interactions of
+     * a request always come in the order they happened, so that with
+     * ORDER_OLDEST_FIRST a conversation reads forward.
+     * </pre>
+     *
+     * <code>.reflexio.v1.Order order = 9 [json_name = "order"];</code>
+     * @param value The enum numeric value on the wire for order to set.
+     * @return This builder for chaining.
+     */
+    public Builder setOrderValue(int value) {
+      order_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * In which order threads come, and the requests of each: the interactions of
+     * a request always come in the order they happened, so that with
+     * ORDER_OLDEST_FIRST a conversation reads forward.
+     * </pre>
+     *
+     * <code>.reflexio.v1.Order order = 9 [json_name = "order"];</code>
+     * @return The order.
+     */
+    @java.lang.Override
+    public com.reflexio.v1.Order getOrder() {
+      com.reflexio.v1.Order result = com.reflexio.v1.Order.forNumber(order_);
+      return result == null ? com.reflexio.v1.Order.UNRECOGNIZED : result;
+    }
+    /**
+     * <pre>
+     * In which order threads come, and the requests of each: the interactions of
+     * a request always come in the order they happened, so that with
+     * ORDER_OLDEST_FIRST a conversation reads forward.
+     * </pre>
+     *
+     * <code>.reflexio.v1.Order order = 9 [json_name = "order"];</code>
+     * @param value The order to set.
+     * @throws IllegalArgumentException if UNRECOGNIZED is provided.
+     * @return This builder for chaining.
+     */
+    public Builder setOrder(com.reflexio.v1.Order value) {
+      java.util.Objects.requireNonNull(value);
+      bitField0_ |= 0x00000100;
+      order_ = value.getNumber();
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * In which order threads come, and the requests of each: the interactions of
+     * a request always come in the order they happened, so that with
+     * ORDER_OLDEST_FIRST a conversation reads forward.
+     * </pre>
+     *
+     * <code>.reflexio.v1.Order order = 9 [json_name = "order"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearOrder() {
+      bitField0_ = (bitField0_ & ~0x00000100);
+      order_ = 0;
       onChanged();
       return this;
     }

@@ -169,4 +169,27 @@ public interface GetRequestsRequestOrBuilder extends
    * @return The includeImages.
    */
   boolean getIncludeImages();
+
+  /**
+   * <pre>
+   * In which order threads come, and the requests of each: the interactions of
+   * a request always come in the order they happened, so that with
+   * ORDER_OLDEST_FIRST a conversation reads forward.
+   * </pre>
+   *
+   * <code>.reflexio.v1.Order order = 9 [json_name = "order"];</code>
+   * @return The enum numeric value on the wire for order.
+   */
+  int getOrderValue();
+  /**
+   * <pre>
+   * In which order threads come, and the requests of each: the interactions of
+   * a request always come in the order they happened, so that with
+   * ORDER_OLDEST_FIRST a conversation reads forward.
+   * </pre>
+   *
+   * <code>.reflexio.v1.Order order = 9 [json_name = "order"];</code>
+   * @return The order.
+   */
+  com.reflexio.v1.Order getOrder();
 }

@@ -59,9 +59,10 @@ private static final long serialVersionUID = 0L;
   private java.util.List<com.reflexio.v1.RequestGroup> requestGroups_;
   /**
    * <pre>
-   * The threads, the one with the newest request first. A thread that does not
-   * fit onto the page goes on on the next. Requests are ordered by created_at,
-   * those of the same time by the order of storing.
+   * The threads, the one with the newest request first; oldest first, the one
+   * with the oldest. A thread that does not fit onto the page goes on on the
+   * next. Requests are ordered by created_at, those of the same time by the
+   * order of storing.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -72,9 +73,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads, the one with the newest request first. A thread that does not
-   * fit onto the page goes on on the next. Requests are ordered by created_at,
-   * those of the same time by the order of storing.
+   * The threads, the one with the newest request first; oldest first, the one
+   * with the oldest. A thread that does not fit onto the page goes on on the
+   * next. Requests are ordered by created_at, those of the same time by the
+   * order of storing.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -86,9 +88,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads, the one with the newest request first. A thread that does not
-   * fit onto the page goes on on the next. Requests are ordered by created_at,
-   * those of the same time by the order of storing.
+   * The threads, the one with the newest request first; oldest first, the one
+   * with the oldest. A thread that does not fit onto the page goes on on the
+   * next. Requests are ordered by created_at, those of the same time by the
+   * order of storing.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -99,9 +102,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads, the one with the newest request first. A thread that does not
-   * fit onto the page goes on on the next. Requests are ordered by created_at,
-   * those of the same time by the order of storing.
+   * The threads, the one with the newest request first; oldest first, the one
+   * with the oldest. A thread that does not fit onto the page goes on on the
+   * next. Requests are ordered by created_at, those of the same time by the
+   * order of storing.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -112,9 +116,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads, the one with the newest request first. A thread that does not
-   * fit onto the page goes on on the next. Requests are ordered by created_at,
-   * those of the same time by the order of storing.
+   * The threads, the one with the newest request first; oldest first, the one
+   * with the oldest. A thread that does not fit onto the page goes on on the
+   * next. Requests are ordered by created_at, those of the same time by the
+   * order of storing.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -563,9 +568,10 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -579,9 +585,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -595,9 +602,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -611,9 +619,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -632,9 +641,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -652,9 +662,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -672,9 +683,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -693,9 +705,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -713,9 +726,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -733,9 +747,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -754,9 +769,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -773,9 +789,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -792,9 +809,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -805,9 +823,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -821,9 +840,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -838,9 +858,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -851,9 +872,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -865,9 +887,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads, the one with the newest request first. A thread that does not
-     * fit onto the page goes on on the next. Requests are ordered by created_at,
-     * those of the same time by the order of storing.
+     * The threads, the one with the newest request first; oldest first, the one
+     * with the oldest. A thread that does not fit onto the page goes on on the
+     * next. Requests are ordered by created_at, those of the same time by the
+     * order of storing.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>

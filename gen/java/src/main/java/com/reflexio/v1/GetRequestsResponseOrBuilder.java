@@ -12,9 +12,10 @@ public interface GetRequestsResponseOrBuilder extends
 
   /**
    * <pre>
-   * The threads, the one with the newest request first. A thread that does not
-   * fit onto the page goes on on the next. Requests are ordered by created_at,
-   * those of the same time by the order of storing.
+   * The threads, the one with the newest request first; oldest first, the one
+   * with the oldest. A thread that does not fit onto the page goes on on the
+   * next. Requests are ordered by created_at, those of the same time by the
+   * order of storing.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -23,9 +24,10 @@ public interface GetRequestsResponseOrBuilder extends
       getRequestGroupsList();
   /**
    * <pre>
-   * The threads, the one with the newest request first. A thread that does not
-   * fit onto the page goes on on the next. Requests are ordered by created_at,
-   * those of the same time by the order of storing.
+   * The threads, the one with the newest request first; oldest first, the one
+   * with the oldest. A thread that does not fit onto the page goes on on the
+   * next. Requests are ordered by created_at, those of the same time by the
+   * order of storing.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -33,9 +35,10 @@ public interface GetRequestsResponseOrBuilder extends
   com.reflexio.v1.RequestGroup getRequestGroups(int index);
   /**
    * <pre>
-   * The threads, the one with the newest request first. A thread that does not
-   * fit onto the page goes on on the next. Requests are ordered by created_at,
-   * those of the same time by the order of storing.
+   * The threads, the one with the newest request first; oldest first, the one
+   * with the oldest. A thread that does not fit onto the page goes on on the
+   * next. Requests are ordered by created_at, those of the same time by the
+   * order of storing.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -43,9 +46,10 @@ public interface GetRequestsResponseOrBuilder extends
   int getRequestGroupsCount();
   /**
    * <pre>
-   * The threads, the one with the newest request first. A thread that does not
-   * fit onto the page goes on on the next. Requests are ordered by created_at,
-   * those of the same time by the order of storing.
+   * The threads, the one with the newest request first; oldest first, the one
+   * with the oldest. A thread that does not fit onto the page goes on on the
+   * next. Requests are ordered by created_at, those of the same time by the
+   * order of storing.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>
@@ -54,9 +58,10 @@ public interface GetRequestsResponseOrBuilder extends
       getRequestGroupsOrBuilderList();
   /**
    * <pre>
-   * The threads, the one with the newest request first. A thread that does not
-   * fit onto the page goes on on the next. Requests are ordered by created_at,
-   * those of the same time by the order of storing.
+   * The threads, the one with the newest request first; oldest first, the one
+   * with the oldest. A thread that does not fit onto the page goes on on the
+   * next. Requests are ordered by created_at, those of the same time by the
+   * order of storing.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestGroup request_groups = 1 [json_name = "requestGroups"];</code>

@@ -214,7 +214,8 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Only those of one of these roles, at most 100.
+   * Only those of one of these roles, whatever their case ("user" is also
+   * "User"), at most 100.
    * </pre>
    *
    * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -226,7 +227,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only those of one of these roles, at most 100.
+   * Only those of one of these roles, whatever their case ("user" is also
+   * "User"), at most 100.
    * </pre>
    *
    * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -237,7 +239,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only those of one of these roles, at most 100.
+   * Only those of one of these roles, whatever their case ("user" is also
+   * "User"), at most 100.
    * </pre>
    *
    * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -249,7 +252,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only those of one of these roles, at most 100.
+   * Only those of one of these roles, whatever their case ("user" is also
+   * "User"), at most 100.
    * </pre>
    *
    * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -1406,7 +1410,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those of one of these roles, at most 100.
+     * Only those of one of these roles, whatever their case ("user" is also
+     * "User"), at most 100.
      * </pre>
      *
      * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -1419,7 +1424,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those of one of these roles, at most 100.
+     * Only those of one of these roles, whatever their case ("user" is also
+     * "User"), at most 100.
      * </pre>
      *
      * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -1430,7 +1436,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those of one of these roles, at most 100.
+     * Only those of one of these roles, whatever their case ("user" is also
+     * "User"), at most 100.
      * </pre>
      *
      * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -1442,7 +1449,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those of one of these roles, at most 100.
+     * Only those of one of these roles, whatever their case ("user" is also
+     * "User"), at most 100.
      * </pre>
      *
      * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -1455,7 +1463,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those of one of these roles, at most 100.
+     * Only those of one of these roles, whatever their case ("user" is also
+     * "User"), at most 100.
      * </pre>
      *
      * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -1474,7 +1483,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those of one of these roles, at most 100.
+     * Only those of one of these roles, whatever their case ("user" is also
+     * "User"), at most 100.
      * </pre>
      *
      * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -1492,7 +1502,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those of one of these roles, at most 100.
+     * Only those of one of these roles, whatever their case ("user" is also
+     * "User"), at most 100.
      * </pre>
      *
      * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -1510,7 +1521,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those of one of these roles, at most 100.
+     * Only those of one of these roles, whatever their case ("user" is also
+     * "User"), at most 100.
      * </pre>
      *
      * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -1525,7 +1537,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those of one of these roles, at most 100.
+     * Only those of one of these roles, whatever their case ("user" is also
+     * "User"), at most 100.
      * </pre>
      *
      * <code>repeated string roles = 4 [json_name = "roles"];</code>

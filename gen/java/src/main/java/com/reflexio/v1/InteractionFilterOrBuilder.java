@@ -93,7 +93,8 @@ public interface InteractionFilterOrBuilder extends
 
   /**
    * <pre>
-   * Only those of one of these roles, at most 100.
+   * Only those of one of these roles, whatever their case ("user" is also
+   * "User"), at most 100.
    * </pre>
    *
    * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -103,7 +104,8 @@ public interface InteractionFilterOrBuilder extends
       getRolesList();
   /**
    * <pre>
-   * Only those of one of these roles, at most 100.
+   * Only those of one of these roles, whatever their case ("user" is also
+   * "User"), at most 100.
    * </pre>
    *
    * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -112,7 +114,8 @@ public interface InteractionFilterOrBuilder extends
   int getRolesCount();
   /**
    * <pre>
-   * Only those of one of these roles, at most 100.
+   * Only those of one of these roles, whatever their case ("user" is also
+   * "User"), at most 100.
    * </pre>
    *
    * <code>repeated string roles = 4 [json_name = "roles"];</code>
@@ -122,7 +125,8 @@ public interface InteractionFilterOrBuilder extends
   java.lang.String getRoles(int index);
   /**
    * <pre>
-   * Only those of one of these roles, at most 100.
+   * Only those of one of these roles, whatever their case ("user" is also
+   * "User"), at most 100.
    * </pre>
    *
    * <code>repeated string roles = 4 [json_name = "roles"];</code>

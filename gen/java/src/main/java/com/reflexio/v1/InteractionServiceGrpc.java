@@ -463,8 +463,8 @@ public final class InteractionServiceGrpc {
      * <pre>
      * Reads a user's requests by request_group with their interactions, page by
      * page. Requests stored after the first page do not appear in later ones.
-     * Erasing the newest request of a thread meanwhile may bring the thread's
-     * other requests once more.
+     * Erasing the newest request of a thread meanwhile (oldest first: the oldest)
+     * may bring the thread's other requests once more.
      * </pre>
      */
     default void getRequests(com.reflexio.v1.GetRequestsRequest request,
@@ -634,8 +634,8 @@ public final class InteractionServiceGrpc {
      * <pre>
      * Reads a user's requests by request_group with their interactions, page by
      * page. Requests stored after the first page do not appear in later ones.
-     * Erasing the newest request of a thread meanwhile may bring the thread's
-     * other requests once more.
+     * Erasing the newest request of a thread meanwhile (oldest first: the oldest)
+     * may bring the thread's other requests once more.
      * </pre>
      */
     public void getRequests(com.reflexio.v1.GetRequestsRequest request,
@@ -791,8 +791,8 @@ public final class InteractionServiceGrpc {
      * <pre>
      * Reads a user's requests by request_group with their interactions, page by
      * page. Requests stored after the first page do not appear in later ones.
-     * Erasing the newest request of a thread meanwhile may bring the thread's
-     * other requests once more.
+     * Erasing the newest request of a thread meanwhile (oldest first: the oldest)
+     * may bring the thread's other requests once more.
      * </pre>
      */
     public com.reflexio.v1.GetRequestsResponse getRequests(com.reflexio.v1.GetRequestsRequest request) throws io.grpc.StatusException {
@@ -928,8 +928,8 @@ public final class InteractionServiceGrpc {
      * <pre>
      * Reads a user's requests by request_group with their interactions, page by
      * page. Requests stored after the first page do not appear in later ones.
-     * Erasing the newest request of a thread meanwhile may bring the thread's
-     * other requests once more.
+     * Erasing the newest request of a thread meanwhile (oldest first: the oldest)
+     * may bring the thread's other requests once more.
      * </pre>
      */
     public com.reflexio.v1.GetRequestsResponse getRequests(com.reflexio.v1.GetRequestsRequest request) {
@@ -1067,8 +1067,8 @@ public final class InteractionServiceGrpc {
      * <pre>
      * Reads a user's requests by request_group with their interactions, page by
      * page. Requests stored after the first page do not appear in later ones.
-     * Erasing the newest request of a thread meanwhile may bring the thread's
-     * other requests once more.
+     * Erasing the newest request of a thread meanwhile (oldest first: the oldest)
+     * may bring the thread's other requests once more.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.reflexio.v1.GetRequestsResponse> getRequests(

@@ -236,7 +236,7 @@ public final class InteractionServiceOuterClass extends com.google.protobuf.Gene
       ".InteractionR\014interactions\022&\n\017next_page_" +
       "token\030\002 \001(\tR\rnextPageToken\0226\n\027missing_in" +
       "teraction_ids\030\003 \003(\tR\025missingInteractionI" +
-      "ds\"\306\002\n\022GetRequestsRequest\022\027\n\007user_id\030\001 \001" +
+      "ds\"\360\002\n\022GetRequestsRequest\022\027\n\007user_id\030\001 \001" +
       "(\tR\006userId\022\035\n\nrequest_id\030\002 \001(\tR\trequestI" +
       "d\022#\n\rrequest_group\030\003 \001(\tR\014requestGroup\0229" +
       "\n\nstart_time\030\004 \001(\0132\032.google.protobuf.Tim" +
@@ -244,74 +244,75 @@ public final class InteractionServiceOuterClass extends com.google.protobuf.Gene
       "ogle.protobuf.TimestampR\007endTime\022\033\n\tpage" +
       "_size\030\006 \001(\rR\010pageSize\022\035\n\npage_token\030\007 \001(" +
       "\tR\tpageToken\022%\n\016include_images\030\010 \001(\010R\rin" +
-      "cludeImages\"\177\n\023GetRequestsResponse\022@\n\016re" +
-      "quest_groups\030\001 \003(\0132\031.reflexio.v1.Request" +
-      "GroupR\rrequestGroups\022&\n\017next_page_token\030" +
-      "\002 \001(\tR\rnextPageToken\"u\n\014RequestGroup\022#\n\r" +
-      "request_group\030\001 \001(\tR\014requestGroup\022@\n\010req" +
-      "uests\030\002 \003(\0132$.reflexio.v1.RequestWithInt" +
-      "eractionsR\010requests\"\245\001\n\027RequestWithInter" +
-      "actions\022.\n\007request\030\001 \001(\0132\024.reflexio.v1.R" +
-      "equestR\007request\022<\n\014interactions\030\002 \003(\0132\030." +
-      "reflexio.v1.InteractionR\014interactions\022\034\n" +
-      "\tcontinues\030\003 \001(\010R\tcontinues\"8\n\017GetImageR" +
-      "equest\022%\n\016interaction_id\030\001 \001(\tR\rinteract" +
-      "ionId\"P\n\020GetImageResponse\022(\n\005image\030\001 \001(\013" +
-      "2\022.reflexio.v1.ImageR\005image\022\022\n\004data\030\002 \001(" +
-      "\014R\004data\"f\n\014ErasedCounts\022\032\n\010requests\030\001 \001(" +
-      "\rR\010requests\022\"\n\014interactions\030\002 \001(\rR\014inter" +
-      "actions\022\026\n\006images\030\003 \001(\rR\006images\"k\n\030Delet" +
-      "eInteractionRequest\022%\n\016interaction_id\030\001 " +
-      "\001(\tR\rinteractionId\022\034\n\007user_id\030\002 \001(\tH\000R\006u" +
-      "serId\210\001\001B\n\n\010_user_id\"N\n\031DeleteInteractio" +
-      "nResponse\0221\n\006erased\030\001 \001(\0132\031.reflexio.v1." +
-      "ErasedCountsR\006erased\"_\n\024DeleteRequestReq" +
-      "uest\022\035\n\nrequest_id\030\001 \001(\tR\trequestId\022\034\n\007u" +
-      "ser_id\030\002 \001(\tH\000R\006userId\210\001\001B\n\n\010_user_id\"J\n" +
-      "\025DeleteRequestResponse\0221\n\006erased\030\001 \001(\0132\031" +
-      ".reflexio.v1.ErasedCountsR\006erased\"Y\n\031Del" +
-      "eteRequestGroupRequest\022\027\n\007user_id\030\001 \001(\tR" +
-      "\006userId\022#\n\rrequest_group\030\002 \001(\tR\014requestG" +
-      "roup\"O\n\032DeleteRequestGroupResponse\0221\n\006er" +
-      "ased\030\001 \001(\0132\031.reflexio.v1.ErasedCountsR\006e" +
-      "rased\",\n\021DeleteUserRequest\022\027\n\007user_id\030\001 " +
-      "\001(\tR\006userId\"G\n\022DeleteUserResponse\0221\n\006era" +
-      "sed\030\001 \001(\0132\031.reflexio.v1.ErasedCountsR\006er" +
-      "ased*Y\n\tWaitUntil\022\032\n\026WAIT_UNTIL_UNSPECIF" +
-      "IED\020\000\022\025\n\021WAIT_UNTIL_STORED\020\001\022\031\n\025WAIT_UNT" +
-      "IL_SEARCHABLE\020\002*N\n\005Order\022\025\n\021ORDER_UNSPEC" +
-      "IFIED\020\000\022\026\n\022ORDER_NEWEST_FIRST\020\001\022\026\n\022ORDER" +
-      "_OLDEST_FIRST\020\002*n\n\tEndReason\022\032\n\026END_REAS" +
-      "ON_UNSPECIFIED\020\000\022\027\n\023END_REASON_COMPLETE\020" +
-      "\001\022\023\n\017END_REASON_IDLE\020\002\022\027\n\023END_REASON_DRA" +
-      "INING\020\0032\365\007\n\022InteractionService\022h\n\023Publis" +
-      "hInteractions\022\'.reflexio.v1.PublishInter" +
-      "actionsRequest\032(.reflexio.v1.PublishInte" +
-      "ractionsResponse\022y\n\030PublishInteractionSt" +
-      "ream\022,.reflexio.v1.PublishInteractionStr" +
-      "eamRequest\032-.reflexio.v1.PublishInteract" +
-      "ionStreamResponse(\001\022j\n\022SearchInteraction" +
-      "s\022&.reflexio.v1.SearchInteractionsReques" +
-      "t\032\'.reflexio.v1.SearchInteractionsRespon" +
-      "se\"\003\220\002\001\022a\n\017GetInteractions\022#.reflexio.v1" +
-      ".GetInteractionsRequest\032$.reflexio.v1.Ge" +
-      "tInteractionsResponse\"\003\220\002\001\022U\n\013GetRequest" +
-      "s\022\037.reflexio.v1.GetRequestsRequest\032 .ref" +
-      "lexio.v1.GetRequestsResponse\"\003\220\002\001\022N\n\010Get" +
-      "Image\022\034.reflexio.v1.GetImageRequest\032\035.re" +
-      "flexio.v1.GetImageResponse\"\003\220\002\0010\001\022g\n\021Del" +
-      "eteInteraction\022%.reflexio.v1.DeleteInter" +
-      "actionRequest\032&.reflexio.v1.DeleteIntera" +
-      "ctionResponse\"\003\220\002\002\022[\n\rDeleteRequest\022!.re" +
-      "flexio.v1.DeleteRequestRequest\032\".reflexi" +
-      "o.v1.DeleteRequestResponse\"\003\220\002\002\022j\n\022Delet" +
-      "eRequestGroup\022&.reflexio.v1.DeleteReques" +
-      "tGroupRequest\032\'.reflexio.v1.DeleteReques" +
-      "tGroupResponse\"\003\220\002\002\022R\n\nDeleteUser\022\036.refl" +
-      "exio.v1.DeleteUserRequest\032\037.reflexio.v1." +
-      "DeleteUserResponse\"\003\220\002\002BO\n\017com.reflexio." +
-      "v1P\001Z:github.com/reflexio/reflexio/gen/g" +
-      "o/reflexio/v1;reflexiov1b\006proto3"
+      "cludeImages\022(\n\005order\030\t \001(\0162\022.reflexio.v1" +
+      ".OrderR\005order\"\177\n\023GetRequestsResponse\022@\n\016" +
+      "request_groups\030\001 \003(\0132\031.reflexio.v1.Reque" +
+      "stGroupR\rrequestGroups\022&\n\017next_page_toke" +
+      "n\030\002 \001(\tR\rnextPageToken\"u\n\014RequestGroup\022#" +
+      "\n\rrequest_group\030\001 \001(\tR\014requestGroup\022@\n\010r" +
+      "equests\030\002 \003(\0132$.reflexio.v1.RequestWithI" +
+      "nteractionsR\010requests\"\245\001\n\027RequestWithInt" +
+      "eractions\022.\n\007request\030\001 \001(\0132\024.reflexio.v1" +
+      ".RequestR\007request\022<\n\014interactions\030\002 \003(\0132" +
+      "\030.reflexio.v1.InteractionR\014interactions\022" +
+      "\034\n\tcontinues\030\003 \001(\010R\tcontinues\"8\n\017GetImag" +
+      "eRequest\022%\n\016interaction_id\030\001 \001(\tR\rintera" +
+      "ctionId\"P\n\020GetImageResponse\022(\n\005image\030\001 \001" +
+      "(\0132\022.reflexio.v1.ImageR\005image\022\022\n\004data\030\002 " +
+      "\001(\014R\004data\"f\n\014ErasedCounts\022\032\n\010requests\030\001 " +
+      "\001(\rR\010requests\022\"\n\014interactions\030\002 \001(\rR\014int" +
+      "eractions\022\026\n\006images\030\003 \001(\rR\006images\"k\n\030Del" +
+      "eteInteractionRequest\022%\n\016interaction_id\030" +
+      "\001 \001(\tR\rinteractionId\022\034\n\007user_id\030\002 \001(\tH\000R" +
+      "\006userId\210\001\001B\n\n\010_user_id\"N\n\031DeleteInteract" +
+      "ionResponse\0221\n\006erased\030\001 \001(\0132\031.reflexio.v" +
+      "1.ErasedCountsR\006erased\"_\n\024DeleteRequestR" +
+      "equest\022\035\n\nrequest_id\030\001 \001(\tR\trequestId\022\034\n" +
+      "\007user_id\030\002 \001(\tH\000R\006userId\210\001\001B\n\n\010_user_id\"" +
+      "J\n\025DeleteRequestResponse\0221\n\006erased\030\001 \001(\013" +
+      "2\031.reflexio.v1.ErasedCountsR\006erased\"Y\n\031D" +
+      "eleteRequestGroupRequest\022\027\n\007user_id\030\001 \001(" +
+      "\tR\006userId\022#\n\rrequest_group\030\002 \001(\tR\014reques" +
+      "tGroup\"O\n\032DeleteRequestGroupResponse\0221\n\006" +
+      "erased\030\001 \001(\0132\031.reflexio.v1.ErasedCountsR" +
+      "\006erased\",\n\021DeleteUserRequest\022\027\n\007user_id\030" +
+      "\001 \001(\tR\006userId\"G\n\022DeleteUserResponse\0221\n\006e" +
+      "rased\030\001 \001(\0132\031.reflexio.v1.ErasedCountsR\006" +
+      "erased*Y\n\tWaitUntil\022\032\n\026WAIT_UNTIL_UNSPEC" +
+      "IFIED\020\000\022\025\n\021WAIT_UNTIL_STORED\020\001\022\031\n\025WAIT_U" +
+      "NTIL_SEARCHABLE\020\002*N\n\005Order\022\025\n\021ORDER_UNSP" +
+      "ECIFIED\020\000\022\026\n\022ORDER_NEWEST_FIRST\020\001\022\026\n\022ORD" +
+      "ER_OLDEST_FIRST\020\002*n\n\tEndReason\022\032\n\026END_RE" +
+      "ASON_UNSPECIFIED\020\000\022\027\n\023END_REASON_COMPLET" +
+      "E\020\001\022\023\n\017END_REASON_IDLE\020\002\022\027\n\023END_REASON_D" +
+      "RAINING\020\0032\365\007\n\022InteractionService\022h\n\023Publ" +
+      "ishInteractions\022\'.reflexio.v1.PublishInt" +
+      "eractionsRequest\032(.reflexio.v1.PublishIn" +
+      "teractionsResponse\022y\n\030PublishInteraction" +
+      "Stream\022,.reflexio.v1.PublishInteractionS" +
+      "treamRequest\032-.reflexio.v1.PublishIntera" +
+      "ctionStreamResponse(\001\022j\n\022SearchInteracti" +
+      "ons\022&.reflexio.v1.SearchInteractionsRequ" +
+      "est\032\'.reflexio.v1.SearchInteractionsResp" +
+      "onse\"\003\220\002\001\022a\n\017GetInteractions\022#.reflexio." +
+      "v1.GetInteractionsRequest\032$.reflexio.v1." +
+      "GetInteractionsResponse\"\003\220\002\001\022U\n\013GetReque" +
+      "sts\022\037.reflexio.v1.GetRequestsRequest\032 .r" +
+      "eflexio.v1.GetRequestsResponse\"\003\220\002\001\022N\n\010G" +
+      "etImage\022\034.reflexio.v1.GetImageRequest\032\035." +
+      "reflexio.v1.GetImageResponse\"\003\220\002\0010\001\022g\n\021D" +
+      "eleteInteraction\022%.reflexio.v1.DeleteInt" +
+      "eractionRequest\032&.reflexio.v1.DeleteInte" +
+      "ractionResponse\"\003\220\002\002\022[\n\rDeleteRequest\022!." +
+      "reflexio.v1.DeleteRequestRequest\032\".refle" +
+      "xio.v1.DeleteRequestResponse\"\003\220\002\002\022j\n\022Del" +
+      "eteRequestGroup\022&.reflexio.v1.DeleteRequ" +
+      "estGroupRequest\032\'.reflexio.v1.DeleteRequ" +
+      "estGroupResponse\"\003\220\002\002\022R\n\nDeleteUser\022\036.re" +
+      "flexio.v1.DeleteUserRequest\032\037.reflexio.v" +
+      "1.DeleteUserResponse\"\003\220\002\002BO\n\017com.reflexi" +
+      "o.v1P\001Z:github.com/reflexio/reflexio/gen" +
+      "/go/reflexio/v1;reflexiov1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -396,7 +397,7 @@ public final class InteractionServiceOuterClass extends com.google.protobuf.Gene
     internal_static_reflexio_v1_GetRequestsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_reflexio_v1_GetRequestsRequest_descriptor,
-        new java.lang.String[] { "UserId", "RequestId", "RequestGroup", "StartTime", "EndTime", "PageSize", "PageToken", "IncludeImages", });
+        new java.lang.String[] { "UserId", "RequestId", "RequestGroup", "StartTime", "EndTime", "PageSize", "PageToken", "IncludeImages", "Order", });
     internal_static_reflexio_v1_GetRequestsResponse_descriptor =
       getDescriptor().getMessageType(13);
     internal_static_reflexio_v1_GetRequestsResponse_fieldAccessorTable = new

@@ -7,7 +7,8 @@ package com.reflexio.v1;
 
 /**
  * <pre>
- * The order of a listing. Ties in created_at are ordered by interaction_id.
+ * The order of a listing. Interactions of the same created_at are ordered by
+ * interaction_id, requests by the order of storing.
  * </pre>
  *
  * Protobuf enum {@code reflexio.v1.Order}

@@ -107,7 +107,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<com.reflexio.v1.RequestWithInteractions> requests_;
   /**
    * <pre>
-   * Its requests, the newest first.
+   * Its requests, in the order asked for.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -118,7 +118,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its requests, the newest first.
+   * Its requests, in the order asked for.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -130,7 +130,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its requests, the newest first.
+   * Its requests, in the order asked for.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -141,7 +141,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its requests, the newest first.
+   * Its requests, in the order asked for.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -152,7 +152,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its requests, the newest first.
+   * Its requests, in the order asked for.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -647,7 +647,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -661,7 +661,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -675,7 +675,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -689,7 +689,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -708,7 +708,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -726,7 +726,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -744,7 +744,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -763,7 +763,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -781,7 +781,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -799,7 +799,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -818,7 +818,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -835,7 +835,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -852,7 +852,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -863,7 +863,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -877,7 +877,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -892,7 +892,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -903,7 +903,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -915,7 +915,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its requests, the newest first.
+     * Its requests, in the order asked for.
      * </pre>
      *
      * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>

@@ -32,7 +32,7 @@ public interface RequestGroupOrBuilder extends
 
   /**
    * <pre>
-   * Its requests, the newest first.
+   * Its requests, in the order asked for.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -41,7 +41,7 @@ public interface RequestGroupOrBuilder extends
       getRequestsList();
   /**
    * <pre>
-   * Its requests, the newest first.
+   * Its requests, in the order asked for.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -49,7 +49,7 @@ public interface RequestGroupOrBuilder extends
   com.reflexio.v1.RequestWithInteractions getRequests(int index);
   /**
    * <pre>
-   * Its requests, the newest first.
+   * Its requests, in the order asked for.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -57,7 +57,7 @@ public interface RequestGroupOrBuilder extends
   int getRequestsCount();
   /**
    * <pre>
-   * Its requests, the newest first.
+   * Its requests, in the order asked for.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
@@ -66,7 +66,7 @@ public interface RequestGroupOrBuilder extends
       getRequestsOrBuilderList();
   /**
    * <pre>
-   * Its requests, the newest first.
+   * Its requests, in the order asked for.
    * </pre>
    *
    * <code>repeated .reflexio.v1.RequestWithInteractions requests = 2 [json_name = "requests"];</code>
