@@ -19,12 +19,10 @@ _TIE_DECIMALS = 6  # equal texts may differ in the seventh, by where their vecto
 def rarity(texts: int, with_word: int) -> float:
     """How much a word tells that stands in `with_word` of `texts` texts: ln(1 + texts / (with_word + 1)).
 
-    Texts without vectors may be missing in `texts`, but never those with the word.
-
     An inverse document frequency (Spärck Jones, 1972), smoothed so that it is above 0 for every word and every
     count, 0 included. Of those tried on the LoCoMo turns it found most.
     """
-    return float(np.log(1 + max(texts, with_word) / (with_word + 1)))
+    return float(np.log(1 + texts / (with_word + 1)))
 
 
 def lexical_parts(matches: Sequence[NDArray[np.int64]], texts: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -38,8 +36,9 @@ def lexical_parts(matches: Sequence[NDArray[np.int64]], texts: int) -> tuple[NDA
     """
     if not matches:
         return np.zeros(0, dtype=np.int64), np.zeros(0)
-    weights = [rarity(texts, len(match)) for match in matches]
     refs, where, counts = np.unique(np.concatenate(matches), return_inverse=True, return_counts=True)
+    texts = max(texts, len(refs))  # where texts are counted by their vectors, those without one may be missing
+    weights = [rarity(texts, len(match)) for match in matches]
     per_match = np.repeat(weights, [len(match) for match in matches])
     shares: NDArray[np.float64] = np.bincount(where, per_match, len(refs)) / sum(weights)
     return refs, np.where(counts == len(matches), 1.0, shares)  # a sum in another order may lack the last bit
