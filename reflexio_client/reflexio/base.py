@@ -262,7 +262,7 @@ class ClientBase:
     def _flush_result(self, left: Sequence[int]) -> FlushResult:
         senders = self._all_senders()
         errors = [stats.last_error for stats in (s.stats() for s in senders) if stats.last_error]
-        pending = sum(left) + sum(sender.spool.lost for sender in senders)
+        pending = sum(max(0, one) for one in left) + sum(sender.spool.lost for sender in senders)
         return FlushResult(pending, errors[0] if errors and pending else "")
 
     def _check_elsewhere(self) -> None:

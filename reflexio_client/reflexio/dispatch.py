@@ -115,16 +115,24 @@ class Dispatcher:
             reason, text = "LIMIT_EXCEEDED", f"its message has {len(row.payload):,} bytes, of at most {_MAX_BYTES:,}"
         if text:
             rejection = Rejection(None, row.request_id, reason, "", text)
-            self._park(row, rejection, error_from_rejection(rejection))
+            try:
+                self._park(row, rejection, error_from_rejection(rejection))
+            except SpoolError:
+                if not row.home.damage:
+                    raise
+                self._skip(row)
         elif row.is_delete and row.home.damage and not self._spool.can_remove(row):
-            error = SpoolError(f"{row.request_id} was not sent: it cannot be removed from the damaged {row.home.path}")
-            say(_log.warning, "%s", shown(str(error)))
-            with self._spool.changed:
-                self._spool.skip(row)
-                self._end(row, error)
+            self._skip(row)
         else:
             return True
         return False
+
+    def _skip(self, row: Row) -> None:
+        error = SpoolError(f"{row.request_id} was not sent: it cannot be removed from the damaged {row.home.path}")
+        say(_log.warning, "%s", shown(str(error)))
+        with self._spool.changed:
+            self._spool.skip(row)
+            self._end(row, error)
 
     def interrupt(self) -> None:
         """End the call in progress; its batch is sent again, over another channel."""

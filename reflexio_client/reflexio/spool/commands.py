@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from google.protobuf import json_format
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from reflexio import checks, deletes
 from reflexio.errors import ConfigurationError, ReflexioError
@@ -22,7 +22,7 @@ from reflexio.spool.folder import check_folder, default_folder, spool_paths
 from reflexio.spool.terminal import OutputError, complain, finish, say, shown
 from reflexio.v1 import interaction_service_pb2 as pb
 
-_UNREADABLE = (OSError, sqlite3.Error, NewerVersionError)
+_UNREADABLE = (OSError, sqlite3.Error, NewerVersionError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,13 @@ def _export(folder: Path, options: argparse.Namespace) -> int:
     for path in spool_paths(folder):
         try:
             for method, payload in _requests(path, refused=options.dead):
-                say(_line(method, payload))
+                try:
+                    line = _line(method, payload)
+                except (DecodeError, ValueError) as error:
+                    code = 1
+                    complain(f"a request in {path} cannot be read: {error}")
+                else:
+                    say(line)
         except _UNREADABLE as error:
             code = 1
             complain(f"{path} cannot be read: {error}")

@@ -61,6 +61,14 @@ def is_damage(error: BaseException) -> bool:
     return not isinstance(error, OSError)
 
 
+def version_of(connection: sqlite3.Connection) -> int:
+    """The version of a spool file; 0 when there is nothing in it, for the number itself may be lost."""
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found > 0:
+        return found
+    return SCHEMA_VERSION if connection.execute("SELECT 1 FROM sqlite_master").fetchone() else 0
+
+
 def check_tables(connection: sqlite3.Connection, version: int) -> None:
     """Raise DamagedError unless the tables are what a version of this package made.
 
@@ -132,10 +140,10 @@ def open_file(path: Path, synchronous: str = "NORMAL", *, exclusive: bool = Fals
     try:
         if exclusive:  # whoever still has it open makes this fail
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        found = version_of(connection)
         if found > SCHEMA_VERSION:
             raise NewerVersionError(f"{path} has version {found}, this package reads up to {SCHEMA_VERSION}")
-        if found or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        if found:
             check_tables(connection, found)
         connection.text_factory = _text
         connection.execute("PRAGMA journal_mode = WAL")

@@ -3,13 +3,13 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from reflexio.errors import SpoolError
 from reflexio.outcomes import Rejection
-from reflexio.spool.database import Transaction, create, is_damage, open_file, remove
+from reflexio.spool.database import DamagedError, Transaction, create, is_damage, open_file, remove
 from reflexio.spool.folder import FileLock, SpoolSettings, check_own, make_folder
 from reflexio.spool.reading import READ_ALL, ReadableFile
 from reflexio.spool.row import Row
@@ -145,7 +145,9 @@ class SpoolFile(ReadableFile):
         for some in (whole, *([i] for i in whole)):  # together, or in a damaged file one by one
             try:
                 with self._transaction():
-                    self._connection.executemany("DELETE FROM rows WHERE id = ?", [(i,) for i in some])
+                    gone = self._connection.executemany("DELETE FROM rows WHERE id = ?", [(i,) for i in some])
+                if gone.rowcount != len(some):
+                    self._check_gone(some)
             except FAULTS as error:
                 self._retry_at = time.monotonic() + _RETRY_SECONDS
                 if not is_damage(error):
@@ -157,6 +159,14 @@ class SpoolFile(ReadableFile):
             if not self._undeleted:
                 self.held_up, self._retry_at = "", 0.0
                 return
+
+    def _check_gone(self, row_ids: Collection[int]) -> None:
+        """In a damaged file a row may be listed that is not found under its id: it would come again and again."""
+        try:
+            if any(row_id in row_ids for (row_id,) in self._connection.execute("SELECT id FROM rows NOT INDEXED")):
+                self._note(DamagedError("a request in it is not in its place"))
+        except FAULTS as error:
+            self._note(error)
 
     def can_remove(self, row: Row) -> bool:
         """Whether a delete could leave the disk; asked before it is sent where that is in doubt."""
@@ -181,7 +191,9 @@ class SpoolFile(ReadableFile):
             SpoolError: the disk does not let it go.
         """
         with self._for_good(row), self._transaction():
-            self._connection.execute("DELETE FROM rows WHERE id = ?", (row.row_id,))
+            gone = self._connection.execute("DELETE FROM rows WHERE id = ?", (row.row_id,))
+        if not gone.rowcount:
+            self._check_gone([row.row_id])
 
     def add_attempt(self, row: Row) -> None:
         """Remember that a request failed on its own."""
@@ -199,7 +211,9 @@ class SpoolFile(ReadableFile):
             with self._for_good(row) if row.is_delete else nullcontext(), self._transaction():
                 was = (row.request_id, row.user_id, row.payload, row.method, row.accepted_at, row.attempts)
                 self._add_dead([(*was, *said)])
-                self._connection.execute("DELETE FROM rows WHERE id = ?", (row.row_id,))
+                gone = self._connection.execute("DELETE FROM rows WHERE id = ?", (row.row_id,))
+            if not gone.rowcount:
+                self._check_gone([row.row_id])
         except FAULTS:
             self.delete([row.row_id])  # without room for the dead there is still the log
 

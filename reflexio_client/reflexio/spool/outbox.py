@@ -153,6 +153,7 @@ class Spool(Watched):
                 file.delete([row.row_id for row in gone])
                 for row in gone:
                     self._left(row)
+            self._note_damage()
             self._end_watches()
 
     def remove(self, row: Row) -> None:
@@ -359,12 +360,14 @@ class Spool(Watched):
 
     def _finish(self, file: SpoolFile) -> None:
         """An adopted file is empty: keep its dead, and let it go."""
+        dead = file.dead_count()
+        self._note_damage()
         if file.damage:
             file.close()
             self._orphans.remove(file)
             leave_alone(file.path)
             return
-        if file.dead_count():
+        if dead:
             try:
                 (self._own or self._open()).inherit_dead(file)
                 file.drop_dead()
@@ -374,13 +377,14 @@ class Spool(Watched):
         file.close()
 
     def _note_damage(self) -> None:
-        for file in self._files():
-            if file.damage and not file.told:
-                file.told = True
-                text = (
-                    f"the spool file {file.path} is damaged ({file.damage}): what can be read of it is delivered, and "
-                )
-                self._news.append(News(f"{text}it is left where it is. {ADVICE}"))
+        """Count anew where a file turns out to be damaged, and have it said."""
+        found = [file for file in self._files() if file.damage and not file.told]
+        for file in found:
+            file.told = True
+            text = f"the spool file {file.path} is damaged ({file.damage}): what can be read of it is delivered, and "
+            self._news.append(News(f"{text}it is left where it is. {ADVICE}"))
+        if found:
+            self.recount()
 
     def _holds(self) -> bool:
         try:

@@ -5,32 +5,32 @@ import sqlite3
 FAULTS = (sqlite3.Error, ValueError, TypeError, OverflowError)
 """Whatever reading a damaged file raises."""
 _NEAR = 10_000  # ids that are tried one by one behind a damaged place; a page holds some dozens
+_FAR = 1_000_000
 _FARTHEST = 1 << 40
 _MOST = 2_000_000
 
 
 def readable(connection: sqlite3.Connection) -> list[int]:
     """The ids of the rows that can be found, in their order; the content of one may be damaged all the same."""
-    ids: list[int] = []
+    ids: dict[int, None] = {}
     last = 0
     while len(ids) < _MOST:
         try:
             for (row_id,) in connection.execute("SELECT id FROM rows NOT INDEXED WHERE id > ? ORDER BY id", (last,)):
-                if not isinstance(row_id, int) or row_id <= last:
-                    raise ValueError("ids out of order")
-                ids.append(row_id)
-                last = row_id
+                ids[row_id] = None
+                if last < row_id < last + _FAR:  # else it is damaged itself, and the others go on before it
+                    last = row_id
                 if len(ids) >= _MOST:
                     break
-            return ids
+            break
         except FAULTS:
             step = _beyond(connection, last)
         near = range(last + 1, last + min(step or _NEAR, _NEAR) + 1)
-        ids += [row_id for row_id in near if _is_there(connection, row_id)]
+        ids.update((row_id, None) for row_id in near if _is_there(connection, row_id))
         if step is None:
-            return ids
+            break
         last += step
-    return ids
+    return sorted(row_id for row_id in ids if isinstance(row_id, int))
 
 
 def _beyond(connection: sqlite3.Connection, last: int) -> int | None:
