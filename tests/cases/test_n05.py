@@ -93,6 +93,23 @@ def test_a_clickstream_whose_words_repeat(server: LocalServer) -> None:
                 assert len(best) == 1000
 
 
+def test_hits_that_come_abridged_keep_their_order(server: LocalServer) -> None:
+    caller = server.new_caller()
+    for number in range(4):
+        caller.publish("u", *(f"kitten {'grey ' * (place % 5)}{number} {place} {'x' * 65_000}" for place in range(15)))
+    wait_for_index(server)
+    for scope in ({"user_id": "u"}, {}):
+        best = caller.search(query="grey kitten", top_k=1000, **scope).hits
+        assert len(best) == 60
+        assert [hit.abridged for hit in best] == sorted(hit.abridged for hit in best)
+        assert {hit.abridged for hit in best} == {False, True}
+        assert [hit.score for hit in best] == sorted((hit.score for hit in best), reverse=True)
+        ids = [(hit.interaction.interaction_id, hit.score) for hit in best]
+        for count in (1, 10, 46, 48, 59):
+            hits = caller.search(query="grey kitten", top_k=count, **scope).hits
+            assert [(hit.interaction.interaction_id, hit.score) for hit in hits] == ids[:count]
+
+
 class Store:
     """An account with random interactions whose words repeat, all of them in the index."""
 
