@@ -8,13 +8,15 @@ import stat
 import threading
 
 from reflexio import __version__
-from reflexio.supervised import say
+from reflexio.supervised import Supervised, say
 from reflexio_server import logs
 from reflexio_server.app import App
 from reflexio_server.config import Settings, service_variables
 from reflexio_server.transport import is_loopback
 
 logger = logging.getLogger(__name__)
+
+_wakers: list[socket.socket] = []
 
 
 def serve(settings: Settings) -> None:
@@ -66,15 +68,15 @@ def _listen_for_signals(stop: threading.Event) -> None:
         signal.signal(number, lambda _number, _frame: None)
 
     def listen() -> None:
-        with reader, writer:
-            while True:
-                number = reader.recv(1)[0]
-                if number not in (signal.SIGTERM, signal.SIGINT):
-                    if number == signal.SIGHUP:
-                        say(logger.info, "nothing to do for SIGHUP: changed certificates are used by themselves")
-                    continue
-                if stop.is_set():
-                    os._exit(128 + number)
-                stop.set()
+        while True:
+            number = reader.recv(1)[0]
+            if number not in (signal.SIGTERM, signal.SIGINT):
+                if number == signal.SIGHUP:
+                    say(logger.info, "nothing to do for SIGHUP: changed certificates are used by themselves")
+                continue
+            if stop.is_set():
+                os._exit(128 + number)
+            stop.set()
 
-    threading.Thread(target=listen, name="signals", daemon=True).start()
+    Supervised("signals", listen, logger).start()
+    _wakers.append(writer)  # else it would be closed with the last name for it

@@ -1,5 +1,6 @@
 """Accounts, passwords and API keys."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -147,7 +148,8 @@ def _let_others_first() -> None:
     Publishes beside a flood of logins are as quick with either.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        with contextlib.suppress(OSError):  # where that is forbidden; the executor would take no more work at all
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _hash(api_key: str) -> bytes:

@@ -25,6 +25,7 @@ from reflexio_server.storage.writer import Writer
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between tries while the index fails
+_WELL_SECONDS = 1.0  # after which it is not called failing any more; the pauses stay long for longer
 _LOOK_SECONDS = 0.5  # how often it is looked for jobs
 _TRIES_OF_JOBS = 2  # after so many failures in a row jobs do not wait for the index any more
 
@@ -176,7 +177,6 @@ class Follower:
         with self._changed:
             self._accounts.update(*lagging)
             self._index = index
-        self.thread.last_failure = ""
 
     def _problem(self, folder: Path | None) -> str | None:
         live = self._live()
@@ -216,6 +216,8 @@ class Follower:
                     self.follow({account_id})
                     raise
             self._care.step(index)
+            if self._tries and time.monotonic() - opened > _WELL_SECONDS:
+                self.thread.last_failure = ""
             if self._tries and time.monotonic() - opened > _LONGEST_PAUSE:
                 self._tries = 0
                 self.thread.well()
