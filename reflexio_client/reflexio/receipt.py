@@ -3,11 +3,11 @@
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Generic, Never, TypeVar
 
 from reflexio import checks
 from reflexio.errors import DeadlineExceededError, ReflexioError
+from reflexio.locks import Outcome
 from reflexio.outcomes import DeleteResponse, PublishUserInteractionResponse
 
 T = TypeVar("T")
@@ -24,8 +24,7 @@ class Receipt(Generic[T]):
         self.request_id = request_id
         self.hurry: Callable[[], None] = lambda: None
         self._pid = os.getpid()
-        self._outcome: Future[T] = Future()
-        self._outcome.set_running_or_notify_cancel()  # who stops waiting must not cancel the delivery
+        self._outcome: Outcome[T] = Outcome()
 
     def __reduce_ex__(self, _: object) -> Never:
         raise TypeError(
@@ -49,7 +48,7 @@ class Receipt(Generic[T]):
         """For the sender: it will not be carried out."""
         self._outcome.set_exception(error)
 
-    def _outcome_here(self) -> Future[T]:
+    def _outcome_here(self) -> Outcome[T]:
         if self._pid != os.getpid() and not self._outcome.done():
             raise ReflexioError(f"{self.request_id} is delivered by the process that accepted it, before the fork")
         if not self._outcome.done():

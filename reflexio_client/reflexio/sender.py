@@ -18,7 +18,6 @@ from reflexio.supervised import Supervised, say
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 _LINGER_SECONDS = 0.02
 _CLOSING_SECONDS = 0.5  # while closing there is little time: look more often
-_FORK_SECONDS = 10.0  # a fork waits no longer for the spool to be at rest
 _ADOPTION_SECONDS = 15.0  # between two looks for the spools of ended processes
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds, after something that nothing here foresees
 _log = logging.getLogger("reflexio")
@@ -60,14 +59,10 @@ class Sender:
         """End the call in progress; its batch is sent again, over another channel."""
         self._dispatcher.interrupt()
 
-    def before_fork(self) -> None:
+    @property
+    def at_rest(self) -> fork.Lock:
         """No thread may be inside SQLite while the process is copied: its locks would stay held in the child."""
-        self._held = self.spool.changed.acquire(timeout=_FORK_SECONDS)
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        if self._held:
-            self.spool.changed.release()
+        return self.spool.changed
 
     def after_fork(self) -> None:
         """What is pending belongs to the parent; the child begins with nothing."""

@@ -6,10 +6,12 @@ an error, a log line for a standard error that is closed. Who feeds a dead threa
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+_START_SECONDS = 0.05
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
@@ -42,15 +44,25 @@ class Supervised:
         self._pauses = first_pause, longest_pause
         self._pause = first_pause
         self._over = threading.Event()
+        # Not Thread.is_alive(): with a signal handler that raises inside it, it declares a running thread ended.
+        self._running = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin. Raises RuntimeError where no thread can start, as when the interpreter exits."""
-        self._thread.start()
+        self._running.acquire(blocking=False)
+        try:
+            self._thread.start()
+        except BaseException:
+            if self._thread.ident is None:
+                time.sleep(_START_SECONDS)  # it may just be coming up, when a signal handler raised
+            if self._thread.ident is None:
+                self._running.release()
+            raise
 
     def is_alive(self) -> bool:
         """Whether it was started and its work is not over."""
-        return self._thread.is_alive()
+        return self._running.locked()
 
     def is_this(self) -> bool:
         """Whether the caller runs on this very thread, as a callback of the work does."""
@@ -68,12 +80,18 @@ class Supervised:
         for.
         """
         self._over.set()
-        if self.is_this() or not self._thread.is_alive():
+        if self.is_this() or not self.is_alive():
             return True
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return not self.is_alive()
 
     def _run(self) -> None:
+        try:
+            self._work_on()
+        finally:
+            self._running.release()
+
+    def _work_on(self) -> None:
         while True:
             try:
                 self._work()

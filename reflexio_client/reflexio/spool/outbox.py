@@ -103,13 +103,13 @@ class Spool(Watched):
                     self._early.append(request)
                 else:
                     self._here(request_id).insert(*request)
-            except BaseException:
+            except SpoolError:  # after what a signal handler raises it may be there: that is counted anew later
                 self._count(user_id, -1, -size)
                 raise
             self.resting_until = 0.0
             if self.wakes:
-                self.wakes = False
                 self.changed.notify_all()
+                self.wakes = False  # last: should a signal end this half-way, the next request wakes it
             return row_id
 
     def take(self, limit: int, max_bytes: int) -> list[Row]:

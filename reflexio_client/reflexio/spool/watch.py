@@ -1,9 +1,8 @@
 """Waiting for rows to leave a spool."""
 
-import threading
 from abc import ABC, abstractmethod
-from concurrent.futures import Future
 
+from reflexio.locks import Condition, Outcome
 from reflexio.spool.file import SpoolFile
 from reflexio.spool.row import Row
 
@@ -17,8 +16,7 @@ class Watch:
     def __init__(self, user_id: str | None, own: SpoolFile | None, last_id: int, adopted: set[SpoolFile]) -> None:
         self.user_id = user_id
         self.waiting_for = 0
-        self.done: Future[None] = Future()
-        self.done.set_running_or_notify_cancel()  # from here on nobody's cancel() can end it
+        self.done: Outcome[None] = Outcome()
         self._own = own
         self._last_id = last_id
         self._adopted = adopted
@@ -34,7 +32,7 @@ class Watched(ABC):
     """What leaves it can be waited for."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.changed = Condition()
         """Notified at every change; holding it makes several calls one. Reentrant, for publishes in signal handlers."""
         self.hurried = False
         """Somebody waits: send now what there is."""
