@@ -76,5 +76,9 @@ class Draining(DomainError):
     """The server is shutting down."""
 
 
+class StorageUnavailable(DomainError):
+    """The server cannot read or write its files at the moment."""
+
+
 class DiskFull(DomainError):
     """The disk has no room for the write; nothing of it was stored."""

@@ -246,8 +246,8 @@ class RequestFilter:
 class RequestCursor:
     """Where the next page starts, among the requests stored up to `max_sequence`.
 
-    It is after `request` in the thread whose newest request is `head`; or, when `interaction` (created_at,
-    interaction_id) is set, inside of `request`, after that interaction.
+    It is after `request` in the thread whose first request, in the order asked for, is `head`; or, when `interaction`
+    (created_at, interaction_id) is set, inside of `request`, after that interaction.
     """
 
     head: Place
@@ -263,6 +263,7 @@ class RequestPageQuery:
     user_id: str
     filter: RequestFilter
     page_size: int
+    oldest_first: bool
     include_images: bool
     cursor: RequestCursor | None
 

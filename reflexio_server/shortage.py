@@ -23,6 +23,8 @@ _TEXTS = {
     "disk is full": DISK,
     "disk quota exceeded": DISK,
 }
+_FAILING_CODES = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL}
+_FAILING_ERRNOS = {errno.EIO, errno.EFBIG, errno.EROFS}
 _FILES_TRIED = 8  # at once: one alone may be free by chance
 
 
@@ -41,6 +43,15 @@ def shortage(error: BaseException) -> str | None:
             if known in text:
                 return what
     return FILES if files_are_short() else None
+
+
+def files_fail(error: BaseException) -> bool:
+    """Whether this was raised as the system would not read or write a file: a failing disk, a limit of sizes."""
+    return any(
+        getattr(one, "sqlite_errorcode", 0) & 0xFF in _FAILING_CODES
+        or (isinstance(one, OSError) and one.errno in _FAILING_ERRNOS)
+        for one in _with_causes(error)
+    )
 
 
 def tells_shortage(text: str) -> bool:

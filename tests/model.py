@@ -88,7 +88,7 @@ def selected(stored: Sequence[noun.Interaction], scope: dict[str, Any]) -> list[
             and wanted.request_id in ("", item.request_id)
             and wanted.request_group in ("", item.request_group)
             and (not wanted.sources or item.source in wanted.sources)
-            and (not wanted.roles or item.role in wanted.roles)
+            and (not wanted.roles or item.role.casefold() in {role.casefold() for role in wanted.roles})
             and (not wanted.user_actions or item.user_action in wanted.user_actions)
             and wanted.agent_version in ("", item.agent_version)
             and (not wanted.HasField("start_time") or when >= micros_of(wanted.start_time))

@@ -146,8 +146,9 @@ def test_requests_are_found_by_an_index_and_come_in_its_order(database: Database
     inside = RequestCursor((5, 5), (4, 4), (4, ID), 100)
     for count in range(5):
         for names in itertools.combinations(("request_id", "request_group", "start_time", "end_time"), count):
-            scope = RequestScope(1, 7, RequestFilter(**{name: CONDITIONS[name] for name in names}), 100)
-            for start in (None, inside):
+            wanted = RequestFilter(**{name: CONDITIONS[name] for name in names})
+            for start, oldest in itertools.product((None, inside), (False, True)):
+                scope = RequestScope(1, 7, wanted, 100, oldest)
                 read = lambda conn, scope=scope, start=start: list(requests.by_thread(conn, scope, start, 31))  # noqa: E731
                 is_bounded(database, read)
                 if "request_id" not in names:

@@ -97,13 +97,13 @@ class Reads(BlockingCalls):
         timeout: float | None = None,
         **keywords: Unpack[GetRequestsFields],
     ) -> GetRequestsResponse:
-        """Read a user's requests by thread, with their interactions: the newest first, those of a thread together.
+        """Read a user's requests by thread, with their interactions: those of a thread together, the newest first.
 
         It first waits at most 2 seconds for this client's own publishes that are still on their way.
 
         Args:
             request: a `GetRequestsRequest` or a dict of its fields; or give the fields as keywords: user_id (needed),
-                request_id, request_group, start_time, end_time, top_k=30, page_token, include_images.
+                request_id, request_group, start_time, end_time, top_k=30, order="newest", page_token, include_images.
             timeout: seconds for each page.
             **keywords: see request.
         """

@@ -138,14 +138,11 @@ def search_message(request: SearchInteractionsRequest) -> service_pb2.SearchInte
 
 def get_message(request: GetInteractionsRequest) -> service_pb2.GetInteractionsRequest:
     """The message of a listing, without page_size."""
-    orders = {"newest": service_pb2.ORDER_NEWEST_FIRST, "oldest": service_pb2.ORDER_OLDEST_FIRST}
-    if request.order not in orders:
-        checks.refuse("order", f"must be 'newest' or 'oldest', not {request.order!r}")
     message = service_pb2.GetInteractionsRequest(
         user_id=_whose(request.user_id),
         interaction_ids=checks.texts("interaction_ids", request.interaction_ids),
         page_token=checks.text("page_token", request.page_token),
-        order=orders[request.order],
+        order=_order(request.order),
         include_images=checks.flag("include_images", request.include_images),
     )
     only = _filter(request)
@@ -164,7 +161,15 @@ def get_requests_message(request: GetRequestsRequest) -> service_pb2.GetRequests
         end_time=checks.moment("end_time", request.end_time),
         page_token=checks.text("page_token", request.page_token),
         include_images=checks.flag("include_images", request.include_images),
+        order=_order(request.order),
     )
+
+
+def _order(order: str) -> service_pb2.Order.ValueType:
+    orders = {"newest": service_pb2.ORDER_NEWEST_FIRST, "oldest": service_pb2.ORDER_OLDEST_FIRST}
+    if order not in orders:
+        checks.refuse("order", f"must be 'newest' or 'oldest', not {order!r}")
+    return orders[order]
 
 
 def _whose(user_id: object) -> str | None:

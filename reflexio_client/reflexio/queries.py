@@ -145,7 +145,8 @@ class InteractionPages:
 class RequestPages:
     """The pages of a listing of requests, up to top_k, without one up to the default; None: all there are.
 
-    A request that goes on on the next page is put together again.
+    A request that goes on on the next page is put together again. If its rest was erased in between, it ends where the
+    next page begins with another.
     """
 
     def __init__(self, request: GetRequestsRequest, default_limit: int | None) -> None:
@@ -164,10 +165,19 @@ class RequestPages:
 
     def read(self, page: pb.GetRequestsResponse) -> list[RequestWithInteractions]:
         """The requests that the answer to `next()` completes."""
+        parts = [part for group in page.request_groups for part in group.requests]
+        complete: list[RequestWithInteractions] = []
+        if self._begun is not None and parts and parts[0].request.request_id != self._begun.request.request_id:
+            complete.append(self._begun)
+            self._begun = None
+            if (
+                self._left is not None and len(parts) >= self._left
+            ):  # one too many: asked for again, from the same place
+                self._left -= 1
+                return complete
         self.message.page_token = page.next_page_token
         self._more = bool(page.next_page_token)
-        complete: list[RequestWithInteractions] = []
-        for part in (part for group in page.request_groups for part in group.requests):
+        for part in parts:
             found = convert.request_with_interactions(part)
             if self._begun is None:
                 self._begun = found

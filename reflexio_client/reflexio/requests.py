@@ -49,6 +49,7 @@ class GetRequestsFields(TypedDict, total=False):
     start_time: Time | None
     end_time: Time | None
     top_k: int | None
+    order: Literal["newest", "oldest"]
     page_token: str
     include_images: bool
 
@@ -62,7 +63,7 @@ class InteractionFilter:
         request_id: only those of this request.
         request_group: only those of this thread.
         sources: only those from one of these sources.
-        roles: only those of one of these roles.
+        roles: only those of one of these roles, in any case.
         user_actions: only those with one of these actions; names in any case.
         agent_version: only those of this version of the agent.
         start_time: only those that happened at or after this.
@@ -129,6 +130,7 @@ class GetRequestsRequest:
         end_time: only those with an interaction before this.
         top_k: how many requests at most; any number, read in pages. None: 30, or everything where it is iterated
             over.
+        order: "newest" or "oldest" first, threads and the requests of each; with "oldest" a conversation reads forward.
         page_token: `next_page_token` of an earlier answer, to read on from there.
         include_images: fetch the pictures too, into `image_encoding`.
     """
@@ -139,5 +141,6 @@ class GetRequestsRequest:
     start_time: Time | None = None
     end_time: Time | None = None
     top_k: int | None = None
+    order: Literal["newest", "oldest"] = "newest"
     page_token: str = ""
     include_images: bool = False

@@ -122,7 +122,7 @@ class Lister:
                 return RequestPage([], None)
             newest = interactions.last_sequence(conn, account_id)
             max_sequence = query.cursor.max_sequence if query.cursor else newest
-            scope = RequestScope(account_id, user_ref, query.filter, max_sequence)
+            scope = RequestScope(account_id, user_ref, query.filter, max_sequence, query.oldest_first)
 
             items: list[RequestPageItem] = []
             cursor: RequestCursor | None = None

@@ -102,11 +102,11 @@ def _beginning(text: str, most_bytes: int) -> str:
     return cut.rsplit(None, 1)[0]
 
 
-def page_query(account_id: int, request: pb.GetInteractionsRequest) -> model.PageQuery:
+def page_query(account: model.Account, request: pb.GetInteractionsRequest) -> model.PageQuery:
     """A listing; a token that does not belong to it raises InvalidInput."""
     cursor = None
     if request.page_token:
-        cursor = page_token.decode(request.page_token, page_token.fingerprint(account_id, request))
+        cursor = page_token.decode(request.page_token, page_token.fingerprint(account.tag, request))
     return model.PageQuery(
         user_id=request.user_id if request.HasField("user_id") else None,
         filter=_filter(request.filter),
@@ -118,11 +118,11 @@ def page_query(account_id: int, request: pb.GetInteractionsRequest) -> model.Pag
     )
 
 
-def request_page_query(account_id: int, request: pb.GetRequestsRequest) -> model.RequestPageQuery:
+def request_page_query(account: model.Account, request: pb.GetRequestsRequest) -> model.RequestPageQuery:
     """A listing of requests; a token that does not belong to it raises InvalidInput."""
     cursor = None
     if request.page_token:
-        cursor = page_token.decode_request(request.page_token, page_token.fingerprint(account_id, request))
+        cursor = page_token.decode_request(request.page_token, page_token.fingerprint(account.tag, request))
     return model.RequestPageQuery(
         user_id=request.user_id,
         filter=model.RequestFilter(
@@ -132,6 +132,7 @@ def request_page_query(account_id: int, request: pb.GetRequestsRequest) -> model
             end_time=_micros_up(request.end_time) if request.HasField("end_time") else None,
         ),
         page_size=request.page_size or DEFAULT_PAGE_SIZE,
+        oldest_first=request.order == pb.ORDER_OLDEST_FIRST,
         include_images=request.include_images,
         cursor=cursor,
     )
@@ -154,18 +155,22 @@ def search_response(found: Found) -> pb.SearchInteractionsResponse:
     return response
 
 
-def page_response(account_id: int, request: pb.GetInteractionsRequest, page: model.Page) -> pb.GetInteractionsResponse:
+def page_response(
+    account: model.Account, request: pb.GetInteractionsRequest, page: model.Page
+) -> pb.GetInteractionsResponse:
     """A page of a listing."""
     response = pb.GetInteractionsResponse(missing_interaction_ids=page.missing_ids)
     for item in page.items:
         _fill(response.interactions.add(), item)
     if page.next_cursor:
-        fingerprint = page_token.fingerprint(account_id, request)
+        fingerprint = page_token.fingerprint(account.tag, request)
         response.next_page_token = page_token.encode(page.next_cursor, fingerprint)
     return response
 
 
-def request_page_response(account_id: int, request: pb.GetRequestsRequest, page: RequestPage) -> pb.GetRequestsResponse:
+def request_page_response(
+    account: model.Account, request: pb.GetRequestsRequest, page: RequestPage
+) -> pb.GetRequestsResponse:
     """A page of a user's requests; those of a thread stand together."""
     response = pb.GetRequestsResponse()
     for item in page.items:
@@ -184,7 +189,7 @@ def request_page_response(account_id: int, request: pb.GetRequestsRequest, page:
         for interaction in item.interactions:
             _fill(one.interactions.add(), interaction)
     if page.next_cursor:
-        fingerprint = page_token.fingerprint(account_id, request)
+        fingerprint = page_token.fingerprint(account.tag, request)
         response.next_page_token = page_token.encode_request(page.next_cursor, fingerprint)
     return response
 

@@ -14,7 +14,7 @@ from reflexio.supervised import say
 from reflexio.v1.error_reason_pb2 import ErrorReason
 from reflexio_server import errors
 from reflexio_server.rpc.calls import CALL_ID_KEY, call_id
-from reflexio_server.shortage import DISK, shortage
+from reflexio_server.shortage import DISK, files_fail, shortage
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,11 @@ def reason(error: errors.DomainError) -> str:
 def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
     """End the call with the status of an error; what is unforeseen gets a fixed text, and its call a log entry.
 
-    What failed as files, memory or disk were short is to be tried again.
+    What failed as files could not be used, or as files, memory or disk were short, is to be tried again.
     """
+    if not isinstance(error, errors.DomainError) and files_fail(error):
+        say(logger.error, "a call failed, as files cannot be read or written", exc_info=error)
+        error = errors.StorageUnavailable()
     if not isinstance(error, errors.DomainError) and (short := shortage(error)):
         say(logger.warning, "a call failed, as there are too many %s: %s", short, type(error).__name__)
         error = errors.DiskFull() if short == DISK else errors.TooBusy(short)
@@ -99,6 +102,9 @@ def _describe(error: errors.DomainError) -> tuple[int, str, str, Mapping[str, st
         case errors.Draining():
             text = "the server is shutting down: try again after the time in RetryInfo"
             return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_DRAINING), text, {}
+        case errors.StorageUnavailable():
+            text = "the server cannot read or write its files at the moment: try again after the time in RetryInfo"
+            return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_STORAGE_UNAVAILABLE), text, {}
         case errors.DiskFull():
             text = "the server's disk is full: nothing was stored; try again after the time in RetryInfo"
             return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_DISK_FULL), text, {}
@@ -115,6 +121,8 @@ def _retry_after(error: BaseException) -> float | None:
             return error.retry_after
         case errors.Draining():
             return 1.0
+        case errors.StorageUnavailable():
+            return 5.0
         case errors.DiskFull():
             return 30.0
     return None

@@ -10,23 +10,25 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.errors import InvalidInput, Violation
 from reflexio_server.model import Cursor, RequestCursor
 
-_VERSION = 1
+_VERSION = 2
 _HEAD = ">B8s"  # version, fingerprint
 _INTERACTIONS = struct.Struct(f"{_HEAD}qq16s")  # created_at, max_sequence, interaction_id
 _REQUESTS = struct.Struct(f"{_HEAD}qqqqq")  # head, request, max_sequence
 _INSIDE = struct.Struct(f"{_HEAD}qqqqqq16s")  # the same, and the interaction's created_at and id
 
 
-def fingerprint(account_id: int, request: pb.GetInteractionsRequest | pb.GetRequestsRequest) -> bytes:
-    """What must stay the same from page to page, in 8 bytes."""
+def fingerprint(account_tag: str, request: pb.GetInteractionsRequest | pb.GetRequestsRequest) -> bytes:
+    """What must stay the same from page to page, in 8 bytes.
+
+    The account is in it by its tag, which its keys show: a number could be found out by trying.
+    """
     same: Any = type(request)()
     same.CopyFrom(request)
     for field in ("page_size", "page_token", "include_images"):
         same.ClearField(field)
-    if isinstance(same, pb.GetInteractionsRequest):
-        same.order = same.order or pb.ORDER_NEWEST_FIRST
+    same.order = same.order or pb.ORDER_NEWEST_FIRST
     name = same.DESCRIPTOR.full_name.encode()
-    text = name + account_id.to_bytes(8, "big") + same.SerializeToString(deterministic=True)
+    text = name + account_tag.encode() + same.SerializeToString(deterministic=True)
     return hashlib.sha256(text).digest()[:8]
 
 
@@ -80,6 +82,8 @@ def _fields(token: str, print_of_query: bytes, *layouts: struct.Struct) -> tuple
     for layout in layouts:
         if len(packed) == layout.size:
             version, found, *fields = layout.unpack(packed)
+            if version < _VERSION:
+                raise _invalid("is of an earlier version of the server: begin with the first page again")
             if version != _VERSION or found != print_of_query:
                 raise _invalid("belongs to another query: keep everything but page_size and include_images as it was")
             return tuple(fields)

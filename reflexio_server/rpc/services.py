@@ -91,16 +91,16 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     ) -> pb.GetInteractionsResponse:
         """Read interactions in the order of time."""
         validation.check_get(request, self._limits)
-        account_id = caller().account.account_id
-        page = self._lister.page(account_id, convert.page_query(account_id, request))
-        return convert.page_response(account_id, request, page)
+        account = caller().account
+        page = self._lister.page(account.account_id, convert.page_query(account, request))
+        return convert.page_response(account, request, page)
 
     def GetRequests(self, request: pb.GetRequestsRequest, context: grpc.ServicerContext) -> pb.GetRequestsResponse:
         """Read a user's requests by thread."""
         validation.check_get_requests(request, self._limits)
-        account_id = caller().account.account_id
-        page = self._lister.requests(account_id, convert.request_page_query(account_id, request))
-        return convert.request_page_response(account_id, request, page)
+        account = caller().account
+        page = self._lister.requests(account.account_id, convert.request_page_query(account, request))
+        return convert.request_page_response(account, request, page)
 
     def GetImage(self, request: pb.GetImageRequest, context: grpc.ServicerContext) -> Iterator[pb.GetImageResponse]:
         """Stream a picture in chunks."""

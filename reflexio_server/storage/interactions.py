@@ -269,7 +269,7 @@ def _conditions(scope: Scope, *, by_id: bool = False) -> ColumnElement[bool]:
     if wanted.agent_version:
         all_of.append(requests.c.agent_version == wanted.agent_version)
     if wanted.roles:
-        all_of.append(interactions.c.role.in_(wanted.roles))
+        all_of.append(sqlite.is_one_of(interactions.c.role, wanted.roles))
     if wanted.user_actions:
         all_of.append(interactions.c.user_action.in_([int(action) for action in wanted.user_actions]))
     if wanted.start_time is not None:

@@ -12,23 +12,27 @@ from reflexio_server.storage.tables import interactions, requests, users
 
 @dataclass(frozen=True, slots=True)
 class RequestScope:
-    """Which requests are meant: those of a user that pass the filter and were stored up to `max_sequence`."""
+    """Which requests are meant: those of a user that pass the filter and were stored up to `max_sequence`.
+
+    `oldest_first` is the order of threads and of the requests in each.
+    """
 
     account_id: int
     user_ref: int
     filter: RequestFilter
     max_sequence: int
+    oldest_first: bool = False
 
 
 def by_thread(
     conn: Connection, scope: RequestScope, start: RequestCursor | None, limit: int
 ) -> Iterator[tuple[Request, Place]]:
-    """Requests, those of a thread together, each with the place of its thread's newest.
+    """Requests, those of a thread together, each with the place of its thread's first in this order.
 
-    Threads come by their newest request, newest first, and so do the requests of one. Read on demand, so stop when
-    you have enough; at most `limit` come. A cursor inside of a request has that one come first.
+    Threads come by their newest request, newest first, and so do the requests of one; or all by the oldest. Read on
+    demand, so stop when you have enough; at most `limit` come. A cursor inside of a request has that one come first.
     """
-    for head in _newest_of_threads(conn, scope, start):
+    for head in _first_of_threads(conn, scope, start):
         begun = start if start and head.place == start.head else None
         if head.request_group:
             found = _of_thread(conn, scope, head.request_group, begun, limit)
@@ -51,17 +55,19 @@ def interactions_of(conn: Connection, request_refs: Sequence[int]) -> dict[int, 
     return found
 
 
-def _newest_of_threads(conn: Connection, scope: RequestScope, start: RequestCursor | None) -> Iterator[Request]:
-    newer = requests.alias("newer")
-    has_newer = exists().where(
-        _conditions(newer, scope), newer.c.request_group == requests.c.request_group, _place(newer) > _place(requests)
+def _first_of_threads(conn: Connection, scope: RequestScope, start: RequestCursor | None) -> Iterator[Request]:
+    before = requests.alias("before")
+    has_before = exists().where(
+        _conditions(before, scope),
+        before.c.request_group == requests.c.request_group,
+        _place(before) < _place(requests) if scope.oldest_first else _place(before) > _place(requests),
     )
-    query = _rows().where(_conditions(requests, scope), or_(requests.c.request_group == "", ~has_newer))
+    query = _rows(scope).where(_conditions(requests, scope), or_(requests.c.request_group == "", ~has_before))
     if scope.filter.start_time is not None:  # what the conditions say already, but found without a walk over all
         inside = select(interactions.c.request_ref).where(interactions.c.user_ref == scope.user_ref, _span(scope))
         query = query.where(requests.c.id.in_(inside))
     if start:
-        query = query.where(_place(requests) <= tuple_(*start.head))
+        query = query.where(_from(scope, start.head))
     # One at a time: the next one may be behind all of a long thread.
     for row in conn.execution_options(yield_per=1).execute(query):
         yield Request(*row)
@@ -70,14 +76,23 @@ def _newest_of_threads(conn: Connection, scope: RequestScope, start: RequestCurs
 def _of_thread(
     conn: Connection, scope: RequestScope, request_group: str, start: RequestCursor | None, limit: int
 ) -> list[Request]:
-    query = _rows().where(_conditions(requests, scope), requests.c.request_group == request_group)
+    query = _rows(scope).where(_conditions(requests, scope), requests.c.request_group == request_group)
     if start:
         last = tuple_(*start.request)
-        query = query.where(_place(requests) <= last if start.interaction else _place(requests) < last)
+        inside = start.interaction is not None
+        behind = _place(requests) > last if scope.oldest_first else _place(requests) < last
+        query = query.where(_from(scope, start.request) if inside else behind)
     return [Request(*row) for row in conn.execute(query.limit(limit))]
 
 
-def _rows() -> Select[Any]:
+def _from(scope: RequestScope, place: Place) -> ColumnElement[bool]:
+    """The requests at this place and behind it."""
+    at = tuple_(*place)
+    return _place(requests) >= at if scope.oldest_first else _place(requests) <= at
+
+
+def _rows(scope: RequestScope) -> Select[Any]:
+    order = (requests.c.created_at, requests.c.sequence)
     return (
         select(
             requests.c.id,
@@ -91,7 +106,7 @@ def _rows() -> Select[Any]:
             requests.c.stored_at,
         )
         .join_from(requests, users, users.c.id == requests.c.user_ref)
-        .order_by(requests.c.created_at.desc(), requests.c.sequence.desc())
+        .order_by(*(order if scope.oldest_first else (column.desc() for column in order)))
     )
 
 

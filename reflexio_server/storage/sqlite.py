@@ -8,7 +8,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Row, Select, create_engine, event, func, select, text
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    and_,
+    create_engine,
+    event,
+    func,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 BUSY_TIMEOUT_MS = 10_000
@@ -41,6 +55,7 @@ def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: Any) -> None:
         connection.isolation_level = None  # BEGIN is ours, below
+        connection.create_function("casefold", 1, str.casefold, deterministic=True)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -55,6 +70,16 @@ def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
         connection.exec_driver_sql(f"BEGIN {begin}")
 
     return engine
+
+
+def is_one_of(column: ColumnElement[str], texts: Iterable[str]) -> ColumnElement[bool]:
+    """Whether the column holds one of these texts, whatever their case.
+
+    SQLite itself folds ASCII, which nearly every row is; for other rows it calls Python.
+    """
+    folded = sorted({one.casefold() for one in texts})
+    not_ascii = and_(column.op("GLOB")("*[^ -~]*"), func.casefold(column).in_(folded))
+    return or_(func.lower(column).in_(folded), not_ascii)
 
 
 def is_in_transaction(conn: Connection) -> bool:
