@@ -1,4 +1,4 @@
-"""The command `python -m reflexio.spool status|flush|dead|export`."""
+"""The command `python -m reflexio.spool status|flush|dead|revive|export`."""
 
 import argparse
 import os
@@ -19,6 +19,7 @@ from reflexio.security import Tls, read_pem
 from reflexio.spool import reader
 from reflexio.spool.database import NewerVersionError
 from reflexio.spool.folder import check_folder, default_folder, spool_paths
+from reflexio.spool.revive import revive
 from reflexio.spool.terminal import OutputError, complain, finish, say, shown
 from reflexio.v1 import interaction_service_pb2 as pb
 
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "refused.",
     )
     parser.add_argument("--dir", help="folder of the spool files; default: REFLEXIO_SPOOL_DIR, else the platform's")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="status|flush|dead|export")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="status|flush|dead|revive|export")
     status = commands.add_parser("status", help="list the spool files: how much waits, since when, and who owns it")
     status.set_defaults(run=_status)
     flush = commands.add_parser(
@@ -78,6 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     flush.set_defaults(run=_flush)
     dead = commands.add_parser("dead", help="list the requests that the server refused for good, and why")
     dead.set_defaults(run=_dead)
+    revive_ = commands.add_parser(
+        "revive",
+        help="let refused requests wait again",
+        description="Lets what was refused wait again: the client at work, the next start or `flush` delivers it. "
+        "A delete is revived by its id only, for it takes what is there when it arrives.",
+    )
+    revive_.add_argument("ids", nargs="*", metavar="ID", help="of the requests; default: all refused publishes")
+    revive_.set_defaults(run=_revive)
     export = commands.add_parser(
         "export",
         help="write what waits as JSON lines",
@@ -167,6 +176,22 @@ def _dead(folder: Path, _options: argparse.Namespace) -> int:
             complain(f"{path} cannot be read: {error}")
     if not number:
         say(f"nothing was refused in {shown(str(folder))}")
+    return code
+
+
+def _revive(folder: Path, options: argparse.Namespace) -> int:
+    revived: list[str] = []
+    code = 0
+    for path in spool_paths(folder):
+        try:
+            revived += revive(path, options.ids)
+        except _UNREADABLE as error:
+            code = 1
+            complain(f"{path} cannot be changed: {error}")
+    for missing in sorted(set(options.ids) - set(revived)):
+        code = 1
+        complain(f"{missing} is not among what was refused")
+    say(f"{len(revived):,} requests wait again in {shown(str(folder))}")
     return code
 
 
