@@ -48,21 +48,12 @@ def merge(conn: Connection, *, first: bool) -> bool:
     return any(steps)
 
 
-def refs_with_word(
-    conn: Connection, account_id: int, user_ref: int | None, word: str, spelling: str = ""
-) -> NDArray[np.int64]:
-    """The owner's interactions that have the word, in rising order.
-
-    `spelling`: how the word was written before it was cut: what version 1 stored is asked for both.
-    """
-    return refs_with_words(conn, account_id, user_ref, {word: spelling or word})[0]
-
-
 def refs_with_words(
     conn: Connection, account_id: int, user_ref: int | None, words: Mapping[str, str]
 ) -> list[NDArray[np.int64]]:
-    """The owner's interactions that have a word, in rising order, for each word with its spelling (`refs_with_word`).
+    """The owner's interactions that have a word, in rising order, for each of these words.
 
+    `words`: each with how it was written before it was cut: what version 1 stored is asked for both.
     One word at a time: bm25() would walk everybody's rows with the word to weigh it, and took three times as long.
     """
     owned = f"owner : a{account_id}" if user_ref is None else f"owner : u{user_ref}"
