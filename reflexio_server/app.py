@@ -140,6 +140,9 @@ class App:
         self._renewal.start()
         self._server.start()
         self._set_health(_SERVING, "", *_SERVICES)
+        self.database.on_damage = lambda: self._set_health(_NOT_SERVING, "", *_SERVICES, INDEX_HEALTH)
+        if self.database.is_damaged:
+            self.database.on_damage()
         self._watch.start()
 
     def stop(self) -> None:

@@ -11,7 +11,7 @@ from reflexio_server.cli_index import index
 from reflexio_server.cli_options import folder_errors
 from reflexio_server.cli_settings import settings_options
 from reflexio_server.config import Settings
-from reflexio_server.errors import DiskFull
+from reflexio_server.errors import Damaged, DiskFull
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.storage.database import DATABASE_FILE, DatabaseUnusable, DataDirectoryInUse, what_is_wrong
 
@@ -47,6 +47,9 @@ def serve(settings: Settings) -> None:
         raise click.ClickException(str(error)) from None
     except DatabaseError as error:
         raise click.ClickException(what_is_wrong(settings.data_dir / DATABASE_FILE, error)) from None
+    except Damaged:
+        text = f"{settings.data_dir / DATABASE_FILE} is damaged: bring a backup in with `reflexio-server restore FILE`"
+        raise click.ClickException(text) from None
     except DiskFull:
         raise click.ClickException(f"cannot use {settings.data_dir}: the disk is full: make room") from None
 

@@ -196,15 +196,24 @@ def _must_exist(settings: Settings, email: str) -> Account:
 def _find(conn: Connection, email: str) -> Account:
     found = store.find_login(conn, normal_email(email))
     if found is None:
-        raise click.ClickException(f"there is no account {email}: see `reflexio-server accounts list`")
+        raise click.ClickException(f"there is no account {printable(email)}: see `reflexio-server accounts list`")
     return found[0]
+
+
+def printable(text: str) -> str:
+    """A text from the command line as it may be shown."""
+    return text if text.isprintable() else ascii(text)
 
 
 def _password() -> str:
     if sys.stdin.isatty():
         typed: str = click.prompt("Password", hide_input=True, confirmation_prompt="Once more")
         return typed
-    return sys.stdin.readline().rstrip("\r\n")
+    try:
+        line: bytes = sys.stdin.buffer.readline()
+        return line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise click.ClickException("password: must be UTF-8") from None
 
 
 def _confirm(question: str, yes: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reflexio_server.cli_options import folder_errors
+from reflexio_server.cli_options import folder_errors, must_exist
 from reflexio_server.cli_settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.storage import backup as copies
@@ -26,10 +26,8 @@ def backup(settings: Settings, file: Path, force: bool) -> None:
     FILE has everything: accounts, what was said, vectors. Only its owner may read it. It is there when it is whole and
     was looked through, and not before.
     """
-    database = settings.data_dir / DATABASE_FILE
-    if not database.exists():
-        raise click.ClickException(f"there is no database in {settings.data_dir}: check --data-dir")
     with _told(), _bar("copying") as show:
+        database = must_exist(settings)
         copies.back_up(database, file.absolute(), in_use=_in_use(settings), force=force, show=show)
     click.echo(f"Copied {database} to {file}.")
 

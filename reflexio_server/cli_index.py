@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
+from reflexio_server.cli_accounts import printable
 from reflexio_server.cli_options import open_database
 from reflexio_server.cli_settings import settings_options
 from reflexio_server.config import Settings
+from reflexio_server.core.accounts import normal_email
 from reflexio_server.core.watching import troubles
 from reflexio_server.storage import accounts as account_store
 from reflexio_server.storage import collections, jobs, models
@@ -140,9 +142,9 @@ def _report(database: Database, email: str | None) -> Report:
 def _account_id(conn: Any, email: str | None) -> int | None:
     if email is None:
         return None
-    found = account_store.find_login(conn, email.strip().lower())
+    found = account_store.find_login(conn, normal_email(email))
     if found is None:
-        raise click.ClickException(f"there is no account {email}: see `reflexio-server accounts list`")
+        raise click.ClickException(f"there is no account {printable(email)}: see `reflexio-server accounts list`")
     return found[0].account_id
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import click
 from sqlalchemy.exc import DatabaseError
 
 from reflexio_server.config import Settings
+from reflexio_server.errors import Damaged
 from reflexio_server.storage.database import (
     DATABASE_FILE,
     Database,
@@ -37,10 +39,10 @@ def open_database(settings: Settings, *, create: bool = False, owning: bool = Tr
     With `owning` False the directory is left to a server that starts meanwhile, unless the schema is to be brought up
     to this version, which only an owner may do. With `create` it is made when it is not there.
     """
-    if not create and not (settings.data_dir / DATABASE_FILE).exists():
-        raise click.ClickException(f"there is no database in {settings.data_dir}: check --data-dir")
     with ExitStack() as opened:
         opened.enter_context(folder_errors())
+        if not create:
+            must_exist(settings)
         database, owner = (None if owning else _beside(settings)), False
         if database is None:
             with suppress(DataDirectoryInUse):
@@ -53,8 +55,21 @@ def open_database(settings: Settings, *, create: bool = False, owning: bool = Tr
         opened.callback(database.close)
         try:
             yield database, owner
+        except Damaged:
+            text = (
+                f"{settings.data_dir / DATABASE_FILE} is damaged: bring a backup in with `reflexio-server restore FILE`"
+            )
+            raise click.ClickException(text) from None
         except DatabaseError as error:
             raise click.ClickException(what_is_wrong(settings.data_dir / DATABASE_FILE, error)) from None
+
+
+def must_exist(settings: Settings) -> Path:
+    """The database's file, before anything is made in a folder that was given by mistake."""
+    database = settings.data_dir / DATABASE_FILE
+    if not database.exists():
+        raise click.ClickException(f"there is no database in {settings.data_dir}: check --data-dir")
+    return database
 
 
 def _beside(settings: Settings) -> Database | None:

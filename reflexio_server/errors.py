@@ -82,3 +82,7 @@ class StorageUnavailable(DomainError):
 
 class DiskFull(DomainError):
     """The disk has no room for the write; nothing of it was stored."""
+
+
+class Damaged(DomainError):
+    """The database is damaged: a backup must be restored."""

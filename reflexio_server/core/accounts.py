@@ -8,6 +8,7 @@ import secrets
 import string
 import sys
 import threading
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 from cachetools import TTLCache
@@ -38,8 +39,8 @@ KEY_CACHE_SECONDS = 15
 
 
 def normal_email(email: str) -> str:
-    """The form an email is stored and looked up in."""
-    return email.strip().lower()
+    """The form an email is stored and looked up in; bytes of a command line that are no text make one that none has."""
+    return email.strip().lower().encode(errors="backslashreplace").decode()
 
 
 def new_account(email: str, password: str) -> tuple[str, str, str]:
@@ -47,15 +48,24 @@ def new_account(email: str, password: str) -> tuple[str, str, str]:
 
     Raises InvalidInput naming what is wrong.
     """
+    # What cannot be printed, control and direction marks among them, would make one account look like another.
+    plain = email.strip().isprintable()
     email = normal_email(email)
-    if not _EMAIL.fullmatch(email) or len(email) > 320:
+    if not plain or not _EMAIL.fullmatch(email) or len(email) > 320:
         raise InvalidInput([Violation("email", "must look like name@example.com, at most 320 characters")])
     tag = "".join(secrets.choice(_TAG_ALPHABET) for _ in range(TAG_LENGTH))
     return email, tag, hash_password(password)
 
 
 def hash_password(password: str) -> str:
-    """What is stored of a password. Raises InvalidInput."""
+    """What is stored of a password, in NFC: the same is typed in other forms elsewhere. Raises InvalidInput."""
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput([Violation("password", "must be UTF-8")]) from None
+    if "\0" in password:
+        raise InvalidInput([Violation("password", "must have no NUL character")])
+    password = unicodedata.normalize("NFC", password)
     if not SHORTEST_PASSWORD <= len(password.encode()) <= LONGEST_PASSWORD:
         rule = f"must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} bytes"
         raise InvalidInput([Violation("password", rule)])
@@ -100,7 +110,7 @@ class Accounts:
     def _check_password(self, email: str, password: str, address: str) -> Account:
         with self._database.read() as conn:
             found = store.find_login(conn, email)
-        fits = self._checks.submit(_password_hash.verify, password, found[1] if found else self._nobody).result()
+        fits = self._checks.submit(_fits, password, found[1] if found else self._nobody).result()
         if found is None or not fits or found[0].disabled_at is not None:
             # What was typed as the email may be a password, so it is not told.
             audit.record("login refused", account=found[0].tag if found else "-", address=address)
@@ -139,6 +149,12 @@ class Accounts:
             self._callers.pop(key_hash, None)
         audit.record("key revoked", account=account.tag, address=address, key_id=key.key_id)
         return key
+
+
+def _fits(password: str, password_hash: str) -> bool:
+    """Whether it is the password, as it is or in NFC, as hashes are made of that now; they were not always."""
+    forms = dict.fromkeys((password, unicodedata.normalize("NFC", password)))
+    return any(_password_hash.verify(form, password_hash) for form in forms)
 
 
 def _let_others_first() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reflexio.supervised import Supervised, say
 from reflexio_server.core.expecting import expected_of
 from reflexio_server.core.index_care import IndexCare
-from reflexio_server.errors import DomainError
+from reflexio_server.errors import Damaged, DomainError
 from reflexio_server.index import chroma
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.chroma_check import CheckStopped, check
@@ -103,6 +103,9 @@ class Follower:
                 self._follow_until_stopped()
             except CheckStopped:
                 break
+            except Damaged as error:
+                self._give_up(error)
+                raise
             except DomainError:
                 say(logger.warning, "the Chroma index waits: writing is not possible now")
                 with self._changed:
@@ -119,9 +122,7 @@ class Follower:
         """Close the index, unless it was the database that failed, and judge whether it can be kept."""
         self._tries += 1
         self._left_jobs = True
-        if sqlite.is_of_database(error):
-            if sqlite.is_damaged(error):
-                say(logger.critical, "the database is damaged: stop the server, and put a backup in its place")
+        if isinstance(error, Damaged) or sqlite.is_of_database(error):
             return
         short = shortage(error)
         with self._changed:

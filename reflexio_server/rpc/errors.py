@@ -108,6 +108,11 @@ def _describe(error: errors.DomainError) -> tuple[int, str, str, Mapping[str, st
         case errors.DiskFull():
             text = "the server's disk is full: nothing was stored; try again after the time in RetryInfo"
             return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_DISK_FULL), text, {}
+        case errors.Damaged():
+            text = (
+                "the server's database is damaged: nothing can be stored or read until its operator restores a backup"
+            )
+            return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_STORAGE_UNAVAILABLE), text, {}
     raise AssertionError(f"no status for {type(error).__name__}")
 
 
@@ -123,7 +128,7 @@ def _retry_after(error: BaseException) -> float | None:
             return 1.0
         case errors.StorageUnavailable():
             return 5.0
-        case errors.DiskFull():
+        case errors.DiskFull() | errors.Damaged():
             return 30.0
     return None
 

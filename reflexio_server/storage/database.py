@@ -2,8 +2,9 @@
 
 import errno
 import fcntl
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
+from reflexio.supervised import say
+from reflexio_server.errors import Damaged
 from reflexio_server.storage import own_log, sqlite
 from reflexio_server.storage.own_log import OwnLog, WrongLog
 from reflexio_server.storage.sqlite import is_damaged, make_engine
+
+logger = logging.getLogger(__name__)
 
 DATABASE_FILE = "reflexio.db"
 LOCK_FILE = "server.lock"
@@ -82,6 +87,8 @@ class Database:
     def __init__(self, data_dir: Path, *, owner: bool, readers: int = 1) -> None:
         self._path = path = data_dir / DATABASE_FILE
         self._own_log: OwnLog | None = None
+        self.is_damaged = False
+        self.on_damage: Callable[[], None] = lambda: None
         if owner:
             try:
                 own_log.check(path)
@@ -107,18 +114,39 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A snapshot: everything read inside the block is of one moment."""
-        with self._read.connect() as conn, conn.begin():
+        """A snapshot: everything read inside the block is of one moment. Raises Damaged when the file is."""
+        with self._telling_damage(), self._read.connect() as conn, conn.begin():
             yield conn
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One write transaction, on disk when the block ends. In a server only the Writer may use it."""
-        with self._write.connect() as conn:
+        """One write transaction, on disk when the block ends. In a server only the Writer may use it.
+
+        Raises Damaged when the file is.
+        """
+        with self._telling_damage(), self._write.connect() as conn:
             with conn.begin():
                 yield conn
             if self._own_log:
                 self._own_log.committed(_driver(conn))
+
+    def report_damage(self, what: str) -> None:
+        """Say once that the file is damaged, and tell who set `on_damage`."""
+        if not self.is_damaged:
+            self.is_damaged = True
+            text = "%s is damaged (%s): stop the server and restore a backup, `reflexio-server restore FILE`"
+            say(logger.error, text, self._path, what)
+            self.on_damage()
+
+    @contextmanager
+    def _telling_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            if not is_damaged(error):
+                raise
+            self.report_damage(str(error.orig))
+            raise Damaged from None
 
     def empty_log(self) -> bool:
         """Bring all of the log into the database file and leave nothing in it; False when a reader is in the way.
@@ -152,7 +180,7 @@ class Database:
         return config
 
     def _migrate(self) -> None:
-        with self.write() as conn:
+        with self._write.connect() as conn, conn.begin():
             found, known = self._schema(conn)
             if found is not None and found not in known:
                 raise DatabaseUnusable(
@@ -168,7 +196,7 @@ class Database:
         return found, [revision.revision for revision in script.walk_revisions()]
 
     def _check_schema(self) -> None:
-        with self.read() as conn:
+        with self._read.connect() as conn, conn.begin():
             found, (wanted, *_) = self._schema(conn)
         if found != wanted:
             raise DatabaseUnusable(

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from reflexio.supervised import Supervised, say
-from reflexio_server.errors import DiskFull, Draining, TooBusy
+from reflexio_server.errors import Damaged, DiskFull, Draining, TooBusy
 from reflexio_server.model import NewRequest, Outcome
 from reflexio_server.storage import sqlite
 from reflexio_server.storage.clock import now_us
@@ -151,11 +151,15 @@ class Writer:
                 return
             results = [(batch[0].done, None, _as_domain(undone.cause))]
         except BaseException as error:  # the COMMIT failed: nothing of the batch is stored
-            say(logger.exception, "a commit of %d writes failed", len(batch))
-            results = [(work.done, None, _as_domain(error)) for work in batch]
+            failed = _as_domain(error)
+            if not isinstance(failed, Damaged):  # which the database told
+                say(logger.exception, "a commit of %d writes failed", len(batch))
+            results = [(work.done, None, failed) for work in batch]
         else:
             self._count(time.perf_counter() - began, len(batch))
         for done, result, failure in results:
+            if isinstance(failure, Damaged):
+                self._database.report_damage("a write found it")
             if failure is None:
                 done.set_result(result)
             else:
@@ -214,4 +218,4 @@ def _as_domain(error: BaseException) -> BaseException:
         return DiskFull()
     if isinstance(error, SQLAlchemyError) and sqlite.is_locked(error):
         return TooBusy("writes waiting")
-    return error
+    return Damaged() if sqlite.is_damaged(error) else error
