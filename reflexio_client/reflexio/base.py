@@ -31,6 +31,7 @@ from reflexio.security import Tls, insecure_allowed, refuse_clear_text
 from reflexio.sender import Sender
 from reflexio.spool import MAX_BYTES, MAX_ITEMS, SpoolSettings
 from reflexio.spool.folder import Durability, default_folder, has_orphans
+from reflexio.spool.moved import say_what_waits_elsewhere
 from reflexio.status import error_from_rpc
 from reflexio.v1 import auth_service_pb2
 from reflexio.v1 import interaction_service_pb2 as pb
@@ -239,8 +240,24 @@ class ClientBase:
     def _deliver_orphans(self) -> None:
         """Begin with what processes that ended have left for this account at this server."""
         tag = self._tag
-        if tag is not None and fork.usable() and has_orphans(replace(self._spool_settings, tag=tag)):
+        if tag is None or not fork.usable():
+            return
+        settings = replace(self._spool_settings, tag=tag)
+        say_what_waits_elsewhere(settings)
+        if has_orphans(settings):
             self._sender_of(tag).adopt()
+
+    def deliver_for(self, address: str) -> None:
+        """For the command: deliver here what waits for another address, which this server had before."""
+        settings = replace(self._spool_settings, tag=self._account(), address=address)
+        with self._lock:
+            self._check_open()
+            self._senders[f"{settings.tag} {address}"] = Sender(self._endpoint, self._api_key, settings)
+
+    @property
+    def refused(self) -> bool:
+        """For the command: nothing can be delivered, as the server refuses the key."""
+        return any(sender.spool.stalled for sender in self._all_senders())
 
     @staticmethod
     def _more_came(sender: Sender) -> bool:

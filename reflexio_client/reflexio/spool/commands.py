@@ -1,7 +1,6 @@
 """The command `python -m reflexio.spool status|flush|dead|revive|export`."""
 
 import argparse
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -9,19 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from google.protobuf import json_format
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
-from reflexio import checks, deletes
-from reflexio.errors import ConfigurationError, ReflexioError
-from reflexio.ids import account_tag
-from reflexio.security import Tls, read_pem
+from reflexio import checks
+from reflexio.errors import ReflexioError
 from reflexio.spool import reader
 from reflexio.spool.database import NewerVersionError
+from reflexio.spool.export import exported
 from reflexio.spool.folder import check_folder, default_folder, spool_paths
 from reflexio.spool.revive import revive
 from reflexio.spool.terminal import OutputError, complain, finish, say, shown
-from reflexio.v1 import interaction_service_pb2 as pb
 
 _UNREADABLE = (OSError, sqlite3.Error, NewerVersionError, ValueError, OverflowError)
 
@@ -76,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="PEM of the authorities to trust with https; default: REFLEXIO_CA_CERT",
     )
+    flush.add_argument(
+        "--to",
+        metavar="URL",
+        help="send it to this address instead, where the server is now; it is asked first whether it has the account",
+    )
+    flush.add_argument("--from", dest="source", metavar="URL", help="with --to: only what was meant for this address")
+    flush.add_argument("--yes", action="store_true", help="with --to: do not ask whether it is the same server")
     flush.set_defaults(run=_flush)
     dead = commands.add_parser("dead", help="list the requests that the server refused for good, and why")
     dead.set_defaults(run=_dead)
@@ -90,9 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser(
         "export",
         help="write what waits as JSON lines",
-        description="Writes each request that waits as a line to standard output: a PublishInteractionsRequest in the "
-        'JSON mapping of protobuf, or, of a delete, its request under the name of the method: {"delete_user": …}. '
-        "Nothing is removed.",
+        description="Writes each request that waits as a line to standard output: a dict as publish_many takes it, "
+        'or, of a delete, its request under the name of the method: {"delete_user": …}. Nothing is removed.',
     )
     export.add_argument("--dead", action="store_true", help="write what was refused instead of what waits")
     export.set_defaults(run=_export)
@@ -121,44 +123,15 @@ def _status(folder: Path, _options: argparse.Namespace) -> int:
 
 
 def _flush(folder: Path, options: argparse.Namespace) -> int:
-    from reflexio.client import ReflexioClient  # it imports this package
+    from reflexio.spool.flush import flush  # the client imports this package
 
-    key = os.environ.get("REFLEXIO_API_KEY", "").strip()
-    tag = account_tag(key)
-    if tag is None:
-        complain("set REFLEXIO_API_KEY to a key of the account whose requests are to be delivered")
-        return 2
-    try:
-        pem = Tls(read_pem(options.root_certificates)).root_certificates if options.root_certificates else None
-    except ConfigurationError as error:
-        complain(f"--root-certificates: {error}")
-        return 2
-    orphans = [one for one in _overviews(folder) if isinstance(one, reader.Overview) and not one.owned and one.rows]
-    end, left = time.monotonic() + options.timeout, 0
-    for address in sorted({one.address for one in orphans if one.tag == tag}):
-        roots = pem if address.startswith("https:") else None
-        try:
-            with ReflexioClient(key, address, spool_dir=folder, root_certificates=roots) as client:
-                result = client.flush(max(0.1, end - time.monotonic()))
-                stats = client.stats()
-                client.close(0.1)
-        except ReflexioError as error:
-            complain(f"{address}: {error}")
-            left += 1
-            continue
-        left += result.pending
-        said = f", {stats.rejected:,} refused" if stats.rejected else ""
-        more = f", {result.pending:,} left: {result.error or 'the time was up'}" if result.pending else ""
-        say(f"{shown(address)}: {stats.delivered:,} delivered{said}{more}")
-    for other in sorted({one.tag for one in orphans if one.tag != tag}):
-        complain(f"account {other} has requests here too: they need a key of that account")
+    found = _overviews(folder)
+    code = flush(folder, options, [one for one in found if isinstance(one, reader.Overview)])
     for one in _overviews(folder):  # what is damaged shows when it is read
         if isinstance(one, Unreadable):
-            left += 1
+            code = max(code, 1)
             complain(f"{one.path} is left where it is, for it cannot be read: {one.error}")
-    if not orphans:
-        say(f"nothing to deliver in {shown(str(folder))}")
-    return 1 if left else 0
+    return code
 
 
 def _dead(folder: Path, _options: argparse.Namespace) -> int:
@@ -201,7 +174,7 @@ def _export(folder: Path, options: argparse.Namespace) -> int:
         try:
             for method, payload in _requests(path, refused=options.dead):
                 try:
-                    line = _line(method, payload)
+                    line = exported(method, payload)
                 except (DecodeError, ValueError) as error:
                     code = 1
                     complain(f"a request in {path} cannot be read: {error}")
@@ -215,16 +188,6 @@ def _export(folder: Path, options: argparse.Namespace) -> int:
 
 def _requests(path: Path, *, refused: bool) -> Iterator[tuple[str, bytes]]:
     return ((one.method, one.payload) for one in reader.refused(path)) if refused else reader.waiting(path)
-
-
-def _line(method: str, payload: bytes) -> str:
-    if method in deletes.RPCS:
-        return f'{{"{method}": {_json(deletes.RPCS[method].request.FromString(payload))}}}'
-    return _json(pb.PublishInteractionStreamRequest.FromString(payload).request)
-
-
-def _json(message: Message) -> str:
-    return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
 
 
 def _overviews(folder: Path) -> list[reader.Overview | Unreadable]:
