@@ -1,6 +1,7 @@
 """This tree's server beside that of another revision: each on its own code and store, asked in turn over the wire."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,8 @@ class Arm:
 
 @contextmanager
 def arms(revision: str, *arguments: str) -> Iterator[tuple[Arm, Arm]]:
-    """Servers of this tree and of the revision, both alive; everything is gone at the end."""
+    """Servers of this tree and of the revision, both alive; everything is gone at the end, also when SIGTERM comes."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="reflexio-beside-") as name, ExitStack() as opened:
         folder = Path(name)
         codes = {"new": Code(_TREE), "old": opened.enter_context(_code_of(revision, folder))}
