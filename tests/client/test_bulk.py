@@ -114,11 +114,11 @@ def test_giving_up_tells_what_was_done(
 ) -> None:
     monkeypatch.setattr(bulk, "_ATTEMPTS", 3)
     server.script(STREAM, verdict(1000))
-    server.always(STREAM, fail(Code.UNAVAILABLE, "gone"))
+    server.always(STREAM, fail(Code.INTERNAL, "gone"))
     with pytest.raises(reflexio.BulkInterruptedError, match=r"after 1,000 settled requests: .*gone") as caught:
         client.publish_many(items(1_500))
     assert caught.value.result.requests.stored == 1000
-    assert isinstance(caught.value.__cause__, reflexio.UnavailableError)
+    assert isinstance(caught.value.__cause__, reflexio.InternalError)
     assert server.count(STREAM) == 4
 
 
