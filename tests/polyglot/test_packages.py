@@ -38,12 +38,29 @@ def test_the_packages_own_tests(language: str, built: Built) -> None:
 
 
 @pytest.mark.parametrize("language", OTHERS)
-def test_what_the_readme_shows_runs(language: str, built: Built, server: LocalServer) -> None:
-    email = create_account(server.data_dir)
-    command = built(language).command("quickstart")
+def test_what_the_readme_shows_runs_twice_and_after_the_others(
+    language: str, built: Built, server: LocalServer, everyones_account: str
+) -> None:
+    """N8: what erased its requests once does not meet their ids again, nor those of another language."""
+    for _ in range(2):
+        assert_shows(built(language).command("quickstart"), server, everyones_account)
+
+
+@pytest.fixture(scope="module")
+def everyones_account(server: LocalServer) -> str:
+    """The email of one account for the programs of every language."""
+    return create_account(server.data_dir)
+
+
+def assert_shows(command: list[str], server: LocalServer, email: str) -> None:
     output = run(command, REFLEXIO_ADDRESS=server.address, REFLEXIO_EMAIL=email, REFLEXIO_PASSWORD=PASSWORD)
     *first, found, erased, refused, reason, required, empty = output.splitlines()
-    assert first == [f"logged in as {email}", "published 2 interactions", "streamed: 3 stored, 0 duplicate, 0 rejected"]
+    assert first == [
+        f"logged in as {email}",
+        "published 2 interactions",
+        "sent again, and stored before: true",
+        "streamed: 3 stored, 0 duplicate, 0 rejected",
+    ]
     assert re.fullmatch(r"0\.[1-9]\d User: My parcel never arrived\.", found)
     assert erased == "erased: 4 requests, 5 interactions"
     assert re.fullmatch(r"refused: \w+ user_id: is required and must not be empty \(and 1 more\)", refused)

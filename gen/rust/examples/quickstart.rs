@@ -38,22 +38,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
         created_at: Some(SystemTime::now().into()),
         ..Default::default()
     };
+    // Ids are yours to make, and are never used for something else.
+    let run = format!("{:x}", SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos());
     let request = PublishInteractionsRequest {
         user_id: "ada".into(),
-        request_id: "parcel-4711_1".into(), // your own id: the call can be repeated safely
+        request_id: format!("parcel-4711_{run}"),
         request_group: "parcel-4711".into(),
         source: "support_chat".into(),
         wait_until: WaitUntil::Searchable.into(),
         interactions: vec![said("User", "My parcel never arrived."), said("Agent", "I am sorry!")],
         ..Default::default()
     };
-    let published = client.publish_interactions(request).await?.into_inner();
+    let published = client.publish_interactions(request.clone()).await?.into_inner();
     println!("published {} interactions", published.interaction_ids.len());
+    let again = client.publish_interactions(request).await?.into_inner(); // as after a lost answer: the very same message
+    println!("sent again, and stored before: {}", again.replayed);
 
-    let clicks = (0..3).map(|i| PublishInteractionStreamRequest {
+    let clicks = (0..3).map(move |i| PublishInteractionStreamRequest {
         request: Some(PublishInteractionsRequest {
             user_id: "ada".into(),
-            request_id: format!("clicks_{i}"),
+            request_id: format!("clicks-{run}_{i}"),
             interactions: vec![InteractionData { user_action: UserAction::Click.into(), ..Default::default() }],
             ..Default::default()
         }),

@@ -8,6 +8,7 @@ import {
   BadRequestSchema,
   ErrorInfoSchema,
   InteractionService,
+  PublishInteractionsRequestSchema,
   PublishInteractionStreamRequestSchema,
   RetryInfoSchema,
   UserAction,
@@ -33,9 +34,10 @@ const me = await createClient(AuthService, transport).whoAmI({});
 console.log("logged in as", me.account?.email);
 
 const client = createClient(InteractionService, transport);
-const published = await client.publishInteractions({
+const run = Date.now().toString(16); // ids are yours to make, and are never used for something else
+const request = create(PublishInteractionsRequestSchema, {
   userId: "ada",
-  requestId: "parcel-4711_1", // your own id: the call can be repeated safely
+  requestId: `parcel-4711_${run}`,
   requestGroup: "parcel-4711",
   source: "support_chat",
   waitUntil: WaitUntil.SEARCHABLE,
@@ -44,12 +46,15 @@ const published = await client.publishInteractions({
     { role: "Agent", content: "I am sorry!", createdAt: timestampNow() },
   ],
 });
+const published = await client.publishInteractions(request);
 console.log("published", published.interactionIds.length, "interactions");
+const again = await client.publishInteractions(request); // as after a lost answer: the very same message
+console.log("sent again, and stored before:", again.replayed);
 
 async function* clicks() {
   for (let i = 0; i < 3; i++) {
-    const request = { userId: "ada", requestId: `clicks_${i}`, interactions: [{ userAction: UserAction.CLICK }] };
-    yield create(PublishInteractionStreamRequestSchema, { request });
+    const click = { userId: "ada", requestId: `clicks-${run}_${i}`, interactions: [{ userAction: UserAction.CLICK }] };
+    yield create(PublishInteractionStreamRequestSchema, { request: click });
   }
 }
 const { requests } = await client.publishInteractionStream(clicks());

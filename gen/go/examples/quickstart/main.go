@@ -46,9 +46,10 @@ func run(address, email, password string) error {
 	fmt.Println("logged in as", me.GetAccount().GetEmail())
 
 	client := reflexio.NewInteractionServiceClient(conn)
-	published, err := client.PublishInteractions(ctx, &reflexio.PublishInteractionsRequest{
+	run := fmt.Sprintf("%x", time.Now().UnixNano()) // ids are yours to make, and are never used for something else
+	request := &reflexio.PublishInteractionsRequest{
 		UserId:       "ada",
-		RequestId:    "parcel-4711_1", // your own id: the call can be repeated safely
+		RequestId:    "parcel-4711_" + run,
 		RequestGroup: "parcel-4711",
 		Source:       "support_chat",
 		WaitUntil:    reflexio.WaitUntil_WAIT_UNTIL_SEARCHABLE,
@@ -56,11 +57,17 @@ func run(address, email, password string) error {
 			{Role: "User", Content: "My parcel never arrived.", CreatedAt: timestamppb.Now()},
 			{Role: "Agent", Content: "I am sorry!", CreatedAt: timestamppb.Now()},
 		},
-	})
+	}
+	published, err := client.PublishInteractions(ctx, request)
 	if err != nil {
 		return err
 	}
 	fmt.Println("published", len(published.GetInteractionIds()), "interactions")
+	again, err := client.PublishInteractions(ctx, request) // as after a lost answer: the very same message
+	if err != nil {
+		return err
+	}
+	fmt.Println("sent again, and stored before:", again.GetReplayed())
 
 	stream, err := client.PublishInteractionStream(ctx)
 	if err != nil {
@@ -69,7 +76,7 @@ func run(address, email, password string) error {
 	for i := range 3 {
 		request := &reflexio.PublishInteractionsRequest{
 			UserId:       "ada",
-			RequestId:    fmt.Sprintf("clicks_%d", i),
+			RequestId:    fmt.Sprintf("clicks-%s_%d", run, i),
 			Interactions: []*reflexio.InteractionData{{UserAction: reflexio.UserAction_USER_ACTION_CLICK}},
 		}
 		if err := stream.Send(&reflexio.PublishInteractionStreamRequest{Request: request}); err != nil {

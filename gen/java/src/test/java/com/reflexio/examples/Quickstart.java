@@ -51,23 +51,26 @@ public final class Quickstart {
 
     var client = InteractionServiceGrpc.newBlockingStub(channel).withDeadlineAfter(30, TimeUnit.SECONDS);
     var now = Timestamp.newBuilder().setSeconds(Instant.now().getEpochSecond()).build();
-    var published =
-        client.publishInteractions(
-            PublishInteractionsRequest.newBuilder()
-                .setUserId("ada")
-                .setRequestId("parcel-4711_1") // your own id: the call can be repeated safely
-                .setRequestGroup("parcel-4711")
-                .setSource("support_chat")
-                .setWaitUntil(WaitUntil.WAIT_UNTIL_SEARCHABLE)
-                .addInteractions(
-                    InteractionData.newBuilder()
-                        .setRole("User")
-                        .setContent("My parcel never arrived.")
-                        .setCreatedAt(now))
-                .addInteractions(
-                    InteractionData.newBuilder().setRole("Agent").setContent("I am sorry!").setCreatedAt(now))
-                .build());
+    var run = Long.toHexString(System.currentTimeMillis()); // ids are yours to make, and are never used for something else
+    var request =
+        PublishInteractionsRequest.newBuilder()
+            .setUserId("ada")
+            .setRequestId("parcel-4711_" + run)
+            .setRequestGroup("parcel-4711")
+            .setSource("support_chat")
+            .setWaitUntil(WaitUntil.WAIT_UNTIL_SEARCHABLE)
+            .addInteractions(
+                InteractionData.newBuilder()
+                    .setRole("User")
+                    .setContent("My parcel never arrived.")
+                    .setCreatedAt(now))
+            .addInteractions(
+                InteractionData.newBuilder().setRole("Agent").setContent("I am sorry!").setCreatedAt(now))
+            .build();
+    var published = client.publishInteractions(request);
     System.out.println("published " + published.getInteractionIdsCount() + " interactions");
+    var again = client.publishInteractions(request); // as after a lost answer: the very same message
+    System.out.println("sent again, and stored before: " + again.getReplayed());
 
     var verdict = new CompletableFuture<PublishInteractionStreamResponse>();
     var stream =
@@ -88,12 +91,12 @@ public final class Quickstart {
                   public void onCompleted() {}
                 });
     for (var i = 0; i < 3; i++) { // for many, wait for isReady() as Bulk.java does
-      var request =
+      var click =
           PublishInteractionsRequest.newBuilder()
               .setUserId("ada")
-              .setRequestId("clicks_" + i)
+              .setRequestId("clicks-" + run + "_" + i)
               .addInteractions(InteractionData.newBuilder().setUserAction(UserAction.USER_ACTION_CLICK));
-      stream.onNext(PublishInteractionStreamRequest.newBuilder().setRequest(request).build());
+      stream.onNext(PublishInteractionStreamRequest.newBuilder().setRequest(click).build());
     }
     stream.onCompleted();
     var counts = verdict.get(30, TimeUnit.SECONDS).getRequests();
