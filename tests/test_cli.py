@@ -580,7 +580,9 @@ def test_only_their_user_may_read_the_files(tmp_path: Path, model_dir: Path) -> 
         server.stop()
     finally:
         os.umask(previous)
-    assert files == dict.fromkeys((DATABASE_FILE, f"{DATABASE_FILE}-wal", f"{DATABASE_FILE}-shm"), 0o600)
+    assert files == dict.fromkeys(
+        (DATABASE_FILE, *(f"{DATABASE_FILE}-{kind}" for kind in ("wal", "shm", "note"))), 0o600
+    )
     assert mode(data_dir) == 0o700
 
 
