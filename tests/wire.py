@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -171,9 +172,13 @@ def metric(server: LocalServer, name: str, *labels: str) -> float | None:
 
 def to_first_schema(data_dir: Path) -> None:
     """Make the database of a stopped server what the first version would have left."""
+    first = import_module("reflexio_server.storage.migrations.versions.0001_initial")
     with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
         conn.executescript(
-            """DROP TABLE erased_vectors; DROP INDEX interactions_by_image;
+            """DROP TABLE full_text; DROP VIEW full_text_rows; DROP TABLE words_state;
+               DROP TABLE IF EXISTS interactions_fts; DROP VIEW IF EXISTS interactions_text;
+               ALTER TABLE interactions DROP COLUMN words; ALTER TABLE interactions DROP COLUMN words_version;
+               DROP TABLE erased_vectors; DROP INDEX interactions_by_image;
                ALTER TABLE accounts DROP COLUMN erased; ALTER TABLE accounts DROP COLUMN settled;
                ALTER TABLE users DROP COLUMN erasures;
                ALTER TABLE requests DROP COLUMN erased_at; ALTER TABLE requests DROP COLUMN published_ids;
@@ -185,3 +190,7 @@ def to_first_schema(data_dir: Path) -> None:
                CREATE INDEX requests_by_group ON requests (user_ref, request_group);
                UPDATE alembic_version SET version_num = '0001';"""
         )
+        for statement in first.FULL_TEXT_DDL:
+            conn.execute(statement)
+        conn.execute("INSERT INTO interactions_fts (interactions_fts) VALUES ('rebuild')")
+        conn.commit()
