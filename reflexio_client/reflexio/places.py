@@ -15,19 +15,23 @@ class Places:
     def __init__(self, most: int = MOST_CALLS) -> None:
         self._most = most
         self._lock = threading.RLock()  # a signal handler may call too
-        self._line: dict[threading.Event, None] = {}  # those under way, and behind them those that wait
+        # Those under way, and behind them those that wait, each for a lock of its own: unlike threading.Event's, no
+        # signal handler's exception can leave it in between.
+        self._line: dict[threading.Lock, None] = {}
 
     @contextmanager
     def one(self, seconds: float) -> Iterator[bool]:
         """A place for a block; False when none came free within `seconds`."""
-        turn = threading.Event()
+        turn = threading.Lock()
+        turn.acquire()
         try:
             with self._lock:
                 self._line[turn] = None
                 waits = len(self._line) > self._most
-            yield not waits or turn.wait(seconds)
+            yield not waits or turn.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
         finally:
             with self._lock:
                 self._line.pop(turn, None)
                 for last in islice(self._line, self._most - 1, self._most):  # who has a place now
-                    last.set()
+                    if last.locked():
+                        last.release()
