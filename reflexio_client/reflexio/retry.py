@@ -13,7 +13,8 @@ REFUSALS = frozenset(
 """The reasons of a Reflexio server that stay the same however often the same is sent. All other failures may pass."""
 ATTEMPTS_OF_ONE = 450  # with pauses of up to 10 minutes some three days; of a delete, which others wait for, 40 minutes
 _LONGEST_PAUSE = 600.0
-_TOO_LARGE = re.compile(r"larger than max|message exceeds", re.I)  # how gRPC's implementations say it of a message
+# How gRPC's implementations say it of a message.
+_TOO_LARGE = re.compile(r"larger than (max|configured)|message exceeds|message (length )?too large", re.I)
 
 
 @dataclass(frozen=True, slots=True)

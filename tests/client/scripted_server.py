@@ -233,7 +233,7 @@ def _publish(server: ScriptedServer, request: pb.PublishInteractionsRequest) -> 
     )
 
 
-def _publish_stream(
+def publish_stream(
     server: ScriptedServer, requests: list[pb.PublishInteractionsRequest]
 ) -> pb.PublishInteractionStreamResponse:
     result = pb.PublishInteractionStreamResponse(end_reason=pb.END_REASON_COMPLETE)
@@ -299,7 +299,7 @@ _DEFAULTS: dict[str, Any] = {
     "Login": _login,
     "WhoAmI": _who,
     "PublishInteractions": _publish,
-    "PublishInteractionStream": _publish_stream,
+    "PublishInteractionStream": publish_stream,
     "SearchInteractions": _search,
     "GetInteractions": _get,
     "DeleteInteraction": _answering(pb.DeleteInteractionResponse, _erase_interaction),

@@ -242,7 +242,7 @@ func (p *publisher) read(verdict *pb.PublishInteractionStreamResponse, batch []r
 		case rejection == nil || isTransient(rejection.GetReason()):
 			rest = append(rest, row)
 			continue
-		case rejection.GetReason() == "INTERNAL":
+		case !isRefusal(rejection.GetReason()):
 			if row.attempts++; row.attempts < mostAttempts {
 				rest = append(rest, row)
 				continue

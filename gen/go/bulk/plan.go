@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"regexp"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -14,6 +15,9 @@ var (
 	errNothingSettled = status.Error(codes.Unavailable, "the stream ended before anything was settled")
 )
 
+// tooLarge is how gRPC's implementations say that a message is.
+var tooLarge = regexp.MustCompile(`(?i)larger than (max|configured)|message exceeds|message (length )?too large`)
+
 // plan is how to go on after a stream failed.
 type plan struct {
 	hopeless   bool          // repeating does not help
@@ -22,27 +26,43 @@ type plan struct {
 	retryAfter time.Duration // what the server asked for
 }
 
+// planAfter takes for a refusal what Reflexio or gRPC itself will say each
+// time; all else passes, and first of all what there was too much of at once.
 func planAfter(err error) plan {
 	s := status.Convert(err)
 	var p plan
-	told := false
+	told, reason := false, ""
 	for _, detail := range s.Details() {
-		if retry, ok := detail.(*errdetails.RetryInfo); ok {
-			p.retryAfter, told = retry.GetRetryDelay().AsDuration(), true
+		switch detail := detail.(type) {
+		case *errdetails.RetryInfo:
+			p.retryAfter, told = detail.GetRetryDelay().AsDuration(), true
+		case *errdetails.ErrorInfo:
+			if detail.GetDomain() == "reflexio" {
+				reason = detail.GetReason()
+			}
 		}
 	}
 	switch s.Code() {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
 		p.hopeless = true
 	case codes.Unavailable, codes.Aborted, codes.Canceled:
-	case codes.DeadlineExceeded, codes.Unknown, codes.Internal:
-		p.halve = true
+	case codes.ResourceExhausted:
+		p.poison = !told && (isRefusal(reason) || reason == "" && tooLarge.MatchString(s.Message()))
 	default:
-		// RESOURCE_EXHAUSTED without RetryInfo is a message that is too large.
-		p.poison = !told
-		p.halve = p.poison
+		p.poison = isRefusal(reason)
+		p.halve = true
 	}
+	p.halve = p.halve || p.poison
 	return p
+}
+
+// isRefusal tells the reasons that stay the same however often the same is sent.
+func isRefusal(reason string) bool {
+	switch reason {
+	case "INVALID_FIELD", "LIMIT_EXCEEDED", "MALFORMED_MESSAGE", "NOT_FOUND", "REQUEST_ID_REUSED", "REQUEST_ERASED":
+		return true
+	}
+	return false
 }
 
 func isTransient(reason string) bool {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::env;
 use std::error::Error;
+use std::mem::take;
 use std::time::{Duration, Instant};
 
 use rand::random_range;
@@ -25,6 +26,10 @@ use tonic_types::StatusExt;
 const SEGMENT: usize = 1000; // as many as a verdict lists, so that no rejection goes unlisted
 const SEGMENT_BYTES: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(120); // without any progress
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The reasons that stay the same however often the same is sent. All else may pass.
+const REFUSALS: [&str; 6] =
+    ["INVALID_FIELD", "LIMIT_EXCEEDED", "MALFORMED_MESSAGE", "NOT_FOUND", "REQUEST_ID_REUSED", "REQUEST_ERASED"];
 
 type Client<I> = InteractionServiceClient<InterceptedService<Channel, I>>;
 
@@ -78,70 +83,113 @@ struct Import<I: Interceptor> {
 impl<I: Interceptor> Import<I> {
     /// Sends the segment until nothing of it is left.
     async fn settle(&mut self) -> Result<(), Status> {
-        let (mut wait, mut progress) = (Duration::from_millis(100), Instant::now());
+        let (mut limit, mut wait, mut progress) = (SEGMENT, FIRST_WAIT, Instant::now());
         while !self.segment.is_empty() {
             let left = PATIENCE.saturating_sub(progress.elapsed());
+            let size = limit.min(self.segment.len());
             // Half of what is left: a stream that hangs must leave time for another.
-            match self.send(left / 2).await.and_then(|verdict| self.read(verdict)) {
-                Ok(()) => {
-                    (wait, progress) = (Duration::from_millis(100), Instant::now());
-                    println!("settled {}", self.stored + self.duplicate + self.rejected);
-                }
-                Err(status) => {
-                    let told = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
-                    let again = match status.code() {
-                        Code::Unavailable | Code::Aborted | Code::Cancelled | Code::DeadlineExceeded => true,
-                        Code::Unknown | Code::Internal => true,
-                        _ => told.is_some(),
-                    };
-                    // Full jitter, so that clients do not come back all at once.
-                    let pause = told.unwrap_or_default() + wait.mul_f64(random_range(0.0..1.0));
-                    if !again || pause > left {
-                        return Err(status);
+            if let Err(status) = self.send(size, left / 2).await.and_then(|verdict| self.read(size, verdict)) {
+                match plan_after(&status) {
+                    Plan::Hopeless => return Err(status),
+                    Plan::Refused if size == 1 => {
+                        let request = self.segment.remove(0);
+                        self.reject(&request.request_id, &format!("{:?}", status.code()), status.message());
                     }
-                    sleep(pause).await;
-                    wait = (wait * 2).min(Duration::from_secs(5));
+                    Plan::Refused => {
+                        limit = size / 2;
+                        continue;
+                    }
+                    Plan::Later { less, told } => {
+                        limit = if less { (size / 2).max(1) } else { limit };
+                        // Full jitter, so that clients do not come back all at once.
+                        let pause = told + wait.mul_f64(random_range(0.0..1.0));
+                        if pause > left {
+                            return Err(status);
+                        }
+                        sleep(pause).await;
+                        wait = (wait * 2).min(Duration::from_secs(5));
+                        continue;
+                    }
                 }
             }
+            (limit, wait, progress) = ((limit * 2).min(SEGMENT), FIRST_WAIT, Instant::now());
+            println!("settled {}", self.stored + self.duplicate + self.rejected);
         }
         Ok(())
     }
 
-    async fn send(&mut self, limit: Duration) -> Result<PublishInteractionStreamResponse, Status> {
-        let messages: Vec<_> = self.segment.iter().cloned().map(Some).collect();
+    async fn send(&mut self, size: usize, limit: Duration) -> Result<PublishInteractionStreamResponse, Status> {
+        let messages: Vec<_> = self.segment[..size].iter().cloned().map(Some).collect();
         let messages = messages.into_iter().map(|request| PublishInteractionStreamRequest { request });
         let call = self.client.publish_interaction_stream(tokio_stream::iter(messages));
         let answer = timeout(limit, call).await.map_err(|_| Status::deadline_exceeded("no verdict came"))?;
         answer.map(|response| response.into_inner())
     }
 
-    /// Takes a verdict; only what it leaves no doubt of is settled.
-    fn read(&mut self, verdict: PublishInteractionStreamResponse) -> Result<(), Status> {
+    fn reject(&mut self, request_id: &str, reason: &str, message: &str) {
+        self.rejected += 1;
+        println!("rejected {request_id}: {reason}: {message}");
+    }
+
+    /// Takes a verdict on so many; only what it leaves no doubt of is settled.
+    fn read(&mut self, size: usize, verdict: PublishInteractionStreamResponse) -> Result<(), Status> {
         let counts = verdict.requests.unwrap_or_default();
         let handled = (counts.stored + counts.duplicate + counts.rejected) as usize;
         let listed: HashMap<_, _> = verdict.rejections.iter().map(|one| (one.index as usize, one)).collect();
-        if listed.len() != counts.rejected as usize || handled > self.segment.len() {
+        if listed.len() != counts.rejected as usize || handled > size {
             return Err(Status::internal("the server's verdict contradicts itself"));
         }
         (self.stored, self.duplicate) = (self.stored + counts.stored, self.duplicate + counts.duplicate);
         let before = self.segment.len();
-        let mut index = 0;
-        self.segment.retain(|request| {
-            let (place, rejection) = (index, listed.get(&index));
-            index += 1;
-            match rejection {
-                Some(one) if ["TOO_BUSY", "DRAINING", "DISK_FULL", "INTERNAL"].contains(&one.reason.as_str()) => true,
-                Some(one) => {
-                    self.rejected += 1;
-                    println!("rejected {}: {}: {}", request.request_id, one.reason, one.message);
-                    false
+        for (place, request) in take(&mut self.segment).into_iter().enumerate() {
+            match listed.get(&place) {
+                Some(one) if REFUSALS.contains(&one.reason.as_str()) => {
+                    self.reject(&request.request_id, &one.reason, &one.message);
                 }
-                None => place >= handled,
+                None if place < handled => {}
+                _ => self.segment.push(request),
             }
-        });
+        }
         if self.segment.len() == before {
             return Err(Status::unavailable("the stream ended before anything was settled"));
         }
         Ok(())
     }
+}
+
+/// How to go on after a stream failed.
+enum Plan {
+    /// Repeating does not help.
+    Hopeless,
+    /// Something in it is refused: find out which request.
+    Refused,
+    /// It may pass: after what the server asked for, and perhaps with half as much at a time.
+    Later { less: bool, told: Duration },
+}
+
+/// Takes for a refusal what Reflexio or gRPC itself will say each time; all else passes, and first of all what there
+/// was too much of at once.
+fn plan_after(status: &Status) -> Plan {
+    let told = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
+    let info = status.get_details_error_info().filter(|info| info.domain == "reflexio");
+    let refused = match info {
+        Some(info) => REFUSALS.contains(&info.reason.as_str()),
+        None => status.code() == Code::ResourceExhausted && is_too_large(status.message()),
+    };
+    match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => Plan::Hopeless,
+        _ if refused && told.is_none() => Plan::Refused,
+        code => Plan::Later {
+            less: ![Code::Unavailable, Code::Aborted, Code::Cancelled, Code::ResourceExhausted].contains(&code),
+            told: told.unwrap_or_default(),
+        },
+    }
+}
+
+/// How gRPC's implementations say it of a message.
+fn is_too_large(message: &str) -> bool {
+    let message = message.to_lowercase();
+    let words =
+        ["larger than max", "larger than configured", "message exceeds", "message too large", "length too large"];
+    words.iter().any(|words| message.contains(words))
 }

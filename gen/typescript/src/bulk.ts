@@ -3,7 +3,7 @@ import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import { setTimeout as sleep } from "node:timers/promises";
 import { v7 as uuid7 } from "uuid";
 
-import { codeName, planAfter } from "./plan.js";
+import { codeName, planAfter, REFUSALS } from "./plan.js";
 import {
   type InteractionService,
   type PublishInteractionsRequest,
@@ -232,7 +232,7 @@ class Publisher {
       if (TRANSIENT_REASONS.has(rejection.reason)) {
         return true;
       }
-      if (rejection.reason === "INTERNAL" && ++row.attempts < MOST_ATTEMPTS) {
+      if (!REFUSALS.has(rejection.reason) && ++row.attempts < MOST_ATTEMPTS) {
         return true;
       }
       this.#reject(row, rejection);

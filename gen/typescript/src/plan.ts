@@ -1,6 +1,6 @@
 import { Code, type ConnectError } from "@connectrpc/connect";
 
-import { RetryInfoSchema } from "./google/rpc/error_details_pb.js";
+import { ErrorInfoSchema, RetryInfoSchema } from "./google/rpc/error_details_pb.js";
 
 /** How to go on after a stream failed. */
 export interface Plan {
@@ -14,8 +14,25 @@ export interface Plan {
   retryAfterMs: number;
 }
 
+/** The reasons that stay the same however often the same is sent. */
+export const REFUSALS: ReadonlySet<string> = new Set([
+  "INVALID_FIELD",
+  "LIMIT_EXCEEDED",
+  "MALFORMED_MESSAGE",
+  "NOT_FOUND",
+  "REQUEST_ID_REUSED",
+  "REQUEST_ERASED",
+]);
+/** How gRPC's implementations say that a message is. */
+const TOO_LARGE = /larger than (max|configured)|message exceeds|message (length )?too large/i;
+
+/**
+ * Takes for a refusal what Reflexio or gRPC itself will say each time; all else passes, and first of all what there was
+ * too much of at once.
+ */
 export function planAfter(error: ConnectError): Plan {
   const [retry] = error.findDetails(RetryInfoSchema);
+  const reason = error.findDetails(ErrorInfoSchema).find(({ domain }) => domain === "reflexio")?.reason ?? "";
   const delay = retry?.retryDelay;
   const plan = { hopeless: false, poison: false, halve: false, retryAfterMs: 0 };
   if (delay) {
@@ -31,14 +48,14 @@ export function planAfter(error: ConnectError): Plan {
     case Code.Aborted:
     case Code.Canceled:
       break;
-    case Code.DeadlineExceeded:
-    case Code.Unknown:
-    case Code.Internal:
-      plan.halve = true;
+    case Code.ResourceExhausted: {
+      const tooLarge = reason === "" && TOO_LARGE.test(error.rawMessage);
+      plan.poison = plan.halve = !retry && (REFUSALS.has(reason) || tooLarge);
       break;
+    }
     default:
-      // RESOURCE_EXHAUSTED without RetryInfo is a message that is too large.
-      plan.poison = plan.halve = retry === undefined;
+      plan.poison = REFUSALS.has(reason);
+      plan.halve = true;
   }
   return plan;
 }

@@ -1,5 +1,10 @@
 package com.reflexio.examples;
 
+import static java.util.regex.Pattern.CASE_INSENSITIVE;
+
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.Message;
+import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import com.reflexio.v1.InteractionData;
 import com.reflexio.v1.InteractionServiceGrpc;
@@ -24,12 +29,15 @@ import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
+import java.util.OptionalLong;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 
 /**
@@ -42,15 +50,18 @@ public final class Bulk {
   private static final int SEGMENT = 1000; // as many as a verdict lists, so that no rejection goes unlisted
   private static final int SEGMENT_BYTES = 8 << 20;
   private static final Duration PATIENCE = Duration.ofMinutes(2); // without any progress
-  private static final Set<Status.Code> PASSING =
+  private static final Set<Status.Code> HOPELESS =
+      Set.of(Status.Code.UNAUTHENTICATED, Status.Code.PERMISSION_DENIED, Status.Code.UNIMPLEMENTED);
+  // Less at a time does not help: nobody answers, or there were too many streams.
+  private static final Set<Status.Code> LATER =
+      Set.of(Status.Code.UNAVAILABLE, Status.Code.ABORTED, Status.Code.CANCELLED, Status.Code.RESOURCE_EXHAUSTED);
+  // The reasons that stay the same however often the same is sent. All else may pass.
+  private static final Set<String> REFUSALS =
       Set.of(
-          Status.Code.UNAVAILABLE,
-          Status.Code.ABORTED,
-          Status.Code.CANCELLED,
-          Status.Code.DEADLINE_EXCEEDED,
-          Status.Code.UNKNOWN,
-          Status.Code.INTERNAL);
-  private static final Set<String> PASSING_REASONS = Set.of("TOO_BUSY", "DRAINING", "DISK_FULL", "INTERNAL");
+          "INVALID_FIELD", "LIMIT_EXCEEDED", "MALFORMED_MESSAGE", "NOT_FOUND", "REQUEST_ID_REUSED", "REQUEST_ERASED");
+  // How gRPC's implementations say that a message is.
+  private static final Pattern TOO_LARGE =
+      Pattern.compile("larger than (max|configured)|message exceeds|message (length )?too large", CASE_INSENSITIVE);
 
   private final InteractionServiceStub client;
   private List<PublishInteractionsRequest> segment = new ArrayList<>(); // what is not settled of it
@@ -108,32 +119,50 @@ public final class Bulk {
 
   /** Sends the segment until nothing of it is left. */
   private void settle() throws Exception {
+    var limit = SEGMENT;
     var wait = 100L;
     var progress = Instant.now();
     while (!segment.isEmpty()) {
       var left = PATIENCE.minus(Duration.between(progress, Instant.now())).toMillis();
+      var batch = List.copyOf(segment.subList(0, Math.min(limit, segment.size())));
       try {
-        read(send(left / 2)); // half of what is left: a stream that hangs must leave time for another
-        wait = 100;
-        progress = Instant.now();
-        System.out.println("settled " + (stored + duplicate + rejected));
+        read(send(batch, left / 2), batch); // half of what is left: a stream that hangs must leave time for another
       } catch (StatusRuntimeException error) {
-        var retryAfter = retryAfter(error);
-        // Full jitter, so that clients do not come back all at once.
-        var pause = Math.max(0, retryAfter) + ThreadLocalRandom.current().nextLong(wait);
-        if ((!PASSING.contains(error.getStatus().getCode()) && retryAfter < 0) || pause > left) {
+        var code = error.getStatus().getCode();
+        var refused = isRefused(error);
+        if (HOPELESS.contains(code)) {
           throw error;
         }
-        Thread.sleep(pause);
-        wait = Math.min(5000, wait * 2);
+        if (refused && batch.size() == 1) {
+          reject(segment.remove(0), code.name(), error.getStatus().getDescription());
+        } else {
+          if (refused || !LATER.contains(code)) {
+            limit = Math.max(1, batch.size() / 2);
+          }
+          if (!refused) {
+            // Full jitter, so that clients do not come back all at once.
+            var pause = retryAfter(error).orElse(0) + ThreadLocalRandom.current().nextLong(wait);
+            if (pause > left) {
+              throw error;
+            }
+            Thread.sleep(pause);
+            wait = Math.min(5000, wait * 2);
+          }
+          continue;
+        }
       }
+      limit = Math.min(SEGMENT, limit * 2);
+      wait = 100;
+      progress = Instant.now();
+      System.out.println("settled " + (stored + duplicate + rejected));
     }
   }
 
-  /** Sends the segment no faster than the connection takes it, and waits for the verdict. */
-  private PublishInteractionStreamResponse send(long milliseconds) throws InterruptedException {
+  /** Sends a batch no faster than the connection takes it, and waits for the verdict. */
+  private PublishInteractionStreamResponse send(List<PublishInteractionsRequest> batch, long milliseconds)
+      throws InterruptedException {
     var verdict = new CompletableFuture<PublishInteractionStreamResponse>();
-    var rest = segment.iterator();
+    var rest = batch.iterator();
     client
         .withDeadlineAfter(milliseconds, TimeUnit.MILLISECONDS)
         .publishInteractionStream(
@@ -176,45 +205,65 @@ public final class Bulk {
   }
 
   /** Takes a verdict; only what it leaves no doubt of is settled. */
-  private void read(PublishInteractionStreamResponse verdict) {
+  private void read(PublishInteractionStreamResponse verdict, List<PublishInteractionsRequest> batch) {
     var counts = verdict.getRequests();
     var handled = counts.getStored() + counts.getDuplicate() + counts.getRejected();
     var listed =
         verdict.getRejectionsList().stream().collect(Collectors.toMap(PublishRejection::getIndex, Function.identity()));
-    if (listed.size() != counts.getRejected() || handled > segment.size()) {
+    if (listed.size() != counts.getRejected() || handled > batch.size()) {
       throw Status.INTERNAL.withDescription("the server's verdict contradicts itself").asRuntimeException();
     }
     stored += counts.getStored();
     duplicate += counts.getDuplicate();
     var rest = new ArrayList<PublishInteractionsRequest>();
-    for (var i = 0; i < segment.size(); i++) {
+    for (var i = 0; i < batch.size(); i++) {
       var rejection = listed.get(i);
-      if (rejection == null ? i >= handled : PASSING_REASONS.contains(rejection.getReason())) {
-        rest.add(segment.get(i));
+      if (rejection == null ? i >= handled : !REFUSALS.contains(rejection.getReason())) {
+        rest.add(batch.get(i));
       } else if (rejection != null) {
-        rejected++;
-        System.out.printf(
-            "rejected %s: %s: %s%n", segment.get(i).getRequestId(), rejection.getReason(), rejection.getMessage());
+        reject(batch.get(i), rejection.getReason(), rejection.getMessage());
       }
     }
-    if (rest.size() == segment.size()) {
+    var settled = rest.size() < batch.size();
+    rest.addAll(segment.subList(batch.size(), segment.size()));
+    segment = rest;
+    if (!settled) {
       throw Status.UNAVAILABLE.withDescription("the stream ended before anything was settled").asRuntimeException();
     }
-    segment = rest;
   }
 
-  /** For how many milliseconds the server asks to wait; -1 when it does not. */
-  private static long retryAfter(StatusRuntimeException error) {
+  private void reject(PublishInteractionsRequest request, String reason, String message) {
+    rejected++;
+    System.out.printf("rejected %s: %s: %s%n", request.getRequestId(), reason, message);
+  }
+
+  /** Whether Reflexio or gRPC itself will say the same each time, and not that there was too much at once. */
+  private static boolean isRefused(StatusRuntimeException error) throws InvalidProtocolBufferException {
+    var reason =
+        detail(error, ErrorInfo.class).filter(info -> info.getDomain().equals("reflexio")).map(ErrorInfo::getReason);
+    var status = error.getStatus();
+    var tooLarge =
+        status.getCode() == Status.Code.RESOURCE_EXHAUSTED
+            && TOO_LARGE.matcher(String.valueOf(status.getDescription())).find();
+    return retryAfter(error).isEmpty() && reason.map(REFUSALS::contains).orElse(tooLarge);
+  }
+
+  /** For how many milliseconds the server asks to wait. */
+  private static OptionalLong retryAfter(StatusRuntimeException error) throws InvalidProtocolBufferException {
+    return detail(error, RetryInfo.class)
+        .map(RetryInfo::getRetryDelay)
+        .stream()
+        .mapToLong(delay -> delay.getSeconds() * 1000 + delay.getNanos() / 1_000_000)
+        .findFirst();
+  }
+
+  private static <T extends Message> Optional<T> detail(StatusRuntimeException error, Class<T> kind)
+      throws InvalidProtocolBufferException {
     for (var detail : StatusProto.fromThrowable(error).getDetailsList()) {
-      if (detail.is(RetryInfo.class)) {
-        try {
-          var delay = detail.unpack(RetryInfo.class).getRetryDelay();
-          return delay.getSeconds() * 1000 + delay.getNanos() / 1_000_000;
-        } catch (com.google.protobuf.InvalidProtocolBufferException broken) {
-          return -1;
-        }
+      if (detail.is(kind)) {
+        return Optional.of(detail.unpack(kind));
       }
     }
-    return -1;
+    return Optional.empty();
   }
 }
