@@ -1,6 +1,7 @@
 """`reflexio-server health`: whether a server serves, as an exit code, for probes. Loads little: it is asked often."""
 
 import ipaddress
+import math
 from pathlib import Path
 
 import click
@@ -47,6 +48,8 @@ def health(
     """Ask a running server whether it serves: exit code 0 if it does, else 1 and the reason."""
     from reflexio_server.rpc.probe import Trust, fault
 
+    if math.isnan(timeout):  # which no range leaves out
+        raise click.BadParameter("must be a number of seconds", param_hint="--timeout")
     if not settings.port:
         raise click.UsageError("--port (or REFLEXIO_PORT): a server that took a free port must be asked at that one")
     if (client_cert is None) != (client_key is None):

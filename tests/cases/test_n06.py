@@ -102,7 +102,7 @@ def test_health_ends_in_time_where_nobody_answers() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--port", "x"), ("--port", "0"), ("--timeout", "0"), ("--client-cert", __file__), ("now",)],
+    [("--port", "x"), ("--port", "0"), ("--timeout", "0"), ("--timeout", "nan"), ("--client-cert", __file__), ("now",)],
 )
 def test_health_tells_wrong_flags_from_a_server_that_is_not_there(arguments: tuple[str, ...]) -> None:
     assert probe(*arguments).returncode == 2
