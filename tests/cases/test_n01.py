@@ -96,10 +96,15 @@ def test_install_serve_search_and_check_call_nobody(
 
 
 def test_whoever_imports_such_a_library_imported_the_package_before() -> None:
-    """`reflexio_server` sets the variables at its import, whatever of it is imported first."""
+    """`reflexio_server` sets the variables at its import, whatever of it is imported first.
+
+    For tests conftest.py does, before any of them is imported.
+    """
     assert "before_imports()" in (ROOT / "reflexio_server" / "__init__.py").read_text()
     wrong = []
-    for folder in ("reflexio_client", "scripts", "tests"):
+    conftest = ast.parse((ROOT / "tests" / "conftest.py").read_text())
+    assert any(name.startswith("reflexio_server") for node in conftest.body for name in _imported(node))
+    for folder in ("reflexio_client", "scripts"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             tree = ast.parse(path.read_text())
             top = [name for node in tree.body for name in _imported(node)]
