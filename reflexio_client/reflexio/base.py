@@ -247,7 +247,7 @@ class ClientBase:
         if has_orphans(settings):
             self._sender_of(tag).adopt()
 
-    def deliver_for(self, address: str) -> None:
+    def _deliver_for(self, address: str) -> None:
         """For the command: deliver here what waits for another address, which this server had before."""
         settings = replace(self._spool_settings, tag=self._account(), address=address)
         with self._lock:
@@ -255,7 +255,7 @@ class ClientBase:
             self._senders[f"{settings.tag} {address}"] = Sender(self._endpoint, self._api_key, settings)
 
     @property
-    def refused(self) -> bool:
+    def _is_refused(self) -> bool:
         """For the command: nothing can be delivered, as the server refuses the key."""
         return any(sender.spool.stalled for sender in self._all_senders())
 

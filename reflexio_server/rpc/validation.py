@@ -188,6 +188,7 @@ def check_get_requests(request: pb.GetRequestsRequest, limits: Limits) -> None:
     walk.text("request_id", request.request_id, limits.request_id)
     walk.text("request_group", request.request_group, limits.request_group)
     walk.page_size("page_size", request.page_size)
+    walk.known("order", request.order, pb.Order)
     if request.HasField("start_time"):
         walk.time("start_time", request.start_time)
     if request.HasField("end_time"):

@@ -62,7 +62,7 @@ def flush(folder: Path, options: argparse.Namespace, found: Sequence[Overview]) 
             _close(clients)
             return 2
         for address in sorted({one.address for one in moved}):
-            clients[target].deliver_for(address)
+            clients[target]._deliver_for(address)
     left = failed + _deliver(clients, end) + bool(target and orphans and not mine)
     for other in sorted({one.tag for one in orphans if one.tag != tag}):
         complain(
@@ -115,7 +115,7 @@ def _deliver(clients: dict[str, ReflexioClient], end: float) -> int:
         over, due = time.monotonic() >= end, time.monotonic() >= report
         for address, client in list(going.items()):
             result = client.flush(min(_SLICE_SECONDS, max(0.0, end - time.monotonic())))
-            if result.delivered or over or client.refused:
+            if result.delivered or over or client._is_refused:
                 del going[address]
                 stats = client.stats()
                 said = f", {stats.rejected:,} refused" if stats.rejected else ""
