@@ -1,5 +1,7 @@
 """W4: the bytes of messages in flight are bounded over all accounts (a later issue bounds them)."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio_server.storage.database import DATABASE_FILE
 from scripts.server_process import PeakMemory
 from tests.support import ServerProcess, create_account, log_in
 from tests.wire import MIB
@@ -20,7 +23,10 @@ def test_many_large_publishes_at_once_take_bounded_memory(tmp_path: Path, model_
         callers = [log_in(server.address, email) for email in emails]
         items = [noun.InteractionData(image=bytes(7 * MIB)) for _ in range(2)]
         calls: list[Any] = []
-        with PeakMemory(server.process.pid) as peak:
+        # Nothing is written for a moment, so that all of them are in flight together.
+        held = closing(sqlite3.connect(tmp_path / DATABASE_FILE, isolation_level=None))
+        with PeakMemory(server.process.pid) as peak, held as conn:
+            conn.execute("BEGIN IMMEDIATE")
             for number in range(16):
                 for caller in callers:
                     request = pb.PublishInteractionsRequest(user_id="u", request_id=f"{number}", interactions=items)

@@ -75,11 +75,12 @@ def test_damage_of_the_database_is_named_and_the_index_kept(
         assert health(server, "") == NOT_SERVING
         assert found(caller, "violin") == ["a violin"]
     assert "restore a backup" in caplog.text
-    assert "Failing: the thread chroma of the server, by Damaged" in status(server)
+    said = "Failing: the thread chroma of the server, by Damaged"
+    wait_until(lambda: said in status(server), "the command to tell it")
     assert (metric(server, "reflexio_thread_failures_total", "chroma") or 0) >= 2
     failed += [0] * 1000
     wait_until(lambda: health(server, INDEX_HEALTH) == SERVING, "the index to be well")
-    assert "Failing" not in status(server)
+    wait_until(lambda: "Failing" not in status(server), "the command to tell that too")
     assert '"failing": {}' in status(server, "--json")
     assert server.app.follower._index is index, "it was never closed"
     assert folders(server.data_dir) == ["1"]
