@@ -1,20 +1,14 @@
 """How far the index is behind what was published, looked at now and then so that asking costs nothing."""
 
-import logging
-import threading
-import time
-
-from reflexio.supervised import Supervised
+from reflexio_server.core.looking import Looking
 from reflexio_server.storage import collections, models, vectors
 from reflexio_server.storage.database import Database
-
-logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
 _LARGEST_SHARE = 0.05  # of the time that may go into looking
 
 
-class IndexLag:
+class IndexLag(Looking):
     """Counts on a thread of its own, every LOOK_SECONDS or, where counting takes long, less often.
 
     Attributes:
@@ -26,25 +20,7 @@ class IndexLag:
         self.waiting: int | None = None
         self.not_in_chroma: int | None = None
         self._database = database
-        self._stopping = threading.Event()
-        self.thread = Supervised("index lag", self._work, logger)
-
-    def start(self) -> None:
-        """Begin to look."""
-        self.thread.start()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stopping.set()
-        self.thread.end()
-
-    def _work(self) -> None:
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            self._look()
-            self.thread.well()
-            spent = time.monotonic() - began
-            self._stopping.wait(max(LOOK_SECONDS, spent / _LARGEST_SHARE))
+        super().__init__("index lag", LOOK_SECONDS, _LARGEST_SHARE)
 
     def _look(self) -> None:
         with self._database.read() as conn:

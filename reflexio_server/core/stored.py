@@ -1,18 +1,14 @@
 """What is stored, and what it takes on disk, looked at now and then so that asking costs nothing."""
 
-import logging
 import os
 import shutil
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from reflexio.supervised import Supervised
+from reflexio_server.core.looking import Looking
 from reflexio_server.storage.accounts import Totals, totals
 from reflexio_server.storage.database import DATABASE_FILE, Database
-
-logger = logging.getLogger(__name__)
+from reflexio_server.storage.own_log import log_of
 
 LOOK_SECONDS = 10.0
 _LARGEST_SHARE = 0.02  # of the time that may go into looking
@@ -28,7 +24,7 @@ class Disk:
     free: int
 
 
-class Stored:
+class Stored(Looking):
     """Counts on a thread of its own, every LOOK_SECONDS or, where counting takes long, less often.
 
     Attributes:
@@ -42,29 +38,13 @@ class Stored:
         self._database = database
         self._file = data_dir / DATABASE_FILE
         self._index = index_folder
-        self._stopping = threading.Event()
-        self.thread = Supervised("stored", self._work, logger)
+        super().__init__("stored", LOOK_SECONDS, _LARGEST_SHARE)
 
-    def start(self) -> None:
-        """Begin to look."""
-        self.thread.start()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stopping.set()
-        self.thread.end()
-
-    def _work(self) -> None:
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            with self._database.read() as conn:
-                self.totals = totals(conn)
-            log = self._file.with_name(f"{self._file.name}-wal")
-            free = shutil.disk_usage(self._file.parent).free
-            self.disk = Disk(_size(self._file), _size(log), _size_of_all(self._index), free)
-            self.thread.well()
-            spent = time.monotonic() - began
-            self._stopping.wait(max(LOOK_SECONDS, spent / _LARGEST_SHARE))
+    def _look(self) -> None:
+        with self._database.read() as conn:
+            self.totals = totals(conn)
+        free = shutil.disk_usage(self._file.parent).free
+        self.disk = Disk(_size(self._file), _size(log_of(self._file)), _size_of_all(self._index), free)
 
 
 def _size(path: Path) -> int:
