@@ -170,9 +170,7 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
         left: list[int] = []
         for sender in self._all_senders():
             await self._aside(sender.adopt)
-            left.append(await self._await_sender(sender, None, end - time.monotonic()))
-            while not left[-1] and await self._aside(self._more_came, sender):
-                left[-1] = await self._await_sender(sender, None, end - time.monotonic())
+            left.append(await self._await_all(sender, None, end))
         return await self._aside(self._flush_result, left)
 
     async def stats(self) -> ClientStats:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc.aio
 
 from reflexio import checks, convert, fork, queries, rpcs
-from reflexio.base import OWN_PUBLISHES_SECONDS, ClientBase
+from reflexio.base import AGAIN_SECONDS, OWN_PUBLISHES_SECONDS, ClientBase
 from reflexio.channel import open_aio_channel
 from reflexio.errors import NotFoundError, ReflexioError
 from reflexio.models import Interaction, RequestWithInteractions
@@ -159,13 +159,20 @@ class AwaitedCalls(ClientBase):
         sender = await self._aside(lambda: self._sender_before(deletes_only=deletes_only))
         if sender is None:
             return
-        end = time.monotonic() + seconds
-        left = await self._await_sender(sender, user_id, seconds)
-        while not left and not deletes_only and await self._aside(self._more_before, sender):
-            whose = None if sender.spool.unread else user_id
-            left = await self._await_sender(sender, whose, max(0.0, end - time.monotonic()))
+        if deletes_only:
+            left = await self._await_sender(sender, user_id, seconds)
+        else:
+            left = await self._await_all(sender, user_id, time.monotonic() + seconds)
         if left:
             raise self._held_up(sender, left, seconds, undone)
+
+    async def _await_all(self, sender: Sender, user_id: str | None, end: float) -> int:
+        left = await self._await_sender(sender, user_id, end - time.monotonic())
+        while not left and (left := await self._aside(self._left_by_ended, sender, user_id)) and time.monotonic() < end:
+            await asyncio.sleep(AGAIN_SECONDS)
+            whose = None if sender.spool.unread else user_id
+            left = await self._await_sender(sender, whose, end - time.monotonic())
+        return left
 
     async def _pages(self, pages: queries.InteractionPages, timeout: float | None) -> AsyncIterator[list[Interaction]]:
         while (message := pages.next()) is not None:

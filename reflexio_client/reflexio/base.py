@@ -37,6 +37,7 @@ from reflexio.v1 import auth_service_pb2
 from reflexio.v1 import interaction_service_pb2 as pb
 
 OWN_PUBLISHES_SECONDS = 2.0  # how long a read waits for this client's own earlier publishes
+AGAIN_SECONDS = 0.02  # between two looks at what ended processes left
 CLOSE_SECONDS = 5.0
 Interactions = Sequence[Publishable]
 
@@ -260,14 +261,13 @@ class ClientBase:
         return any(sender.spool.stalled for sender in self._all_senders())
 
     @staticmethod
-    def _more_came(sender: Sender) -> bool:
-        """Take over more of what ended processes left, some files at a time; whether there is any on its way."""
-        return bool(sender.adopt()) or sender.spool.adopting
+    def _left_by_ended(sender: Sender, user_id: str | None = None) -> int:
+        """Take over more of what ended processes left, some files at a time; how much of it is on its way.
 
-    @staticmethod
-    def _more_before(sender: Sender) -> bool:
-        """Take over what ended processes left; whether there is more of it that a delete must not overtake."""
-        return bool(sender.adopt()) or sender.spool.unread
+        Asked after, not during: the thread that delivers takes over as well, and what it took is no less on its way.
+        """
+        sender.adopt()
+        return sender.spool.left_by_ended(user_id)
 
     def _own_sender(self) -> Sender | None:
         return self._senders.get(self._tag or "")

@@ -9,13 +9,14 @@ from typing import TypeVar
 import grpc
 
 from reflexio import checks, convert, fork, queries, rpcs, wire
-from reflexio.base import OWN_PUBLISHES_SECONDS, ClientBase
+from reflexio.base import AGAIN_SECONDS, OWN_PUBLISHES_SECONDS, ClientBase
 from reflexio.channel import open_channel
 from reflexio.errors import NotFoundError, ReflexioError
 from reflexio.models import Interaction, RequestWithInteractions
 from reflexio.places import Places
 from reflexio.retry import Patience, is_refusal, may_pass
 from reflexio.rpcs import A, Q, Rpc
+from reflexio.sender import Sender
 from reflexio.v1 import interaction_service_pb2 as pb
 
 T = TypeVar("T")
@@ -99,13 +100,21 @@ class BlockingCalls(ClientBase):
         sender = self._sender_before(deletes_only=deletes_only)
         if sender is None:
             return
-        end = time.monotonic() + seconds
-        left = sender.spool.wait_for_user(user_id, seconds)
-        while not left and not deletes_only and self._more_before(sender):
-            whose = None if sender.spool.unread else user_id
-            left = sender.spool.wait_for_user(whose, max(0.0, end - time.monotonic()))
+        if deletes_only:
+            left = sender.spool.wait_for_user(user_id, seconds)
+        else:
+            left = self._await_all(sender, user_id, time.monotonic() + seconds)
         if left:
             raise self._held_up(sender, left, seconds, undone)
+
+    def _await_all(self, sender: Sender, user_id: str | None, end: float) -> int:
+        """Wait until `end` for what is pending and what ended processes left; returns how much is still there."""
+        left = sender.spool.wait_for_user(user_id, end - time.monotonic())
+        while not left and (left := self._left_by_ended(sender, user_id)) and time.monotonic() < end:
+            time.sleep(AGAIN_SECONDS)
+            whose = None if sender.spool.unread else user_id
+            left = sender.spool.wait_for_user(whose, end - time.monotonic())
+        return left
 
     def _pages(self, pages: queries.InteractionPages, timeout: float | None) -> Iterator[list[Interaction]]:
         while (message := pages.next()) is not None:

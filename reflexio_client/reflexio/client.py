@@ -251,9 +251,7 @@ class ReflexioClient(Reads, Deletes):
         left: list[int] = []
         for sender in self._all_senders():
             sender.adopt()
-            left.append(sender.spool.wait_for_user(None, end - time.monotonic()))
-            while not left[-1] and self._more_came(sender):
-                left[-1] = sender.spool.wait_for_user(None, end - time.monotonic())
+            left.append(self._await_all(sender, None, end))
         return self._flush_result(left)
 
     def stats(self) -> ClientStats:

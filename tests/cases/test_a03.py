@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 import reflexio
+from reflexio.sender import Sender
 from reflexio.spool import Spool, SpoolSettings
+from reflexio.spool.file import SpoolFile
+from reflexio.v1 import interaction_service_pb2 as pb
 from tests.cases.spool_files import append, change, leave
-from tests.client.scripted_server import KEY, ScriptedServer
+from tests.client.scripted_server import KEY, ScriptedServer, publish_stream
 
 HOUR = 3_600_000_000
 
@@ -46,6 +49,58 @@ def test_a_delete_that_waits_reads_all_of_them_too(scripted: ScriptedServer, spo
 
         asyncio.run(story())
     assert scripted.stored_contents() == []
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("number", [1, 17, 40])
+def test_what_the_thread_that_delivers_takes_over_meanwhile(
+    scripted: ScriptedServer, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, kind: str, number: int
+) -> None:
+    """It looks around just before the delete does, and what it took is on its way for a while."""
+    adopt = Sender.adopt
+
+    def just_before(sender: Sender) -> int:
+        sender.spool.adopt()
+        return adopt(sender)
+
+    def slowly(requests: list[pb.PublishInteractionsRequest], _context: object) -> object:
+        time.sleep(0.2)
+        return publish_stream(scripted, requests)
+
+    monkeypatch.setattr(Sender, "adopt", just_before)
+    scripted.always("PublishInteractionStream", slowly)
+    client = reflexio.ReflexioClient(KEY, scripted.url)
+    client.publish_interaction("Y", [{"content": "own"}]).wait(20)
+    left_by_many(spool_dir, scripted, number)
+    if kind == "sync":
+        assert client.delete_user("X", True, timeout=60).requests == number
+    else:
+        left = asyncio.run(delete_awaited(scripted.url))
+        assert left == number
+    client.close()
+    assert set(scripted.stored_contents()) == {"own"}
+
+
+async def delete_awaited(url: str) -> int:
+    async with reflexio.AsyncReflexioClient(KEY, url) as client:
+        await client.publish_interaction("Y", [{"content": "own"}], wait_for_response=True)
+        return (await client.delete_user("X", True, timeout=60)).requests
+
+
+def test_a_delete_waits_for_a_file_that_cannot_be_read_just_now(
+    scripted: ScriptedServer, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at an error of the disk: it may hold what the delete would overtake."""
+    with reflexio.ReflexioClient(KEY, scripted.url) as client:
+        client.publish_interaction("X", [{"content": "own"}]).wait(20)
+        left_by_many(spool_dir, scripted, 1)
+        with monkeypatch.context() as failing:
+            failing.setattr(
+                SpoolFile, "trouble", property(lambda _: "disk I/O error", lambda _self, _to: None), raising=False
+            )
+            with pytest.raises(reflexio.DeadlineExceededError, match=r"nothing was deleted.*disk I/O error"):
+                client.delete_user("X", True, timeout=0.5)
+        assert client.delete_user("X", True, timeout=60).requests == 2
 
 
 def test_files_that_come_after_the_client_are_read_before_it_goes(scripted: ScriptedServer, spool_dir: Path) -> None:

@@ -24,9 +24,9 @@ def test_a_search_ends_soon_after_its_deadline(
     caller = start(indexing=False).new_caller()
     items = [noun.InteractionData(content=" ".join(WORDS))] * 100
     requests = [
-        pb.PublishInteractionsRequest(user_id="u", request_id=f"r{number}", interactions=items) for number in range(100)
+        pb.PublishInteractionsRequest(user_id="u", request_id=f"r{number}", interactions=items) for number in range(250)
     ]
-    assert caller.stream(requests).interactions.stored == 10_000
+    assert caller.stream(requests).interactions.stored == 25_000
     search = pb.SearchInteractionsRequest(query=" ".join(WORDS))
     began = time.monotonic()
     with pytest.raises(grpc.RpcError):

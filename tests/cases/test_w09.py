@@ -77,7 +77,7 @@ def test_damage_of_the_database_is_named_and_the_index_kept(
     assert "restore a backup" in caplog.text
     said = "Failing: the thread chroma of the server, by Damaged"
     wait_until(lambda: said in status(server), "the command to tell it")
-    assert (metric(server, "reflexio_thread_failures_total", "chroma") or 0) >= 2
+    wait_until(lambda: (metric(server, "reflexio_thread_failures_total", "chroma") or 0) >= 2, "the metric to tell it")
     failed += [0] * 1000
     wait_until(lambda: health(server, INDEX_HEALTH) == SERVING, "the index to be well")
     wait_until(lambda: "Failing" not in status(server), "the command to tell that too")

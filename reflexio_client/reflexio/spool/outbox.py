@@ -236,11 +236,13 @@ class Spool(Watched):
         with self.changed:
             return any(file.first_delete() for file in self._files())
 
-    @property
-    def adopting(self) -> bool:
-        """Requests of ended processes are on their way."""
+    def left_by_ended(self, user_id: str | None = None) -> int:
+        """How many requests of ended processes are on their way, of one user or of all; at least 1 where files of
+        theirs were not read yet, or cannot be just now."""
         with self.changed:
-            return any(file.users() for file in self._orphans)
+            users = sum((file.users() for file in self._orphans), Counter[str]())
+            number = users.total() if user_id is None else users[user_id] + users[ANYBODY]
+            return number or int(self.unread or any(file.trouble for file in self._orphans))
 
     def adopt(self) -> int:
         """Take over what ended processes left, and let go of adopted files that are empty by now.
@@ -256,18 +258,18 @@ class Spool(Watched):
                 self.recount()
             self.let_go()
             self.resting_until = 0.0
-            self.unread = False
-        came = 0
+        came, unread = 0, False
         for path in orphans(self._settings, self._news):
             with self.changed:  # for each anew: whoever publishes meanwhile shall not wait for all of them
                 if self._closed:
                     break
                 if len(self._orphans) >= MAX_ADOPTED:
-                    self.unread = True
+                    unread = True
                     break
                 if (orphan := adopt(path, self._news)) is not None:
                     came += self._attach(orphan)
         with self.changed:
+            self.unread = unread  # last: who asks meanwhile shall not take for read what is about to be
             self.changed.notify_all()
         self.say()
         return came
