@@ -8,13 +8,34 @@ from typing import Any
 import grpc
 
 
-class Around(grpc.ServerInterceptor):
-    """Wraps every handler in `around`, a context manager."""
+class Wrapper(grpc.ServerInterceptor):
+    """Wraps each handler of each method once: there are few of them, and many calls."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[tuple[str, Any], Any] = {}
 
     def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Wrap the handler; nothing else happens on this thread."""
+        """The wrapped handler; nothing else happens on this thread."""
         handler = continuation(details)
-        return None if handler is None else wrap(handler, lambda context: self.around(details.method, context))
+        if handler is None:
+            return None
+        key = details.method, handler
+        wrapped = self._wrapped.get(key)
+        if wrapped is None:
+            wrapped = self._wrapped[key] = self.wrap(handler, details.method)
+        return wrapped
+
+    @abstractmethod
+    def wrap(self, handler: Any, method: str) -> Any:
+        """The handler with what happens around it."""
+
+
+class Around(Wrapper):
+    """Wraps every handler in `around`, a context manager."""
+
+    def wrap(self, handler: Any, method: str) -> Any:
+        """The handler inside `around`."""
+        return wrap(handler, lambda context: self.around(method, context))
 
     @abstractmethod
     def around(self, method: str, context: grpc.ServicerContext) -> contextlib.AbstractContextManager[None]:

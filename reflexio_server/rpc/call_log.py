@@ -11,7 +11,7 @@ import grpc
 
 from reflexio.supervised import say
 from reflexio_server.rpc import calls
-from reflexio_server.rpc.around import kind_of, with_behaviour, wrap
+from reflexio_server.rpc.around import Wrapper, kind_of, with_behaviour, wrap
 from reflexio_server.rpc.calls import CALL_ID_KEY, NOT_OF_THE_CONTRACT, Call
 
 logger = logging.getLogger("reflexio_server.calls")
@@ -19,21 +19,18 @@ logger = logging.getLogger("reflexio_server.calls")
 _OUR_FAULT = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 
 
-class LogCalls(grpc.ServerInterceptor):
+class LogCalls(Wrapper):
     """Stands outermost: everything that is logged within has the call's id, and so has the answer's metadata.
 
     A call that succeeds is a line at DEBUG, one that fails at INFO, or at WARNING where the server is to blame: so
     the id in an error that somebody shows is found in the log as it is by default. Never in it: what was said.
     """
 
-    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Wrap the handler; nothing else happens on this thread."""
-        handler = continuation(details)
-        if handler is None:
-            return None
-        if details.method not in NOT_OF_THE_CONTRACT:
+    def wrap(self, handler: Any, method: str) -> Any:
+        """The handler with its line in the log."""
+        if method not in NOT_OF_THE_CONTRACT:
             handler = _counting_bytes(handler)
-        return wrap(handler, lambda context: self._around(details.method, context))
+        return wrap(handler, lambda context: self._around(method, context))
 
     @contextlib.contextmanager
     def _around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:

@@ -9,16 +9,17 @@ import grpc
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from reflexio_server.rpc import calls
-from reflexio_server.rpc.around import wrap
+from reflexio_server.rpc.around import Wrapper, wrap
 
 # Seconds: from a read in memory to a search that waits for vectors, and streams of minutes.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
 
 
-class CountCalls(grpc.ServerInterceptor):
+class CountCalls(Wrapper):
     """How many calls end with which code, how long they take, and how many are open."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
         self._durations = Histogram(
             "reflexio_rpc_duration_seconds",
             "Time from a worker taking a call up to its end.",
@@ -30,13 +31,10 @@ class CountCalls(grpc.ServerInterceptor):
         self._open = {streams: open_calls.labels("stream" if streams else "unary") for streams in (False, True)}
         self._observers: dict[tuple[str, grpc.StatusCode], Callable[[float], None]] = {}
 
-    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Wrap the handler; nothing else happens on this thread."""
-        handler = continuation(details)
-        if handler is None:
-            return None
-        in_flight = self._open[calls.is_stream(details.method)]
-        return wrap(handler, lambda context: self._around(details.method, context, in_flight))
+    def wrap(self, handler: Any, method: str) -> Any:
+        """The handler with its calls counted."""
+        in_flight = self._open[calls.is_stream(method)]
+        return wrap(handler, lambda context: self._around(method, context, in_flight))
 
     @contextlib.contextmanager
     def _around(self, method: str, context: grpc.ServicerContext, in_flight: Gauge) -> Iterator[None]:

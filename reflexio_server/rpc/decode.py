@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from reflexio_server.errors import DomainError, InvalidInput, MalformedMessage, Violation
 from reflexio_server.rpc import calls
 from reflexio_server.rpc.admission import RECHECK_SECONDS, Watchdog
-from reflexio_server.rpc.around import calls_back, kind_of, with_behaviour
+from reflexio_server.rpc.around import Wrapper, calls_back, kind_of, with_behaviour
 from reflexio_server.rpc.calls import HEALTH, WITHOUT_KEY
 from reflexio_server.rpc.strangers import Strangers
 
@@ -23,7 +23,7 @@ MOST_FIELDS = 20_000
 _FEW_BYTES = 64 * 1024  # as many empty interactions as fit take 4 MiB
 
 
-class Decode(grpc.ServerInterceptor):
+class Decode(Wrapper):
     """Parses requests in the worker: grpc would answer broken bytes with INTERNAL, before any handler.
 
     What it gets as a request is a stream, see `Admit`; of a unary call it reads the first message. In a publish
@@ -34,19 +34,16 @@ class Decode(grpc.ServerInterceptor):
     """
 
     def __init__(self, watchdog: Watchdog, strangers: Strangers, health: Strangers, most_interactions: int) -> None:
+        super().__init__()
         self._watchdog = watchdog
         self._strangers = strangers
         self._health = health
         self._most_interactions = most_interactions
         self._most_fields = max(MOST_FIELDS, 2 * most_interactions)
 
-    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+    def wrap(self, handler: Any, method: str) -> Any:
         """Take the parsing away from grpc and put it around the servicer."""
-        handler = continuation(details)
-        if handler is None:
-            return None
-        method, parse = details.method, handler.request_deserializer
-        read = self._one
+        parse, read = handler.request_deserializer, self._one
         if handler.request_streaming:
             read = self._each if handler.response_streaming else self._all  # type: ignore[assignment]
         behaviour = getattr(handler, kind_of(handler))

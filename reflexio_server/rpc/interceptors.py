@@ -38,6 +38,7 @@ class Authenticate(Around):
     """Lets only calls with a valid key through, and remembers whose it is."""
 
     def __init__(self, accounts: Accounts) -> None:
+        super().__init__()
         self._accounts = accounts
 
     @contextlib.contextmanager

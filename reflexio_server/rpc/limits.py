@@ -10,7 +10,7 @@ import grpc
 
 from reflexio_server.errors import TooBusy
 from reflexio_server.rpc.admission import Watchdog
-from reflexio_server.rpc.around import wrap
+from reflexio_server.rpc.around import Wrapper, wrap
 from reflexio_server.rpc.calls import WITHOUT_KEY, caller
 from reflexio_server.rpc.strangers import Strangers
 from reflexio_server.rpc.turns import Turns
@@ -51,7 +51,7 @@ class _Use:
     unfinished: int = 0  # calls, and answers that their caller has not taken
 
 
-class LimitCalls(grpc.ServerInterceptor):
+class LimitCalls(Wrapper):
     """Refuses calls beyond an account's share with TooBusy, and has answers cancelled that nobody takes.
 
     Calls without a key have no share that somebody could use up for the others: those that wait for their client are
@@ -59,6 +59,7 @@ class LimitCalls(grpc.ServerInterceptor):
     """
 
     def __init__(self, shares: Shares, watchdog: Watchdog) -> None:
+        super().__init__()
         self._shares = shares
         self._watchdog = watchdog
         self._turns = Turns(shares.working, shares.account_working)
@@ -68,13 +69,10 @@ class LimitCalls(grpc.ServerInterceptor):
         self._uses: dict[int, _Use] = {}
         self._lock = threading.Lock()
 
-    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Wrap the handler by its kind."""
-        handler = continuation(details)
-        if handler is None:
-            return None
+    def wrap(self, handler: Any, method: str) -> Any:
+        """The handler within the share of its kind."""
         streams = handler.request_streaming or handler.response_streaming
-        if details.method in WITHOUT_KEY:
+        if method in WITHOUT_KEY:
             return handler if streams else wrap(handler, self._stranger)
         return wrap(handler, self._stream if streams else self._call)
 
