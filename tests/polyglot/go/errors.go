@@ -68,6 +68,8 @@ func (s *scenario) refused(ctx context.Context, row row) error {
 		return invoke(ctx, row, &pb.SearchInteractionsRequest{}, s.interactions.SearchInteractions)
 	case "GetInteractions":
 		return invoke(ctx, row, &pb.GetInteractionsRequest{}, s.interactions.GetInteractions)
+	case "GetRequests":
+		return invoke(ctx, row, &pb.GetRequestsRequest{}, s.interactions.GetRequests)
 	case "DeleteInteraction":
 		return invoke(ctx, row, &pb.DeleteInteractionRequest{}, s.interactions.DeleteInteraction)
 	case "DeleteRequest":

@@ -51,6 +51,7 @@ func runScenario(ctx context.Context, address, troubledAddress, path string) (an
 		{"malformed_in_stream", s.malformedInStream},
 		{"search", s.search},
 		{"paging", s.paging},
+		{"threads", s.threads},
 		{"errors", s.errors},
 		{"erasing", s.erasing},
 		{"deadline", s.deadline},
@@ -299,6 +300,65 @@ func (s *scenario) paging(ctx context.Context, raw json.RawMessage) (any, error)
 		"everything":    len(everything),
 		"distinct":      len(ids),
 	}, nil
+}
+
+func (s *scenario) threads(ctx context.Context, raw json.RawMessage) (any, error) {
+	var given struct {
+		Requests []json.RawMessage
+		Reads    []struct {
+			Name    string
+			Request json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(raw, &given); err != nil {
+		return nil, err
+	}
+	for _, raw := range given.Requests {
+		request, err := message(raw, &pb.PublishInteractionsRequest{})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := s.publish(ctx, request); err != nil {
+			return nil, err
+		}
+	}
+	reports := report{}
+	for _, one := range given.Reads {
+		request, err := message(one.Request, &pb.GetRequestsRequest{})
+		if err != nil {
+			return nil, err
+		}
+		pages, err := s.threadPages(ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		reports[one.Name] = pages
+	}
+	return reports, nil
+}
+
+// threadPages are the threads of each page, with what was said in each request.
+func (s *scenario) threadPages(ctx context.Context, request *pb.GetRequestsRequest) ([][]report, error) {
+	var pages [][]report
+	for {
+		page, err := s.interactions.GetRequests(withKey(ctx, s.key), request)
+		if err != nil {
+			return nil, err
+		}
+		threads := []report{}
+		for _, group := range page.GetRequestGroups() {
+			requests := [][]string{}
+			for _, one := range group.GetRequests() {
+				requests = append(requests, contents(one.GetInteractions()))
+			}
+			threads = append(threads, report{"request_group": group.GetRequestGroup(), "requests": requests})
+		}
+		pages = append(pages, threads)
+		if page.GetNextPageToken() == "" {
+			return pages, nil
+		}
+		request.PageToken = page.GetNextPageToken()
+	}
 }
 
 func contents(items []*pb.Interaction) []string {

@@ -171,6 +171,27 @@ class Scenario:
             "distinct": len(set(everything)),
         }
 
+    def threads(self, given: Any) -> Report:
+        for request in given["requests"]:
+            self.client.publish(publish_request(request))
+        return {one["name"]: list(self._threads(one["request"])) for one in given["reads"]}
+
+    def _threads(self, given: Any) -> Iterator[list[Report]]:
+        """The threads of each page, with what was said in each request."""
+        request = ParseDict(given, pb.GetRequestsRequest())
+        while True:
+            page = self.client.interactions.GetRequests(request, **self.client.options())
+            yield [
+                {
+                    "request_group": group.request_group,
+                    "requests": [[item.content for item in one.interactions] for one in group.requests],
+                }
+                for group in page.request_groups
+            ]
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     def errors(self, given: Any) -> Report:
         return {row["name"]: failure(partial(self._refused, row)) for row in given}
 
@@ -185,6 +206,7 @@ class Scenario:
             "PublishInteractions": (stub.PublishInteractions, pb.PublishInteractionsRequest()),
             "SearchInteractions": (stub.SearchInteractions, pb.SearchInteractionsRequest()),
             "GetInteractions": (stub.GetInteractions, pb.GetInteractionsRequest()),
+            "GetRequests": (stub.GetRequests, pb.GetRequestsRequest()),
             "DeleteInteraction": (stub.DeleteInteraction, pb.DeleteInteractionRequest()),
             "DeleteRequest": (stub.DeleteRequest, pb.DeleteRequestRequest()),
             "DeleteRequestGroup": (stub.DeleteRequestGroup, pb.DeleteRequestGroupRequest()),

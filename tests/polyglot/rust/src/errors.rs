@@ -53,6 +53,10 @@ async fn refused(client: &Client, row: &Row) -> Result<Result<(), Status>, Faile
             let request: reflexio::v1::GetInteractionsRequest = message(given)?;
             client.interactions.get_interactions(request).await.map(drop)
         }
+        "GetRequests" => {
+            let request: reflexio::v1::GetRequestsRequest = message(given)?;
+            client.interactions.get_requests(request).await.map(drop)
+        }
         "DeleteInteraction" => {
             let request: reflexio::v1::DeleteInteractionRequest = message(given)?;
             client.interactions.delete_interaction(request).await.map(drop)

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::env;
 
 use reflexio::v1::{
-    GetImageRequest, GetInteractionsRequest, Interaction, InteractionData, Order, PublishInteractionsRequest,
-    SearchInteractionsRequest, WhoAmIRequest,
+    GetImageRequest, GetInteractionsRequest, GetRequestsRequest, Interaction, InteractionData, Order,
+    PublishInteractionsRequest, RequestGroup, SearchInteractionsRequest, WhoAmIRequest,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -36,6 +36,7 @@ pub async fn run(address: &str, troubled_address: &str, path: &str) -> Result<Va
         "malformed_in_stream": streams::malformed(client, given("malformed_in_stream")).await?,
         "search": search(client, given("search")).await?,
         "paging": paging(client, given("paging")).await?,
+        "threads": threads(client, given("threads")).await?,
         "errors": errors::rows(client, given("errors")).await?,
         "erasing": erasing::erasing(client, given("erasing")).await?,
         "deadline": streams::deadline(client, given("deadline")).await?,
@@ -193,6 +194,38 @@ async fn paging(client: &mut Client, given: &Value) -> Result<Value, Failed> {
         "everything": everything.len(),
         "distinct": everything.iter().map(|item| &item.interaction_id).collect::<HashSet<_>>().len(),
     }))
+}
+
+async fn threads(client: &mut Client, given: &Value) -> Result<Value, Failed> {
+    #[derive(Deserialize)]
+    struct Read {
+        name: String,
+        request: Value,
+    }
+    for request in given["requests"].as_array().ok_or("no requests")? {
+        client.publish(message(request)?).await?;
+    }
+    let mut reports = Map::new();
+    for read in Vec::<Read>::deserialize(&given["reads"])? {
+        let mut request: GetRequestsRequest = message(&read.request)?;
+        let mut pages = Vec::new();
+        loop {
+            let page = client.interactions.get_requests(request.clone()).await?.into_inner();
+            pages.push(page.request_groups.iter().map(thread).collect());
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            request.page_token = page.next_page_token;
+        }
+        reports.insert(read.name, Value::Array(pages));
+    }
+    Ok(Value::Object(reports))
+}
+
+/// A thread, with what was said in each request.
+fn thread(group: &RequestGroup) -> Value {
+    let requests: Vec<_> = group.requests.iter().map(|one| contents(&one.interactions)).collect();
+    json!({"request_group": group.request_group, "requests": requests})
 }
 
 pub fn contents(items: &[Interaction]) -> Vec<&str> {

@@ -7,6 +7,7 @@ import {
   DeleteRequestGroupResponseSchema,
   DeleteRequestResponseSchema,
   DeleteUserResponseSchema,
+  GetRequestsRequestSchema,
   ImageSchema,
   type Interaction,
   InteractionService,
@@ -57,6 +58,7 @@ export class Scenario {
       malformed_in_stream: (given) => this.malformedInStream(given),
       search: (given) => this.search(given),
       paging: (given) => this.paging(given),
+      threads: (given) => this.threads(given),
       errors: (given) => this.errors(given),
       erasing: (given) => this.erasing(given),
       deadline: (given) => this.deadline(given),
@@ -213,6 +215,34 @@ export class Scenario {
       everything: everything.length,
       distinct: new Set(everything.map(({ interactionId }) => interactionId)).size,
     };
+  }
+
+  async threads(given: { requests: JsonValue[]; reads: { name: string; request: JsonValue }[] }) {
+    for (const request of given.requests) {
+      await this.#client.interactions.publishInteractions(publishRequest(request));
+    }
+    const report: Report = {};
+    for (const { name, request } of given.reads) {
+      report[name] = await this.#threads(request);
+    }
+    return report;
+  }
+
+  /** The threads of each page, with what was said in each request. */
+  async #threads(given: JsonValue): Promise<unknown[]> {
+    const request = fromJson(GetRequestsRequestSchema, given);
+    const pages: unknown[] = [];
+    do {
+      const { requestGroups, nextPageToken } = await this.#client.interactions.getRequests(request);
+      pages.push(
+        requestGroups.map(({ requestGroup, requests }) => ({
+          request_group: requestGroup,
+          requests: requests.map(({ interactions }) => contents(interactions)),
+        })),
+      );
+      request.pageToken = nextPageToken;
+    } while (request.pageToken !== "");
+    return pages;
   }
 
   async errors(rows: Row[]) {

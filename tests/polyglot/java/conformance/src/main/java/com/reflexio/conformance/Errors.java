@@ -10,6 +10,7 @@ import com.reflexio.v1.DeleteRequestRequest;
 import com.reflexio.v1.DeleteUserRequest;
 import com.reflexio.v1.GetImageRequest;
 import com.reflexio.v1.GetInteractionsRequest;
+import com.reflexio.v1.GetRequestsRequest;
 import com.reflexio.v1.Image;
 import com.reflexio.v1.ListApiKeysRequest;
 import com.reflexio.v1.LoginRequest;
@@ -63,6 +64,7 @@ final class Errors {
           caller.interactions.searchInteractions(Json.message(given, SearchInteractionsRequest.newBuilder()));
       case "GetInteractions" ->
           caller.interactions.getInteractions(Json.message(given, GetInteractionsRequest.newBuilder()));
+      case "GetRequests" -> caller.interactions.getRequests(Json.message(given, GetRequestsRequest.newBuilder()));
       case "DeleteInteraction" ->
           caller.interactions.deleteInteraction(Json.message(given, DeleteInteractionRequest.newBuilder()));
       case "DeleteRequest" -> caller.interactions.deleteRequest(Json.message(given, DeleteRequestRequest.newBuilder()));

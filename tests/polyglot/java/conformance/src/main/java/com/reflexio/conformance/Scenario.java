@@ -6,6 +6,7 @@ import com.google.gson.JsonObject;
 import com.google.protobuf.ByteString;
 import com.reflexio.v1.GetImageRequest;
 import com.reflexio.v1.GetInteractionsRequest;
+import com.reflexio.v1.GetRequestsRequest;
 import com.reflexio.v1.Interaction;
 import com.reflexio.v1.InteractionData;
 import com.reflexio.v1.Order;
@@ -46,6 +47,7 @@ final class Scenario {
     sections.put("malformed_in_stream", given -> streams.malformed(given.getAsJsonObject()));
     sections.put("search", given -> search(given.getAsJsonObject()));
     sections.put("paging", given -> paging(given.getAsJsonObject()));
+    sections.put("threads", given -> threads(given.getAsJsonObject()));
     sections.put("errors", given -> errors.rows(given.getAsJsonArray()));
     sections.put("erasing", given -> new Erasing(client).run(given.getAsJsonObject()));
     sections.put("deadline", given -> streams.deadline(given.getAsJsonObject()));
@@ -201,6 +203,41 @@ final class Scenario {
     report.addProperty("everything", everything.size());
     report.addProperty("distinct", everything.stream().map(Interaction::getInteractionId).distinct().count());
     return report;
+  }
+
+  private JsonObject threads(JsonObject given) throws Exception {
+    for (var request : given.getAsJsonArray("requests")) {
+      publish(request);
+    }
+    var reports = new JsonObject();
+    for (var read : given.getAsJsonArray("reads")) {
+      var one = read.getAsJsonObject();
+      GetRequestsRequest request = Json.message(one.get("request"), GetRequestsRequest.newBuilder());
+      reports.add(one.get("name").getAsString(), threads(request));
+    }
+    return reports;
+  }
+
+  /** The threads of each page, with what was said in each request. */
+  private JsonArray threads(GetRequestsRequest request) {
+    var pages = new JsonArray();
+    for (var token = ""; ; ) {
+      var page = client.interactions.getRequests(request.toBuilder().setPageToken(token).build());
+      var threads = new JsonArray();
+      for (var group : page.getRequestGroupsList()) {
+        var requests = new JsonArray();
+        group.getRequestsList().forEach(one -> requests.add(Json.array(contents(one.getInteractionsList()))));
+        var thread = new JsonObject();
+        thread.addProperty("request_group", group.getRequestGroup());
+        thread.add("requests", requests);
+        threads.add(thread);
+      }
+      pages.add(threads);
+      token = page.getNextPageToken();
+      if (token.isEmpty()) {
+        return pages;
+      }
+    }
   }
 
   static List<String> contents(List<Interaction> items) {
