@@ -117,10 +117,12 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def say(log: Callable[..., Any], text: str, *arguments: object, **named: Any) -> None:
+def say(log: Callable[..., Any], *arguments: object, **named: Any) -> None:
     """Log, or pass over that this is not possible: a handler may raise, as logging's own does on a closed stream.
 
     For threads that must go on, and for what must be finished whether or not anybody hears of it.
     """
+    if isinstance(getattr(log, "__self__", None), logging.Logger):
+        named.setdefault("stacklevel", 2)  # the record names the caller
     with suppress(Exception):
-        log(text, *arguments, **named)
+        log(*arguments, **named)

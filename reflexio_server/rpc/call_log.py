@@ -4,7 +4,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import grpc
@@ -57,7 +56,7 @@ def _log(call: Call, code: grpc.StatusCode, seconds: float) -> None:
             "received_bytes": call.received,
             "sent_bytes": call.sent,
         }
-        say(partial(logger.log, level), "call ended", extra=fields)
+        say(logger.log, level, "call ended", extra=fields)
 
 
 def _counting_bytes(handler: Any) -> Any:

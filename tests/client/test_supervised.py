@@ -57,6 +57,18 @@ def test_no_log_line_can_end_it() -> None:
     say(logger.warning, "nobody hears %s", "this")
 
 
+def test_a_line_names_who_says_it(caplog: pytest.LogCaptureFixture) -> None:
+    say(_log.warning, "one %s", "way")
+    say(_log.log, logging.WARNING, "another")
+    try:
+        raise ValueError
+    except ValueError:
+        say(_log.exception, "a third")
+    assert [(record.getMessage(), record.filename) for record in caplog.records] == [
+        (text, "test_supervised.py") for text in ("one way", "another", "a third")
+    ]
+
+
 def test_end_stops_the_pause_and_can_be_called_from_the_work() -> None:
     def fail() -> None:
         raise RuntimeError
