@@ -29,7 +29,7 @@ from reflexio_server.shortage import DISK, FILES, MEMORY, shortage
 from reflexio_server.storage import accounts as store
 from reflexio_server.storage.database import Database
 from scripts.server_process import OWN, Code
-from tests.cases.index_server import PanicException, folders, rows
+from tests.cases.index_server import PanicException, fail_times, folders, quick_server, rows, wait_for_index
 from tests.support import PASSWORD, Caller, ServerProcess, create_account, failure_of, log_in
 from tests.wire import wait_until
 
@@ -91,6 +91,23 @@ def test_an_index_outlives_files_that_are_used_up(tmp_path: Path, model_dir: Pat
         wait_until(lambda: in_chroma(tmp_path), "the index to go on", 120)
         assert folders(tmp_path) == ["1"], "it was kept"
         assert caller.search(query="a boat").hits[0].interaction.content == "a boat"
+
+
+def test_an_index_that_cannot_be_opened_for_want_of_files_is_kept(
+    tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir = tmp_path / "data"
+    with quick_server(data_dir, model_dir, monkeypatch) as server:
+        caller = server.new_caller()
+        caller.publish("u", "a violin", "a boat")
+        wait_for_index(server)
+    failed: list[int] = []
+    short = PanicException("called `Result::unwrap()` on an `Err` value: Too many open files (os error 24)")
+    monkeypatch.setattr(chromadb, "PersistentClient", fail_times(chromadb.PersistentClient, short, 3, failed))
+    with quick_server(data_dir, model_dir, monkeypatch) as server:
+        wait_for_index(server)
+        assert len(failed) == 3
+    assert folders(data_dir) == ["1"]
 
 
 def make_accounts(data_dir: Path, count: int) -> list[str]:
