@@ -19,9 +19,12 @@ MOST_METADATA_BYTES = 8 * 1024
 CHANNEL_OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second server would silently share the port
     ("grpc.http2.bdp_probe", 0),  # 64 slow streams held 1,246 MiB with it, 112 MiB without
-    ("grpc.max_concurrent_streams", 100),  # of a connection: further calls wait in their client
-    # A client sends more before it has read this bound; grpc would break some of them off (RST_STREAM, REFUSED_STREAM).
-    ("grpc.http.overload_protection", 0),
+    # Of a connection: further calls wait in their client. Our clients make 100 at once, and one that ended is counted
+    # until grpc is done with it; what is beyond, as before a client has read the bound, grpc refuses (REFUSED_STREAM).
+    ("grpc.max_concurrent_streams", 128),
+    # Of all connections, until Admit sees them; beyond, grpc ends anybody's calls with CANCELLED, by chance at first.
+    ("grpc.server.max_pending_requests", 4_000),
+    ("grpc.server.max_pending_requests_hard_limit", 8_000),
     ("grpc.max_metadata_size", MOST_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MOST_METADATA_BYTES),
 )
