@@ -32,6 +32,9 @@ def outcomes(calls: list[Any]) -> Counter[str]:
             counted["ok"] += 1
             continue
         found = failure_of(error)
+        if "RST_STREAM with error code 7" in found.text:  # REFUSED_STREAM: nobody has seen the call
+            counted["not seen"] += 1
+            continue
         assert found.code is grpc.StatusCode.RESOURCE_EXHAUSTED, found
         assert found.retry_seconds, found
         counted["refused"] += 1
@@ -55,8 +58,11 @@ def test_a_connection_full_of_calls_is_not_refused(start: Start) -> None:
     assert outcomes(publishes) == {"ok": 100}
 
 
-def test_500_searches_on_a_new_connection_meet_no_broken_streams(start: Start) -> None:
-    """They are sent before the connection's first answer says that it takes 100 at a time."""
+def test_500_searches_on_a_new_connection_are_answered_or_not_begun(start: Start) -> None:
+    """They are sent before the connection's first answer says how many it takes at a time.
+
+    Our clients make 100 at once, and repeat what nobody has seen.
+    """
     server = start()
     known = server.new_caller()
     known.publish("u", "hello")

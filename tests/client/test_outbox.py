@@ -278,12 +278,13 @@ def test_closing_ends_a_call_that_hangs(server: ScriptedServer, capsys: pytest.C
 
 
 def test_a_forgotten_client_still_delivers(server: ScriptedServer) -> None:
+    before = set(threading.enumerate())
     client = reflexio.ReflexioClient(KEY, server.url)
     for i in range(20):
         publish(client, str(i))
     del client
     eventually(lambda: len(server.stored_contents()) == 20)
-    eventually(lambda: not any(t.name == "reflexio-sender" for t in threading.enumerate()))
+    eventually(lambda: not any(t.name == "reflexio-sender" for t in set(threading.enumerate()) - before))
 
 
 def run_script(server: ScriptedServer, body: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
