@@ -18,7 +18,7 @@ import grpc_status.rpc_status
 import pytest
 
 from reflexio.errors import ReflexioError
-from scripts.server_process import PASSWORD
+from tools.server_process import PASSWORD
 
 # A key shows its first 4 characters (`hint`); twice as many are a leak.
 _KEY = re.compile(rb"rflx_[a-z0-9]{10}_[A-Za-z0-9_-]{8}")

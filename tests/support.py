@@ -19,9 +19,9 @@ from reflexio_server.app import App
 from reflexio_server.cli import main
 from reflexio_server.config import Settings
 from reflexio_server.storage import models
-from scripts import server_process
-from scripts.server_process import PASSWORD, create_account
 from tests import canaries
+from tools import server_process
+from tools.server_process import PASSWORD, create_account
 
 __all__ = ["PASSWORD", "Caller", "Failure", "LocalServer", "ServerProcess", "create_account", "failure_of", "log_in"]
 

@@ -15,7 +15,7 @@ SHORT = {  # what is measured in the short form
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scripts.benchmarks", *arguments]
+    command = [sys.executable, "-m", "tools.benchmarks", *arguments]
     return subprocess.run(command, cwd=TREE, capture_output=True, text=True, timeout=380)
 
 

@@ -51,7 +51,7 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 from tests import canaries
 from tests.client.scripted_server import KEY
-from scripts.server_process import PASSWORD
+from tools.server_process import PASSWORD
 """
 
 

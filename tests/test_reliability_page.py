@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from scripts.fault_runs import outage, soak
-from scripts.fault_runs.__main__ import ROWS
-from scripts.fault_runs.report import BEGIN, END, reported, write_report
-from scripts.fault_runs.row import Row
-from scripts.pictures import HOSTILE
-from tests.test_bad_inputs import CASES
+from tests.server.rpc.test_bad_inputs import CASES
+from tools.faults import outage, soak
+from tools.faults.__main__ import ROWS
+from tools.faults.report import BEGIN, END, reported, write_report
+from tools.faults.row import Row
+from tools.pictures import HOSTILE
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"

@@ -20,12 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.storage.database import DATABASE_FILE
-from scripts.contract import NEVER_STORED as NEVER_STORED
-from scripts.contract import RPCS as RPCS
-from scripts.contract import call_raw as call_raw
-from scripts.contract import path_of as path_of
-from scripts.contract import random_message as random_message
 from tests.support import Caller, Failure, LocalServer, failure_of
+from tools.contract import NEVER_STORED as NEVER_STORED
+from tools.contract import RPCS as RPCS
+from tools.contract import call_raw as call_raw
+from tools.contract import path_of as path_of
+from tools.contract import random_message as random_message
 
 MIB = 1024 * 1024
 DOMAIN = "reflexio"

@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from reflexio_server.app import INDEX_HEALTH
 from reflexio_server.rpc import health
-from scripts.server_process import rss_mb
 from tests.support import LocalServer, ServerProcess
 from tests.wire import MIB, code_of, expect, failure, wait_until
+from tools.server_process import rss_mb
 
 Start = Callable[..., LocalServer]
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"

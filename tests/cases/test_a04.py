@@ -8,9 +8,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from scripts.relay import Relay
 from tests.support import LocalServer, log_in
 from tests.wire import SilentCall, blocked_writer, say, wait_until
+from tools.relay import Relay
 
 Start = Callable[..., LocalServer]
 LOGIN, CHECK = "/reflexio.v1.AuthService/Login", "/grpc.health.v1.Health/Check"

@@ -12,8 +12,8 @@ import pytest
 
 from reflexio_server.storage import own_log
 from reflexio_server.storage.database import DATABASE_FILE, Database, own
+from tests.server.cli.test_cli import EMAIL, create, run, said
 from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, create_account, log_in
-from tests.test_cli import EMAIL, create, run, said
 from tests.wire import to_first_schema
 
 Start = Callable[..., ServerProcess]

@@ -14,8 +14,8 @@ import pytest
 
 from reflexio_server import process
 from reflexio_server.storage.database import DATABASE_FILE
+from tests.server.cli.test_cli import EMAIL, create, run, said
 from tests.support import PASSWORD
-from tests.test_cli import EMAIL, create, run, said
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("serve", "--port", "0"),

@@ -9,8 +9,8 @@ import pytest
 
 from reflexio_server import lifecycle
 from reflexio_server.config import Settings, service_variables
+from tests.server.cli.test_cli import EMAIL, create, run, said
 from tests.support import PASSWORD, LocalServer, ServerProcess
-from tests.test_cli import EMAIL, create, run, said
 
 A_SERVICE = {
     "REFLEXIO_PORT": "tcp://10.43.0.1:8081",

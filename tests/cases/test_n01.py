@@ -104,7 +104,7 @@ def test_whoever_imports_such_a_library_imported_the_package_before() -> None:
     wrong = []
     conftest = ast.parse((ROOT / "tests" / "conftest.py").read_text())
     assert any(name.startswith("reflexio_server") for node in conftest.body for name in _imported(node))
-    for folder in ("reflexio_client", "scripts"):
+    for folder in ("reflexio_client", "tools"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             tree = ast.parse(path.read_text())
             top = [name for node in tree.body for name in _imported(node)]

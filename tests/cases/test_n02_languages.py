@@ -9,7 +9,6 @@ import grpc
 import pytest
 
 import reflexio
-from scripts.toolchains import LANGUAGES
 from tests.client.scripted_server import (
     KEY,
     ScriptedServer,
@@ -21,6 +20,7 @@ from tests.client.scripted_server import (
     verdict,
 )
 from tests.polyglot.conftest import Built, built
+from tools.toolchains import LANGUAGES
 
 __all__ = ["built"]
 pytestmark = pytest.mark.timeout(1200)  # the first test of a language builds it

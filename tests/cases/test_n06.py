@@ -24,8 +24,8 @@ from grpc_health.v1.health import HealthServicer
 from reflexio_server.cli import main
 from reflexio_server.cli_health import asked, health
 from reflexio_server.config import ENVIRONMENT_PREFIX, Settings
+from tests.server.test_tls import Files, files
 from tests.support import LocalServer
-from tests.test_tls import Files, files
 
 __all__ = ["files"]  # a fixture
 

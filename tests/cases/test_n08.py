@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from scripts.toolchains import ROOT
 from tests.polyglot.conftest import built
 from tests.polyglot.test_packages import (
     OTHERS,
@@ -12,6 +11,7 @@ from tests.polyglot.test_packages import (
     everyones_account,
     test_what_the_readme_shows_runs_twice_and_after_the_others,
 )
+from tools.toolchains import ROOT
 
 __all__ = ["built", "everyones_account", "test_what_the_readme_shows_runs_twice_and_after_the_others"]
 pytestmark = pytest.mark.timeout(1200)  # the first test of a language builds it

@@ -15,9 +15,9 @@ import pytest
 
 import reflexio
 from reflexio import checks
-from scripts.pictures import png
 from tests.client.scripted_server import KEY, ScriptedServer
 from tests.support import Caller
+from tools.pictures import png
 
 MOMENT = datetime(2026, 5, 4, 13, 30, 15, 250_001, UTC)
 

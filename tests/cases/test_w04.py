@@ -10,9 +10,9 @@ import pytest
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.storage.database import DATABASE_FILE
-from scripts.server_process import PeakMemory
 from tests.support import ServerProcess, create_account, log_in
 from tests.wire import MIB
+from tools.server_process import PeakMemory
 
 
 @pytest.mark.xfail(strict=True, reason="bytes in flight have no bound over all accounts yet, only calls have")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from reflexio_server.storage.database import DATABASE_FILE, LOCK_FILE, DataDirectoryInUse, own
+from tests.server.cli.test_cli import EMAIL, create, run, run_alone, said
 from tests.support import PASSWORD, LocalServer, ServerProcess, create_account
-from tests.test_cli import EMAIL, create, run, run_alone, said
 
 
 @pytest.mark.parametrize("removed", ["removed", "replaced", "renamed"])

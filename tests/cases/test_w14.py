@@ -11,8 +11,8 @@ import pytest
 
 from reflexio_server.core import accounts
 from reflexio_server.storage import accounts as store
+from tests.server.cli.test_cli import EMAIL, create, run, said
 from tests.support import LocalServer, log_in
-from tests.test_cli import EMAIL, create, run, said
 from tests.wire import failure
 
 NFC = unicodedata.normalize("NFC", "Grüße aus Äpfelstraße")

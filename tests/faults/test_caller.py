@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from reflexio.v1 import interaction_service_pb2 as pb
-from scripts.fault_runs.caller import Caller
+from tools.faults.caller import Caller
 
 
 def test_a_call_waits_for_a_connection_that_is_slow_to_come() -> None:

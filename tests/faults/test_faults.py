@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.fault_runs.__main__ import ROWS
-from scripts.fault_runs.row import SHORT_SECONDS, Row, Run
+from tools.faults.__main__ import ROWS
+from tools.faults.row import SHORT_SECONDS, Row, Run
 
 SEED = random.SystemRandom().randrange(1_000_000)
 ZERO = {

@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from scripts.toolchains import LANGUAGES, Language, ToolchainMissing
+from tools.toolchains import LANGUAGES, Language, ToolchainMissing
 
 Built = Callable[[str], Language]
 

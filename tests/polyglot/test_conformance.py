@@ -16,11 +16,11 @@ from google.protobuf.json_format import ParseDict
 from reflexio.ids import KEY_PREFIX, SECRET_LENGTH, TAG_LENGTH, checksum
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_service_pb2 as pb
-from scripts.toolchains import LANGUAGES, ROOT
 from tests.polyglot.conftest import Built
 from tests.polyglot.scenario import read_expected, read_scenario
 from tests.polyglot.troubled import TroubledServer
 from tests.support import PASSWORD, LocalServer, create_account
+from tools.toolchains import LANGUAGES, ROOT
 
 pytestmark = pytest.mark.timeout(1200)  # the first test of a language builds it
 EXPECTED = read_expected()

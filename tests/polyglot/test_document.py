@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from scripts.toolchains import ROOT
 from tests.polyglot.conftest import Built
+from tools.toolchains import ROOT
 
 BUF = Path(sys.executable).with_name("buf")
 PROTOC = ROOT / ".venv" / "tools" / "bin" / "protoc"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.toolchains import LANGUAGES, ROOT
 from tests.polyglot.conftest import Built
 from tests.support import PASSWORD, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import everything
+from tools.toolchains import LANGUAGES, ROOT
 
 pytestmark = pytest.mark.timeout(1200)  # the first test of a language builds it
 OTHERS = [name for name in LANGUAGES if name != "python"]

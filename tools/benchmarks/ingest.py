@@ -1,0 +1,194 @@
+"""Publishing, each figure beside its bound: streams beside the bare writer, unary calls beside an empty handler."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+import reflexio
+from reflexio.v1 import interaction_pb2 as noun
+from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio_server.rpc import convert
+from reflexio_server.storage import accounts
+from reflexio_server.storage.database import Database
+from reflexio_server.storage.rows import insert_rows, make_rows
+from tools.benchmarks.beside import Arm, in_turn
+from tools.server_process import PASSWORD, ServerProcess, create_account, rss_mb
+
+PER_REQUEST = 10  # a conversation, or a good part of one
+PAIR = 2  # a question and its answer
+TRANSACTION_ROWS = 1000
+ROUNDS = 3  # of each pair of arms, in turn, as the machine may be busier in one moment than in another
+ROUND_ROWS = 60_000
+BESIDE_ROUNDS = 7
+STREAMS = 2
+UNARY_CALLERS = 32
+UNARY_SECONDS = 3.0
+SPOOL_CALLS = 3_000
+_STREAM = "/reflexio.v1.InteractionService/PublishInteractionStream"
+
+
+def run(rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All figures, in one run; and more for the table."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server, key = _start(folder / "data")
+        echo, echo_key = _start(folder / "echo", "tools.benchmarks.echo_server")
+        try:
+            url = f"http://{server.address}/"
+            bulk = _streams(folder / "bulk", server.address, key, PER_REQUEST)
+            pairs = _streams(folder / "pairs", server.address, key, PAIR)
+            calls = _median_of_ratios(
+                lambda: _child("unary", server.address, key)["per_s"],
+                lambda: _child("unary", echo.address, echo_key)["per_s"],
+            )
+            up = _child("spool", url, key, name)
+            growth = _growth(server, url, key, rows)
+        finally:
+            server.terminate()
+            echo.terminate()
+        down = _child("spool", url, key, name)
+    figures = {
+        "stream_rows_per_s": round(bulk[0]),
+        "ceiling_rows_per_s": round(bulk[1]),
+        "stream_ratio": round(bulk[0] / bulk[1], 3),
+        "unary_per_s": round(calls[0]),
+        "echo_per_s": round(calls[1]),
+        "unary_ratio": round(calls[0] / calls[1], 3),
+        "spool_call_p50_us": {"up": up["p50"], "down": down["p50"]},
+        "spool_call_p99_us": {"up": up["p99"], "down": down["p99"]},
+        "rss_growth_mb": growth,
+    }
+    more = {
+        "of pairs": {"rows/s": round(pairs[0]), "ceiling": round(pairs[1]), "ratio": round(pairs[0] / pairs[1], 3)},
+        "spool call with pauses, p50 us": {"up": up["paced_p50"], "down": down["paced_p50"]},
+        "spool call with pauses, p99 us": {"up": up["paced_p99"], "down": down["paced_p99"]},
+    }
+    return figures, more
+
+
+def beside(new: Arm, old: Arm, rows: int) -> list[dict[str, float]]:
+    """The figures of both; of each the round with the median ratio. Streams have `rows` interactions, ROUND_ROWS at
+    most."""
+    from tools.benchmarks import ingest_load
+
+    rows, numbers = min(rows, ROUND_ROWS), count()
+    rounds = min(BESIDE_ROUNDS, 1 + rows // 1_000)
+    seconds = min(UNARY_SECONDS, rows / 1_000)
+    calls: dict[str, Callable[[Arm], float]] = {
+        "stream_rows_per_s": lambda arm: _stream(arm.address, arm.key, f"stream-{next(numbers)}", PER_REQUEST, rows),
+        "pairs_rows_per_s": lambda arm: _stream(arm.address, arm.key, f"pairs-{next(numbers)}", PAIR, rows),
+        "unary_per_s": lambda arm: ingest_load.unary(arm.address, arm.key, seconds)["per_s"],
+    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for number in range(-1, rounds):
+        for name, call in calls.items():
+            pair = in_turn(call, new, old, number)
+            if number >= 0:  # the one before warms up both
+                taken[name].append(pair)
+    median = {name: sorted(pairs, key=lambda pair: pair[0] / pair[1])[rounds // 2] for name, pairs in taken.items()}
+    return [{name: round(pair[place]) for name, pair in median.items()} for place in (0, 1)]
+
+
+def _start(data_dir: Path, module: str = "reflexio_server.cli") -> tuple[ServerProcess, str]:
+    email = create_account(data_dir)
+    server = ServerProcess(data_dir, None, "--no-indexing", module=module)
+    with reflexio.ReflexioClient(url_endpoint=f"http://{server.address}/") as client:
+        return server, client.login(email, PASSWORD).api_key
+
+
+def _median_of_ratios(ours: Callable[[], float], bound: Callable[[], float]) -> tuple[float, float]:
+    """Both in turn, ROUNDS times; the round with the median ratio."""
+    rounds = sorted(((ours(), bound()) for _ in range(ROUNDS)), key=lambda round: round[0] / round[1])
+    return rounds[ROUNDS // 2]
+
+
+def _streams(folder: Path, address: str, key: str, per_request: int) -> tuple[float, float]:
+    """Rows a second of streams, and of the writer's statements alone."""
+    folder.mkdir()
+    database = Database(folder, owner=True)
+    with database.write() as conn:
+        accounts.add_account(conn, "ceiling@example.com", "ceiling000", "-", 0)
+    numbers = count()
+    try:
+        return _median_of_ratios(
+            lambda: _stream(address, key, f"{folder.name}-{next(numbers)}", per_request),
+            lambda: _ceiling(database, f"{folder.name}-{next(numbers)}", per_request),
+        )
+    finally:
+        database.close()
+
+
+def _requests(name: str, rows: int, per_request: int) -> Iterator[pb.PublishInteractionsRequest]:
+    said = "message {} of a conversation about parcels, invoices and the weather, long enough to be lifelike"
+    for number in range(rows // per_request):
+        items = [
+            noun.InteractionData(role=("User", "Agent")[turn % 2], content=said.format(number * per_request + turn))
+            for turn in range(per_request)
+        ]
+        yield pb.PublishInteractionsRequest(
+            user_id=f"user-{number % 100}",
+            request_group=f"thread-{number % 1000}",
+            source="bench",
+            request_id=f"{name}-{number}",
+            interactions=items,
+        )
+
+
+def _ceiling(database: Database, name: str, per_request: int) -> float:
+    """Rows a second of the writer's own statements on rows that are made already."""
+    requests = [(1, convert.new_request(request)) for request in _requests(name, ROUND_ROWS, per_request)]
+    at_once = TRANSACTION_ROWS // per_request
+    spent = 0.0
+    for start in range(0, len(requests), at_once):
+        with database.write() as conn:
+            rows, _ = make_rows(conn, requests[start : start + at_once], 0)
+            began = time.perf_counter()
+            insert_rows(conn, rows)
+            conn.commit()
+            spent += time.perf_counter() - began
+    return ROUND_ROWS / spent
+
+
+def _stream(address: str, key: str, name: str, per_request: int, rows: int = ROUND_ROWS) -> float:
+    """Rows a second over client streams of messages that are made already; the server does the rest."""
+    shares = [
+        [
+            pb.PublishInteractionStreamRequest(request=request).SerializeToString()
+            for request in _requests(f"{name}-{number}", rows // STREAMS, per_request)
+        ]
+        for number in range(STREAMS)
+    ]
+    with grpc.insecure_channel(address) as channel:
+        stream: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
+        stream = channel.stream_unary(_STREAM, None, pb.PublishInteractionStreamResponse.FromString)
+        metadata = (("authorization", f"Bearer {key}"),)
+        began = time.perf_counter()
+        calls = [stream.future(iter(share), metadata=metadata, timeout=600) for share in shares]
+        stored = sum(call.result().interactions.stored for call in calls)
+        spent = time.perf_counter() - began
+    if stored != rows:
+        raise RuntimeError(f"stored {stored} of {rows}")
+    return rows / spent
+
+
+def _growth(server: ServerProcess, url: str, key: str, rows: int) -> dict[str, float]:
+    """How much the memory of server and client grew over a bulk upload from a generator, in MB."""
+    before = rss_mb(server.process.pid)
+    client = _child("bulk", url, key, str(rows))["grown"]
+    return {"server": round(rss_mb(server.process.pid) - before, 1), "client": client}
+
+
+def _child(what: str, *arguments: str) -> dict[str, Any]:
+    """Run one load in a process of its own."""
+    command = [sys.executable, "-m", "tools.benchmarks.ingest_load", what, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=3600)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
