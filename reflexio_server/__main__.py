@@ -13,11 +13,11 @@ def main() -> None:
         if fault := client_fault():
             raise SystemExit(f"Error: {fault}")
         if sys.argv[1:2] == ["health"]:  # asked every few seconds, it loads nothing that it does not need
-            from reflexio_server.cli_health import health
+            from reflexio_server.cli.health import health
 
             health(args=sys.argv[2:], prog_name="reflexio-server health")
         else:
-            from reflexio_server.cli import main as run
+            from reflexio_server.cli.main import main as run
 
             run(prog_name="reflexio-server")
     except ModuleNotFoundError as error:

@@ -16,7 +16,7 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
 from reflexio_server.app import App
-from reflexio_server.cli import main
+from reflexio_server.cli.main import main
 from reflexio_server.config import Settings
 from reflexio_server.storage import models
 from tests import canaries

@@ -39,7 +39,7 @@ OWN = Code()
 def create_account(data_dir: Path, email: str | None = None, password: str = PASSWORD, code: Code = OWN) -> str:
     """Make an account by the command line, as a person would."""
     email = email or f"{secrets.token_hex(4)}@example.com"
-    command = [code.python, "-m", "reflexio_server.cli", "accounts", "create", email, "--data-dir", str(data_dir)]
+    command = [code.python, "-m", "reflexio_server", "accounts", "create", email, "--data-dir", str(data_dir)]
     subprocess.run(
         command, input=password, text=True, check=True, capture_output=True, timeout=60, cwd=code.tree, env=code.env
     )
@@ -84,7 +84,7 @@ class ServerProcess:
         data_dir: Path,
         model_dir: Path | None = None,
         *arguments: str,
-        module: str = "reflexio_server.cli",
+        module: str = "reflexio_server",
         under: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         code: Code = OWN,

@@ -69,7 +69,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
         import resource, signal, sys
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-        from reflexio_server.cli import main
+        from reflexio_server.cli.main import main
         main(sys.argv[1:])
     """
     for command in COMMANDS:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.cli import main
+from reflexio_server.cli.main import main
 from reflexio_server.core.listing import Lister
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.storage import vectors

@@ -70,7 +70,7 @@ def test_install_serve_search_and_check_call_nobody(
 ) -> None:
     under, env, home, traces = traced
     data_dir, model_dir = tmp_path / "data", tmp_path / "models"
-    cli = [*under, sys.executable, "-m", "reflexio_server.cli"]
+    cli = [*under, sys.executable, "-m", "reflexio_server"]
 
     def run(*arguments: str, given: str = "") -> None:
         done = subprocess.run([*cli, *arguments], env=env, input=given, text=True, capture_output=True, timeout=170)

@@ -21,8 +21,8 @@ import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
-from reflexio_server.cli import main
-from reflexio_server.cli_health import asked, health
+from reflexio_server.cli.health import asked, health
+from reflexio_server.cli.main import main
 from reflexio_server.config import ENVIRONMENT_PREFIX, Settings
 from tests.server.test_tls import Files, files
 from tests.support import LocalServer

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from reflexio_server.cli import main
+from reflexio_server.cli.main import main
 from reflexio_server.index import chroma_check
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.storage import collections, vectors

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy.exc import DatabaseError
 
 from reflexio_server.app import INDEX_HEALTH
-from reflexio_server.cli import main
+from reflexio_server.cli.main import main
 from reflexio_server.storage import jobs, vectors
 from reflexio_server.storage.sqlite import make_engine
 from tests.cases.index_server import fail_times, folders, found, quick_server, wait_for_index

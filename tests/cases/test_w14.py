@@ -20,7 +20,7 @@ NFD = unicodedata.normalize("NFD", NFC)
 
 
 def created(data_dir: Path, given: bytes, email: str = EMAIL) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "reflexio_server.cli", "accounts", "create", email, "--data-dir", str(data_dir)]
+    command = [sys.executable, "-m", "reflexio_server", "accounts", "create", email, "--data-dir", str(data_dir)]
     return subprocess.run(command, input=given, capture_output=True, timeout=60, check=False)
 
 

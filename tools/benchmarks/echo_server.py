@@ -3,7 +3,7 @@
 from typing import Any
 
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.cli import main
+from reflexio_server.cli.main import main
 from reflexio_server.rpc.services import InteractionService
 
 

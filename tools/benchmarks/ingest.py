@@ -97,7 +97,7 @@ def beside(new: Arm, old: Arm, rows: int) -> list[dict[str, float]]:
     return [{name: round(pair[place]) for name, pair in median.items()} for place in (0, 1)]
 
 
-def _start(data_dir: Path, module: str = "reflexio_server.cli") -> tuple[ServerProcess, str]:
+def _start(data_dir: Path, module: str = "reflexio_server") -> tuple[ServerProcess, str]:
     email = create_account(data_dir)
     server = ServerProcess(data_dir, None, "--no-indexing", module=module)
     with reflexio.ReflexioClient(url_endpoint=f"http://{server.address}/") as client:

@@ -218,7 +218,7 @@ def _judge(row: Row, writers: list[Writer], caller: Caller, when: str) -> None:
 
 def _rebuild(server: Server) -> None:
     """Have the running server build its index anew, by the command."""
-    command = [sys.executable, "-m", "reflexio_server.cli", "index", "rebuild", "--account", EMAIL]
+    command = [sys.executable, "-m", "reflexio_server", "index", "rebuild", "--account", EMAIL]
     subprocess.run(
         [*command, "--data-dir", str(server.data_dir)], check=True, capture_output=True, timeout=_GIVE_UP_SECONDS
     )

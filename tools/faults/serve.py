@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import reflexio_server.app  # noqa: F401  takes a second, and is done before the server is wanted
-from reflexio_server.cli import main
+from reflexio_server.cli.main import main
 from tools.faults import plants
 
 

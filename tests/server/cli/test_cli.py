@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reflexio_server import lifecycle
-from reflexio_server.cli import main
+from reflexio_server.cli.main import main
 from reflexio_server.config import ENVIRONMENT_PREFIX, Settings
 from reflexio_server.storage.database import DATABASE_FILE, own
 from tests import canaries
@@ -77,7 +77,7 @@ def run_alone(
     *arguments: str | Path, given: str = "", env: dict[str, str] | None = None, umask: int = -1
 ) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own."""
-    command = [sys.executable, "-m", "reflexio_server.cli", *(str(argument) for argument in arguments)]
+    command = [sys.executable, "-m", "reflexio_server", *(str(argument) for argument in arguments)]
     result = subprocess.run(
         command,
         input=given,
@@ -185,7 +185,7 @@ class Terminal:
     """A command on a terminal of its own, which a person types into."""
 
     def __init__(self, *arguments: str | Path) -> None:
-        command = [sys.executable, "-m", "reflexio_server.cli", *(str(argument) for argument in arguments)]
+        command = [sys.executable, "-m", "reflexio_server", *(str(argument) for argument in arguments)]
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
             os.execv(command[0], command)

@@ -204,7 +204,7 @@ def test_a_server_can_start_while_a_command_reads(tmp_path: Path, monkeypatch: p
         owned.append(data_dir)
         return own(data_dir)  # type: ignore[return-value]
 
-    monkeypatch.setattr("reflexio_server.cli_options.own", watched)
+    monkeypatch.setattr("reflexio_server.cli.options.own", watched)
     for command in (("accounts", "list"), ("keys", "list", EMAIL), ("index", "status"), ("accounts", "disable", EMAIL)):
         assert run(*command, "--data-dir", tmp_path).exit_code == 0
     assert owned == []

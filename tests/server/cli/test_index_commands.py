@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.cli import main
+from reflexio_server.cli.main import main
 from reflexio_server.core import index_care
 from reflexio_server.index.chroma import BATCH, ChromaIndex
 from reflexio_server.model import NewInteraction, NewRequest, UserAction
@@ -33,7 +33,7 @@ Hits = list[tuple[str, float]]
 
 
 def command(data_dir: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "reflexio_server.cli", "index", *arguments, "--data-dir", str(data_dir)]
+    return [sys.executable, "-m", "reflexio_server", "index", *arguments, "--data-dir", str(data_dir)]
 
 
 def run_alone(data_dir: Path, *arguments: str) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.cli import main
+from reflexio_server.cli.main import main
 from reflexio_server.core import following, model_change
 from reflexio_server.core.candidates import Finder
 from reflexio_server.core.following import Follower

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from reflexio_server import app as app_module
-from reflexio_server.cli import main
+from reflexio_server.cli.main import main
 from reflexio_server.core.indexing import BATCH
 from reflexio_server.core.model_change import ModelChange
 from reflexio_server.index.embedder import Embedder, load_by_id, load_embedder

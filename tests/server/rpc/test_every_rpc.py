@@ -17,7 +17,7 @@ from reflexio.ids import checksum
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.cli import main
+from reflexio_server.cli.main import main
 from reflexio_server.rpc.calls import HEALTH, REFLECTION, WITHOUT_KEY
 from tests.support import PASSWORD, Caller, Failure, LocalServer, failure_of, log_in
 from tests.wire import code_of, everything, expect, failure, publish, seeded

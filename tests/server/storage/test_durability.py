@@ -270,7 +270,7 @@ def test_kills_while_it_starts_leave_a_folder_that_starts(
     server.kill()
     new = tmp_path / "new"
     for folder in (new, tmp_path):
-        command = [sys.executable, "-m", "reflexio_server.cli", "serve", "--port", "0"]
+        command = [sys.executable, "-m", "reflexio_server", "serve", "--port", "0"]
         command += ["--data-dir", str(folder), "--model-dir", str(model_dir)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             time.sleep(chosen.uniform(0.7, 2.5))

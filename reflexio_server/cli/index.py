@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from reflexio_server.cli_accounts import printable
-from reflexio_server.cli_options import open_database
-from reflexio_server.cli_settings import settings_options
+from reflexio_server.cli.accounts import printable
+from reflexio_server.cli.options import open_database
+from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.core.accounts import normal_email
 from reflexio_server.core.watching import troubles

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from reflexio_server.cli_options import folder_errors, must_exist
-from reflexio_server.cli_settings import settings_options
+from reflexio_server.cli.options import folder_errors, must_exist
+from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.storage import backup as copies
 from reflexio_server.storage.database import DATABASE_FILE, DataDirectoryInUse, own

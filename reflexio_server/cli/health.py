@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reflexio_server.cli_settings import settings_options
+from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

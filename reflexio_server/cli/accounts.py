@@ -9,8 +9,8 @@ from typing import TypeVar
 import click
 from sqlalchemy import Connection
 
-from reflexio_server.cli_options import open_database
-from reflexio_server.cli_settings import settings_options
+from reflexio_server.cli.options import open_database
+from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.core import audit
 from reflexio_server.core.accounts import hash_password, new_account, normal_email

@@ -4,12 +4,12 @@ import click
 from sqlalchemy.exc import DatabaseError
 
 from reflexio import __version__
-from reflexio_server.cli_accounts import accounts, keys
-from reflexio_server.cli_backup import backup, restore
-from reflexio_server.cli_health import health
-from reflexio_server.cli_index import index
-from reflexio_server.cli_options import folder_errors
-from reflexio_server.cli_settings import settings_options
+from reflexio_server.cli.accounts import accounts, keys
+from reflexio_server.cli.backup import backup, restore
+from reflexio_server.cli.health import health
+from reflexio_server.cli.index import index
+from reflexio_server.cli.options import folder_errors
+from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.errors import Damaged, DiskFull
 from reflexio_server.index.embedder import ModelMissing
@@ -73,7 +73,3 @@ def install(settings: Settings, quiet_if_present: bool) -> None:
         install_model(settings.model_dir, lambda step: click.echo(step, err=True))
     except (InstallFailed, OSError) as error:
         raise click.ClickException(str(error)) from None
-
-
-if __name__ == "__main__":
-    main()
