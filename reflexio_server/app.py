@@ -15,14 +15,14 @@ from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc, interaction_ser
 from reflexio_server.config import Settings
 from reflexio_server.core.accounts import Accounts
 from reflexio_server.core.candidates import Finder
+from reflexio_server.core.embedder_change import EmbedderChange
+from reflexio_server.core.embedders import Embedders, NumberedEmbedder
+from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.erasing import Eraser
 from reflexio_server.core.following import Follower
 from reflexio_server.core.index_lag import IndexLag
-from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.listing import Lister
 from reflexio_server.core.logins import Logins
-from reflexio_server.core.model_change import ModelChange
-from reflexio_server.core.models import LoadedModel, Models
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.renewal import Renewal
 from reflexio_server.core.searching import Searcher
@@ -30,7 +30,7 @@ from reflexio_server.core.settling import Settler
 from reflexio_server.core.stored import Stored
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.watching import Watch
-from reflexio_server.index.chroma import CHROMA_FOLDER
+from reflexio_server.index.chroma_folder import CHROMA_FOLDER, ChromaFolders
 from reflexio_server.index.embedder import load_by_id, load_embedder
 from reflexio_server.metrics import Metrics
 from reflexio_server.process import before_serving, before_threads
@@ -43,7 +43,7 @@ from reflexio_server.rpc.limits import LimitCalls, Shares
 from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.strangers import Strangers
 from reflexio_server.rpc.validation import Limits
-from reflexio_server.storage import models
+from reflexio_server.storage import embedders
 from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.writer import Writer
@@ -88,13 +88,13 @@ class App:
             self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
             self._settler = Settler(self.database, writer, self.cache)
             opened.callback(self._settler.stop)
-            self.models, coming = self._choose_model(writer)
-            self.follower = Follower(self.database, writer, settings.data_dir / CHROMA_FOLDER)
-            self.indexer = Indexer(self.database, writer, self.models, self.follower.follow)
-            self._change = ModelChange(self.database, writer, coming, self.indexer, self.follower)
-            self._renewal = Renewal(self.database, writer, self.models, self.indexer)
+            self.embedders, coming = self._choose_embedder(writer)
+            self.follower = Follower(self.database, writer, ChromaFolders(settings.data_dir))
+            self.vector_maker = VectorMaker(self.database, writer, self.embedders, self.follower.follow)
+            self._change = EmbedderChange(self.database, writer, coming, self.vector_maker, self.follower)
+            self._renewal = Renewal(self.database, writer, self.embedders, self.vector_maker)
             opened.callback(self.follower.stop)
-            opened.callback(self.indexer.stop)
+            opened.callback(self.vector_maker.stop)
             opened.callback(self._change.stop)
             opened.callback(self._renewal.stop)
             self._watchdog = Watchdog(settings.stream_idle_seconds)
@@ -111,7 +111,7 @@ class App:
                         writer,
                         self._settler,
                         self.follower,
-                        self.indexer,
+                        self.vector_maker,
                         self._change,
                         self._renewal,
                         self._watchdog,
@@ -135,7 +135,7 @@ class App:
         self.follower.start()
         self._settler.start()
         if self._settings.indexing:
-            self.indexer.start()
+            self.vector_maker.start()
             self._change.start()
         self._renewal.start()
         self._server.start()
@@ -161,23 +161,23 @@ class App:
         with self.database.read() as conn:
             return counts(conn)
 
-    def _choose_model(self, writer: Writer) -> tuple[Models, LoadedModel | None]:
+    def _choose_embedder(self, writer: Writer) -> tuple[Embedders, NumberedEmbedder | None]:
         """The models to load, and the one that is to take over from the live one, if it is another."""
         embedder = self.embedder
-        number = writer.submit(lambda conn: models.register(conn, embedder.model_id, embedder.dimensions)).result()
-        wanted = LoadedModel(number, embedder)
-        state = writer.submit(lambda conn: models.choose(conn, number)).result()
+        number = writer.submit(lambda conn: embedders.register(conn, embedder.model_id, embedder.dimensions)).result()
+        wanted = NumberedEmbedder(number, embedder)
+        state = writer.submit(lambda conn: embedders.choose(conn, number)).result()
         if state.live == number:
-            return Models([wanted]), None
+            return Embedders([wanted]), None
         with self.database.read() as conn:
-            old_id = models.model_id(conn, state.live)
+            old_id = embedders.model_id(conn, state.live)
         old = load_by_id(old_id, self._settings.model_dir)
         if old is None:
-            released = writer.submit(lambda conn: models.replace(conn, number)).result()
+            released = writer.submit(lambda conn: embedders.replace(conn, number)).result()
             logger.warning("%s is not here any more: %d interactions wait for other vectors", old_id, released)
-            return Models([wanted]), None
+            return Embedders([wanted]), None
         logger.info("%s is to take over from %s, which answers until then", embedder.model_id, old_id)
-        return Models([LoadedModel(state.live, old), wanted]), wanted
+        return Embedders([NumberedEmbedder(state.live, old), wanted]), wanted
 
     def _open_metrics(self, metrics: Metrics, writer: Writer, opened: contextlib.ExitStack) -> str:
         """Let the metrics be scraped until the stack is closed; the address."""
@@ -187,7 +187,7 @@ class App:
             part.start()
             opened.callback(part.stop)
             self._watch.threads.append(part.thread)
-        metrics.read(writer, self.indexer, self.follower, self.cache, lag, stored, self._watch.threads)
+        metrics.read(writer, self.vector_maker, self.follower, self.cache, lag, stored, self._watch.threads)
         host, port = self._settings.metrics_host, self._settings.metrics_port or 0
         try:
             port = metrics.serve(host, port)
@@ -232,10 +232,10 @@ class App:
             image=settings.max_image_bytes,
         )
         finder = Finder(self.cache, self.follower)
-        searcher = Searcher(self.database, self.models, self.indexer, finder, settings.freshness_seconds)
+        searcher = Searcher(self.database, self.embedders, self.vector_maker, finder, settings.freshness_seconds)
         interaction_service_pb2_grpc.add_InteractionServiceServicer_to_server(
             InteractionService(
-                Publisher(writer, self.indexer),
+                Publisher(writer, self.vector_maker),
                 searcher,
                 Lister(self.database),
                 Eraser(self.database, writer, self.follower, self._settler, self._draining),

@@ -11,9 +11,9 @@ from prometheus_client.registry import Collector
 
 from reflexio import __version__
 from reflexio.supervised import Supervised
+from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.following import Follower
 from reflexio_server.core.index_lag import IndexLag
-from reflexio_server.core.indexing import Indexer
 from reflexio_server.core.stored import Stored
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.rpc.call_metrics import CountCalls
@@ -53,7 +53,7 @@ class Metrics:
     def read(
         self,
         writer: Writer,
-        indexer: Indexer,
+        vector_maker: VectorMaker,
         follower: Follower,
         cache: VectorCache,
         lag: IndexLag,
@@ -61,7 +61,7 @@ class Metrics:
         threads: Sequence[Supervised],
     ) -> None:
         """Tell what these parts say of themselves, too."""
-        self._registry.register(_Parts(writer, indexer, follower, cache, lag, stored, threads))
+        self._registry.register(_Parts(writer, vector_maker, follower, cache, lag, stored, threads))
 
     def serve(self, host: str, port: int) -> int:
         """Answer scrapes until `close`; the port, when 0 was given a free one. Raises OSError."""
@@ -81,7 +81,7 @@ class _Parts(Collector):
     def __init__(
         self,
         writer: Writer,
-        indexer: Indexer,
+        vector_maker: VectorMaker,
         follower: Follower,
         cache: VectorCache,
         lag: IndexLag,
@@ -89,7 +89,7 @@ class _Parts(Collector):
         threads: Sequence[Supervised],
     ) -> None:
         self._writer = writer
-        self._indexer = indexer
+        self._vector_maker = vector_maker
         self._follower = follower
         self._cache = cache
         self._lag = lag
@@ -112,7 +112,7 @@ class _Parts(Collector):
         )
         yield _gauge("reflexio_index_open", "1 while Chroma can be asked, else 0.", self._follower.is_open)
         yield _counter(
-            "reflexio_embedding_failures", "Texts that could not be embedded in three tries.", self._indexer.failed
+            "reflexio_embedding_failures", "Texts that could not be embedded in three tries.", self._vector_maker.failed
         )
         yield _counter("reflexio_vector_cache_hits", "Searches that found their user's vectors.", self._cache.hits)
         yield _counter(

@@ -5,26 +5,24 @@ Native code gives no more than a text of it, or loses even that, so it is looked
 
 import errno
 import os
-import sqlite3
 from collections.abc import Iterator
 
 FILES, MEMORY, DISK = "open files", "demands for memory", "bytes for the disk"
 
 _ERRNOS = {errno.EMFILE: FILES, errno.ENFILE: FILES, errno.ENOMEM: MEMORY, errno.ENOSPC: DISK, errno.EDQUOT: DISK}
-# A file that was opened before and cannot be now: connections to the database are opened as they are needed.
-_SQLITE_CODES = {sqlite3.SQLITE_CANTOPEN: FILES, sqlite3.SQLITE_NOMEM: MEMORY, sqlite3.SQLITE_FULL: DISK}
 _TEXTS = {
     "too many open files": FILES,
     "os error 24": FILES,
-    "unable to open database file": FILES,  # of a database that was opened before
+    "unable to open database file": FILES,  # of one that was opened before: connections are opened as they are needed
     "cannot allocate memory": MEMORY,
+    "out of memory": MEMORY,
     "can't start new thread": MEMORY,
     "no space left": DISK,
     "disk is full": DISK,
     "disk quota exceeded": DISK,
 }
-_FAILING_CODES = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL}
 _FAILING_ERRNOS = {errno.EIO, errno.EFBIG, errno.EROFS}
+_FAILING_TEXTS = ("disk i/o error", "readonly database", "access permission denied", "locking protocol")
 _FILES_TRIED = 8  # at once: one alone may be free by chance
 
 
@@ -35,9 +33,6 @@ def shortage(error: BaseException) -> str | None:
             return MEMORY
         if isinstance(one, OSError) and one.errno in _ERRNOS:
             return _ERRNOS[one.errno]
-        code = getattr(one, "sqlite_errorcode", 0) & 0xFF
-        if code in _SQLITE_CODES:
-            return _SQLITE_CODES[code]
         text = str(one).lower()
         for known, what in _TEXTS.items():
             if known in text:
@@ -48,8 +43,8 @@ def shortage(error: BaseException) -> str | None:
 def files_fail(error: BaseException) -> bool:
     """Whether this was raised as the system would not read or write a file: a failing disk, a limit of sizes."""
     return any(
-        getattr(one, "sqlite_errorcode", 0) & 0xFF in _FAILING_CODES
-        or (isinstance(one, OSError) and one.errno in _FAILING_ERRNOS)
+        (isinstance(one, OSError) and one.errno in _FAILING_ERRNOS)
+        or any(known in str(one).lower() for known in _FAILING_TEXTS)
         for one in _with_causes(error)
     )
 

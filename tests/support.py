@@ -18,7 +18,7 @@ from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
 from reflexio_server.app import App
 from reflexio_server.cli.main import main
 from reflexio_server.config import Settings
-from reflexio_server.storage import models
+from reflexio_server.storage import embedders
 from tests import canaries
 from tools import server_process
 from tools.server_process import PASSWORD, create_account
@@ -104,7 +104,7 @@ class LocalServer:
     def live_model(self) -> int:
         """The number of the model whose vectors searches compare."""
         with self.app.database.read() as conn:
-            return models.live(conn)
+            return embedders.live(conn)
 
     def new_caller(self) -> Caller:
         """A caller with an account of its own, made by the command line in this process: a new one takes a second."""

@@ -46,7 +46,9 @@ def restore(settings: Settings, file: Path, without_log: bool) -> None:
         with _told(), own(settings.data_dir), _bar("restoring") as show:
             database = settings.data_dir / DATABASE_FILE
             aside = copies.restore(file.absolute(), database, without_log=without_log, show=show)
-            _have_index_checked(settings.data_dir)
+            from reflexio_server.index.chroma_folder import have_checked  # here, as Chroma takes half a second
+
+            have_checked(settings.data_dir)
     except DataDirectoryInUse as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Restored {database} from {file}.")
@@ -60,14 +62,6 @@ def _in_use(settings: Settings) -> bool:
             return False
     except DataDirectoryInUse:
         return True
-
-
-def _have_index_checked(data_dir: Path) -> None:
-    """The note that the index was closed in order tells of the database before."""
-    from reflexio_server.index.chroma import CHROMA_FOLDER  # imported here, as Chroma takes half a second
-
-    for note in (data_dir / CHROMA_FOLDER).glob("*.closed"):
-        note.unlink(missing_ok=True)
 
 
 @contextmanager

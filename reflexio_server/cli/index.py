@@ -18,7 +18,7 @@ from reflexio_server.config import Settings
 from reflexio_server.core.accounts import normal_email
 from reflexio_server.core.watching import troubles
 from reflexio_server.storage import accounts as account_store
-from reflexio_server.storage import collections, jobs, models
+from reflexio_server.storage import collections, embedders, jobs
 from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.collections import AccountIndex
 from reflexio_server.storage.database import Database, DataDirectoryInUse, own
@@ -129,14 +129,14 @@ def verify(settings: Settings, email: str | None) -> None:
 def _report(database: Database, email: str | None) -> Report:
     with database.read() as conn:
         account_id = _account_id(conn, email)
-        state = models.state(conn)
+        state = embedders.state(conn)
         found = collections.report(conn, state.live if state else 0, account_id)
         if state is None:
             return Report(None, None, 0, 0, found)
-        live = models.model_id(conn, state.live)
+        live = embedders.model_id(conn, state.live)
         if state.next is None:
             return Report(live, None, 0, 0, found)
-        return Report(live, models.model_id(conn, state.next), *models.progress(conn, state.done), found)
+        return Report(live, embedders.model_id(conn, state.next), *embedders.progress(conn, state.done), found)
 
 
 def _account_id(conn: Any, email: str | None) -> int | None:
@@ -159,13 +159,13 @@ def _do(kind: str, settings: Settings, email: str | None) -> None:
         now = now_us()
         if owner:
             from reflexio_server.core.following import Follower  # imported here, as Chroma takes half a second
-            from reflexio_server.index.chroma import CHROMA_FOLDER
+            from reflexio_server.index.chroma_folder import ChromaFolders
             from reflexio_server.storage.writer import Writer
 
             writer = Writer(database, 100)
             opened.callback(writer.close)
             job_id = writer.submit(lambda conn: jobs.ask(conn, kind, account_id, now)).result()
-            follower = Follower(database, writer, settings.data_dir / CHROMA_FOLDER)
+            follower = Follower(database, writer, ChromaFolders(settings.data_dir))
             opened.callback(follower.stop)
             follower.start()
         else:

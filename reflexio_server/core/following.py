@@ -1,25 +1,22 @@
-"""Keeps the Chroma index behind the vectors in SQL, and replaces it when it is lost or damaged."""
+"""Keeps the index up to the vectors in SQL, and replaces it when it is lost or damaged."""
 
 import logging
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reflexio.supervised import Supervised, say
-from reflexio_server.core.expecting import expected_of
-from reflexio_server.core.index_care import IndexCare
+from reflexio_server.core.index_jobs import IndexJobs, expected_of
 from reflexio_server.errors import Damaged, DomainError
-from reflexio_server.index import chroma
-from reflexio_server.index.chroma import ChromaIndex
-from reflexio_server.index.chroma_check import CheckStopped, check
+from reflexio_server.index import nearest
+from reflexio_server.index.nearest import BATCH, Engine, Index, Stopped, Unavailable
 from reflexio_server.shortage import shortage
-from reflexio_server.storage import collections, forgetting, models, sqlite, vectors
+from reflexio_server.storage import collections, embedders, forgetting, vectors
 from reflexio_server.storage.collections import Collection
-from reflexio_server.storage.database import Database
+from reflexio_server.storage.database import Database, is_of_database
 from reflexio_server.storage.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -38,17 +35,17 @@ class Follower:
     files, memory or room on the disk are short is it closed, tried again later, and kept if it is in order.
     """
 
-    def __init__(self, database: Database, writer: Writer, root: Path) -> None:
+    def __init__(self, database: Database, writer: Writer, engine: Engine) -> None:
         self._database = database
         self._writer = writer
-        self._root = root
-        self._care = IndexCare(database, writer)
-        self._index: ChromaIndex | None = None
-        self._failing: tuple[ChromaIndex, BaseException, str | None] | None = None  # what a search met, and a shortage
+        self._engine = engine
+        self._jobs = IndexJobs(database, writer)
+        self._index: Index | None = None
+        self._failing: tuple[Index, BaseException, str | None] | None = None  # what a search met, and a shortage
         self._damaged = False
         self._tries = 0  # that failed one after the other
         self._left_jobs = True  # some may say that they run
-        self._last = 0  # the highest number of a folder there was
+        self._last = 0  # the highest number of an index there was
         self._accounts: set[int] = set()
         self._changed = threading.Condition()
         self._stopping = False
@@ -88,7 +85,7 @@ class Follower:
         try:
             return index.query(collection.name, vector, count, user)
         except BaseException as error:  # a panic of Chroma is no Exception
-            short = shortage(error)
+            short = _shortage(error)
             with self._changed:
                 if self._index is index:
                     self._index, self._failing = None, (index, error, short)
@@ -101,7 +98,7 @@ class Follower:
             try:
                 self._open()
                 self._follow_until_stopped()
-            except CheckStopped:
+            except Stopped:
                 break
             except Damaged as error:
                 self._give_up(error)
@@ -122,9 +119,9 @@ class Follower:
         """Close the index, unless it was the database that failed, and judge whether it can be kept."""
         self._tries += 1
         self._left_jobs = True
-        if isinstance(error, Damaged) or sqlite.is_of_database(error):
+        if isinstance(error, Damaged) or is_of_database(error):
             return
-        short = shortage(error)
+        short = _shortage(error)
         with self._changed:
             index, self._index = self._index, None
             if self._failing is not None:
@@ -137,7 +134,7 @@ class Follower:
             self._damaged = True
         if self._tries > _TRIES_OF_JOBS:
             with suppress(Exception):  # as writing may not be possible either
-                self._care.give_up(
+                self._jobs.give_up(
                     f"the index cannot be used now ({type(error).__name__}): ask again later", waiting=True
                 )
 
@@ -150,26 +147,28 @@ class Follower:
             raise self._failing[1]
         if self._left_jobs:
             reason = "the index failed" if self._tries else "the server stopped"
-            self._care.give_up(f"{reason} before it was done: ask again")
+            self._jobs.give_up(f"{reason} before it was done: ask again")
             self._left_jobs = False
         if self._index is not None:
             return
-        folder = chroma.newest_folder(self._root)
-        # Searches that began before must not take another folder for theirs, see `query`.
-        self._last = max([self._last, *(collection.folder for collection in self._live())])
-        problem = "it failed in use" if self._damaged else self._problem(folder)
-        if problem:
+        live = self._live()
+        # Searches that began before must not take another index for theirs, see `query`.
+        self._last = max([self._last, *(collection.folder for collection in live)])
+        index = None
+        try:
+            if self._damaged:
+                raise nearest.Damaged("it failed in use")
+            index = self._engine.open(live, self._expected, lambda: self._stopping)
+        except nearest.Damaged as problem:
             say(logger.warning, "the Chroma index is built anew from the database: %s", problem)
             self._writer.submit(collections.forget_collections).result()
-            if folder is not None:
-                say(logger.warning, "the old one was set aside as %s and may be deleted", chroma.set_aside(folder))
-                folder = None
+            self._engine.set_aside()
         self._damaged = False
-        index = ChromaIndex(folder or chroma.next_folder(self._root, self._last))
+        index = index or self._engine.begin(self._last)
         try:
             index.drop(set(index.names()) - {collection.name for collection in self._live()})
             with self._database.read() as conn:
-                state = models.state(conn)
+                state = embedders.state(conn)
                 lagging = [collections.lagging_accounts(conn, model) for model in state.in_use] if state else []
                 lagging.append(forgetting.accounts_with_pending(conn))
         except BaseException:
@@ -179,27 +178,15 @@ class Follower:
             self._accounts.update(*lagging)
             self._index = index
 
-    def _problem(self, folder: Path | None) -> str | None:
-        live = self._live()
-        if folder is None:
-            return "its folder is gone" if live else None
-        if any(collection.folder != chroma.number_of(folder) for collection in live):
-            return "its folder is another one"
-        if chroma.is_as_closed(folder, _applied(live)):
-            return None
-        say(logger.info, "checking the Chroma index: it was not closed in order")
+    def _expected(self) -> list[nearest.Expected]:
         with self._database.read() as conn:
-            expected = [expected_of(conn, collection) for collection in live]
-        problem = check(folder, expected, lambda: self._stopping)
-        if problem is None:
-            say(logger.info, "the Chroma index is in order")
-        return problem
+            return [expected_of(conn, collection) for collection in collections.in_use(conn)]
 
     def _follow_until_stopped(self) -> None:
         opened = time.monotonic()
         while True:
             with self._changed:
-                wait = 0 if self._care.is_busy else _LOOK_SECONDS
+                wait = 0 if self._jobs.is_busy else _LOOK_SECONDS
                 self._changed.wait_for(lambda: self._stopping or self._failing or self._accounts, wait)
                 if self._failing is not None:
                     raise self._failing[1]
@@ -216,40 +203,40 @@ class Follower:
                 except BaseException:
                     self.follow({account_id})
                     raise
-            self._care.step(index)
+            self._jobs.step(index)
             if self._tries and time.monotonic() - opened > _WELL_SECONDS:
                 self.thread.last_failure = ""
             if self._tries and time.monotonic() - opened > _LONGEST_PAUSE:
                 self._tries = 0
                 self.thread.well()
 
-    def _follow(self, index: ChromaIndex, account_id: int) -> None:
+    def _follow(self, index: Index, account_id: int) -> None:
         """Apply one batch of an account's vectors of each model, and come back to it while there are more."""
         with self._database.read() as conn:
-            state = models.state(conn)
+            state = embedders.state(conn)
         for model in state.in_use if state else ():
             with self._database.read() as conn:
                 live = collections.live_collection(conn, account_id, model)
                 live = live or Collection(account_id, model, index.number, 1, 0)
-                new = vectors.after(conn, account_id, model, live.applied, chroma.BATCH)
+                new = vectors.after(conn, account_id, model, live.applied, BATCH)
             if not len(new.stamps):
                 continue
             index.upsert(live.name, new.stamps.tolist(), new.users.tolist(), new.matrix, live.applied == 0)
             followed = live.up_to(int(new.stamps[-1]))
             self._writer.submit(lambda conn, followed=followed: collections.set_live(conn, followed)).result()  # type: ignore[misc]
-            if len(new.stamps) == chroma.BATCH:
+            if len(new.stamps) == BATCH:
                 self.follow({account_id})
 
-    def _forget(self, index: ChromaIndex, account_id: int) -> None:
+    def _forget(self, index: Index, account_id: int) -> None:
         """Take a batch of what was erased out of the account's collections, also of replaced and half built ones.
 
         What reads vectors and puts them in does so without a step of this in between, so none comes back.
         """
         with self._database.read() as conn:
-            erased = forgetting.pending(conn, account_id, chroma.BATCH)
+            erased = forgetting.pending(conn, account_id, BATCH)
         if not erased:
             return
-        chroma.drop_set_aside(self._root)
+        self._engine.drop_set_aside()
         names = index.names()
         for model, stamps in erased.items():
             prefix = collections.name_prefix(account_id, model)
@@ -258,9 +245,13 @@ class Follower:
                     index.delete(name, stamps)
         forgotten = [stamp for stamps in erased.values() for stamp in stamps]
         self._writer.submit(lambda conn: forgetting.note_forgotten(conn, forgotten)).result()
-        if len(forgotten) == chroma.BATCH:
+        if len(forgotten) == BATCH:
             self.follow({account_id})
 
 
 def _applied(live: list[Collection]) -> dict[str, int]:
     return {collection.name: collection.applied for collection in live}
+
+
+def _shortage(error: BaseException) -> str | None:
+    return str(error) if isinstance(error, Unavailable) else shortage(error)

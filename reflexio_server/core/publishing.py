@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reflexio_server.core.indexing import Indexer
+from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.errors import RequestErased, RequestIdReused
 from reflexio_server.model import ErasedRequestId, NewInteraction, NewRequest, Outcome, ReusedRequestId, StoredRequest
 from reflexio_server.stages import stage
@@ -50,9 +50,9 @@ class Published:
 class Publisher:
     """Stores requests; each is on disk when its call returns."""
 
-    def __init__(self, writer: Writer, indexer: Indexer) -> None:
+    def __init__(self, writer: Writer, vector_maker: VectorMaker) -> None:
         self._writer = writer
-        self._indexer = indexer
+        self._vector_maker = vector_maker
 
     def publish(self, account_id: int, request: NewRequest, searchable_by: float | None) -> Published:
         """Store one request, all or nothing, and make it searchable by a time (time.monotonic) if one is given.
@@ -69,11 +69,11 @@ class Publisher:
         searchable = False
         if searchable_by is not None:
             with stage("index"):
-                searchable = self._indexer.index_rows(outcome.refs, max(searchable_by, time.monotonic()))
+                searchable = self._vector_maker.embed_rows(outcome.refs, max(searchable_by, time.monotonic()))
         return Published(outcome, searchable)
 
     def publish_all(self, account_id: int, requests: Sequence[NewRequest]) -> list[Outcome]:
         """Store requests, each for itself; their outcomes in the same order."""
         outcomes = self._writer.publish(account_id, requests).result()
-        self._indexer.wake()
+        self._vector_maker.wake()
         return outcomes

@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 
 from reflexio.supervised import Supervised, say
 from reflexio_server import words
-from reflexio_server.core.indexing import Indexer
-from reflexio_server.core.models import Models
+from reflexio_server.core.embedders import Embedders
+from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.errors import DomainError
 from reflexio_server.storage import full_text, vectors
 from reflexio_server.storage.database import Database
@@ -36,11 +36,11 @@ class Renewal:
     gave them all the same one.
     """
 
-    def __init__(self, database: Database, writer: Writer, models: Models, indexer: Indexer) -> None:
+    def __init__(self, database: Database, writer: Writer, embedders: Embedders, vector_maker: VectorMaker) -> None:
         self._database = database
         self._writer = writer
-        self._models = models
-        self._indexer = indexer
+        self._embedders = embedders
+        self._vector_maker = vector_maker
         self._stopping = threading.Event()
         self._told = 0.0
         self.thread = Supervised("renewal", self._work, logger)
@@ -93,12 +93,12 @@ class Renewal:
         began = time.monotonic()
         self._writer.submit(write).result()
         if unread:
-            self._indexer.wake()
+            self._vector_maker.wake()
         self._stopping.wait(time.monotonic() - began)  # the writer is there for others at least half of the time
 
     def _reads(self, row: Old) -> bool:
         with self._database.read() as conn:
-            model = self._models.live(conn)
+            model = self._embedders.live(conn)
         try:
             return model.embedder.reads(row.text)
         except BaseException:  # a panic of the tokenizer is no Exception

@@ -7,9 +7,9 @@ from sqlalchemy import Connection
 
 from reflexio_server.core import ranking
 from reflexio_server.core.candidates import Finder
-from reflexio_server.core.indexing import Indexer
+from reflexio_server.core.embedders import Embedders
+from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.listing import PAGE_BYTES, size_of
-from reflexio_server.core.models import Models
 from reflexio_server.core.query_words import search_words, without_everyday_words
 from reflexio_server.model import Filter, Hit, Identity, PageItem, SearchQuery
 from reflexio_server.stages import stage
@@ -48,14 +48,14 @@ class Searcher:
     def __init__(
         self,
         database: Database,
-        models: Models,
-        indexer: Indexer,
+        embedders: Embedders,
+        vector_maker: VectorMaker,
         finder: Finder,
         freshness_seconds: float,
     ) -> None:
         self._database = database
-        self._models = models
-        self._indexer = indexer
+        self._embedders = embedders
+        self._vector_maker = vector_maker
         self._finder = finder
         self._freshness_seconds = freshness_seconds
 
@@ -64,7 +64,7 @@ class Searcher:
         if query.user_id is not None and query.query:
             fresh_by = min(deadline, time.monotonic() + self._freshness_seconds)
             with stage("index"):
-                self._indexer.index_user(account_id, query.user_id, fresh_by)
+                self._vector_maker.embed_user(account_id, query.user_id, fresh_by)
         with self._database.read() as conn:
             user_ref = None
             if query.user_id is not None:
@@ -83,7 +83,7 @@ class Searcher:
 
     def _best(self, conn: Connection, scope: Scope, query: SearchQuery) -> tuple[list[Hit], int]:
         unindexed = interactions.count_waiting(conn, scope)
-        model = self._models.live(conn)
+        model = self._embedders.live(conn)
         held = None if scope.user_ref is None else self._finder.vectors_of(conn, scope.user_ref, model.number)
         texts = _count_of_texts(conn, scope, held, unindexed)
         words = search_words(query.query)

@@ -1,14 +1,9 @@
-"""Chroma as a follower: an approximate index per account, in a folder that can be lost at any time.
-
-One process owns the folder. chromadb caches its clients by path, so a folder that was set aside is followed by one
-of another name.
-"""
+"""An index in an open folder of Chroma's: an approximate index for each account, by one process."""
 
 import contextlib
 import json
 import os
 import resource
-import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,9 +18,6 @@ from numpy.typing import NDArray
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from reflexio_server.index import hnsw_files
-
-CHROMA_FOLDER = "chroma"  # below the data directory
-BATCH = 100  # add and upsert hold the interpreter lock for the whole call: 100 records take about 25 ms
 
 # Read when a collection is opened. Of 300 self-queries 4 were missed at ef_search 100, none at 400. At 20,000 vectors
 # ef_construction 200 found no more than 100 (0 of 1,000 self-queries missed, recall 0.999) and took half as long again.
@@ -52,36 +44,6 @@ class QuietSettings(Settings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is given, and the defaults."""
         return (init_settings,)
-
-
-def number_of(folder: Path) -> int:
-    """The number of a folder, which tells its collections from those of others."""
-    return int(folder.name)
-
-
-def newest_folder(root: Path) -> Path | None:
-    """The live folder below `root`: the one with the highest number for a name."""
-    numbered = [path for path in root.glob("*") if path.name.isdigit() and path.is_dir()]
-    return max(numbered, key=lambda path: int(path.name), default=None)
-
-
-def next_folder(root: Path, last: int) -> Path:
-    """A folder name that was never used below `root`, where `last` is the number of one that may be gone."""
-    used = [int(path.name.split(".")[0]) for path in root.glob("*") if path.name.split(".")[0].isdigit()]
-    return root / str(max([last, *used]) + 1)
-
-
-def set_aside(folder: Path) -> Path:
-    """Rename a damaged folder, keeping only the latest such for a look at it; the new name is returned."""
-    drop_set_aside(folder.parent)
-    folder.with_suffix(".closed").unlink(missing_ok=True)
-    return folder.rename(folder.with_suffix(".damaged"))
-
-
-def drop_set_aside(root: Path) -> None:
-    """Delete what was set aside below `root`."""
-    for folder in root.glob("*.damaged"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_as_closed(folder: Path, applied: Mapping[str, int]) -> bool:
@@ -123,7 +85,7 @@ class ChromaIndex:
         folder.with_suffix(".closed").unlink(missing_ok=True)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
-        self.number = number_of(folder)
+        self.number = int(folder.name)
         self.most = most or most_open()
         self._collections: dict[str, Any] = {}
         self._held: set[str] = set()  # collections that are open or being opened

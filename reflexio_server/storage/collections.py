@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, true, update
 
-from reflexio_server.storage import models
+from reflexio_server.storage import embedders
 from reflexio_server.storage.tables import accounts, collections, interactions, vectors
 
 
@@ -72,7 +72,7 @@ def live_collections(conn: Connection, *numbers: int) -> list[Collection]:
 
 def in_use(conn: Connection) -> list[Collection]:
     """The live collections of every model whose vectors are kept."""
-    state = models.state(conn)
+    state = embedders.state(conn)
     return live_collections(conn, *state.in_use) if state else []
 
 

@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from reflexio.supervised import say
 from reflexio_server.errors import Damaged
@@ -203,6 +203,11 @@ class Database:
                 f"the running server's database has schema {found}, this version needs {wanted}: "
                 "restart the server with this version, or use the version it runs"
             )
+
+
+def is_of_database(error: BaseException) -> bool:
+    """Whether it is an error of the database, or of a statement put to it."""
+    return isinstance(error, SQLAlchemyError)
 
 
 def what_is_wrong(path: Path, error: DatabaseError) -> str:

@@ -23,7 +23,6 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
 BUSY_TIMEOUT_MS = 10_000
 _SHORT_WAIT_MS = 100  # the writer waits meanwhile
@@ -95,11 +94,6 @@ def is_disk_full(error: BaseException) -> bool:
 def is_locked(error: BaseException) -> bool:
     """Whether another process kept the database locked for longer than the timeout."""
     return _code(error) == sqlite3.SQLITE_BUSY
-
-
-def is_of_database(error: BaseException) -> bool:
-    """Whether it is an error of this database, or of a statement put to it."""
-    return isinstance(error, SQLAlchemyError)
 
 
 def describe(error: BaseException) -> str:

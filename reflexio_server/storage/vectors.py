@@ -16,6 +16,7 @@ from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED, NOTHING_TO_EMBED
 from reflexio_server.storage.tables import interactions, live_model, requests, users, vectors
 
 Matrix = NDArray[np.float32]
+_ALL = 2**63 - 1
 _REFS_AT_ONCE = 1000
 
 
@@ -257,7 +258,7 @@ def refs_of_stamps(conn: Connection, account_id: int, stamps: Sequence[int]) -> 
     return np.array([by_stamp.get(stamp, 0) for stamp in stamps], dtype=np.int64)
 
 
-def applied_stamps(conn: Connection, account_id: int, model: int, up_to: int) -> NDArray[np.int64]:
+def applied_stamps(conn: Connection, account_id: int, model: int, up_to: int = _ALL) -> NDArray[np.int64]:
     """Stamps of the account's vectors up to this one, in order: what its collection must hold."""
     query = (
         select(vectors.c.id)
@@ -265,18 +266,6 @@ def applied_stamps(conn: Connection, account_id: int, model: int, up_to: int) ->
         .order_by(vectors.c.id)
     )
     return np.array(conn.execute(query).scalars().all(), dtype=np.int64)
-
-
-def newest_stamp(conn: Connection, account_id: int, model: int) -> int:
-    """The stamp of the account's newest vector, 0 when it has none."""
-    query = select(func.max(vectors.c.id)).where(vectors.c.account_id == account_id, vectors.c.model == model)
-    return conn.execute(query).scalar() or 0
-
-
-def blobs(conn: Connection, stamps: Sequence[int]) -> dict[int, bytes]:
-    """Vectors by stamp, as float32 bytes."""
-    query = select(vectors.c.id, vectors.c.vector).where(vectors.c.id.in_(stamps))
-    return {stamp: blob for stamp, blob in conn.execute(query)}
 
 
 def _waiting_columns() -> Select[Any]:

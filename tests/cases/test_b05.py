@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from chromadb.api.shared_system_client import SharedSystemClient
 
-from reflexio_server.index import chroma
+from reflexio_server.index import chroma_folder
 from reflexio_server.index.chroma import ChromaIndex
 from tests.cases.index_server import PanicException, fail_times, found, quick_server, wait_for_index
 from tests.wire import wait_until
@@ -100,4 +100,4 @@ def test_a_closed_folder_can_be_opened_by_another_at_once(tmp_path: Path) -> Non
     first.close()
     assert second.stamps("collection-1") == list(range(20)), "closing twice closes nobody else's"
     second.close()
-    assert chroma.newest_folder(tmp_path) == tmp_path / "1"
+    assert chroma_folder.newest_folder(tmp_path) == tmp_path / "1"

@@ -22,7 +22,7 @@ def test_a_lost_collection_is_noticed_and_built_anew(
         caller.publish("u", *contents)
         wait_for_index(server)
         index = server.app.follower._index
-        assert index
+        assert isinstance(index, ChromaIndex)
         (name,) = index.names()
         index._client.delete_collection(name)
         index._collections.clear()
@@ -36,7 +36,7 @@ def test_a_lost_collection_is_noticed_and_built_anew(
         wait_for_index(server)
         assert set(contents) <= set(found(caller, "a violin", 100))
         index = server.app.follower._index
-        assert index
+        assert isinstance(index, ChromaIndex)
         with server.app.database.read() as conn:
             (live,) = collections.in_use(conn)
         assert len(index.stamps(live.name)) == 30 + by_publish

@@ -135,7 +135,7 @@ def test_a_text_that_makes_the_model_panic_costs_itself_alone(
         caller.publish("u", "unspeakable", "a boat")
         caller.publish("u", "a violin")
         wait_for_index(server)
-        assert server.app.indexer.failed == 1
+        assert server.app.vector_maker.failed == 1
         assert set(found(caller, "boat")) == {"a boat", "a violin"}
 
 
@@ -146,7 +146,7 @@ def test_the_thread_that_makes_vectors_begins_again(server: LocalServer, monkeyp
     caller = server.new_caller()
     caller.publish("u", "a violin")
     wait_for_index(server)
-    assert server.app.indexer.thread.failures == len(failed) == 1
+    assert server.app.vector_maker.thread.failures == len(failed) == 1
     assert metric(server, "reflexio_thread_failures_total", "indexer") == 1
 
 
@@ -169,7 +169,7 @@ def test_a_call_that_panics_is_answered_with_an_id(
 
 @pytest.mark.parametrize("error", ENDINGS, ids=lambda error: type(error).__name__)
 def test_a_write_that_panics_costs_itself_alone(server: LocalServer, error: BaseException) -> None:
-    writer = server.app.indexer._writer
+    writer = server.app.vector_maker._writer
 
     def panic(_: Any) -> None:
         raise error
@@ -183,7 +183,7 @@ def test_a_write_that_panics_costs_itself_alone(server: LocalServer, error: Base
 def test_a_write_waits_for_nothing_when_the_writer_itself_fails(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = server.app.indexer._writer
+    writer = server.app.vector_maker._writer
     monkeypatch.setattr(Writer, "_commit", fail_times(Writer._commit, PanicException("once"), 1, []))
     lost = writer.submit(lambda _conn: 1)
     assert type(lost.exception(30)) is PanicException

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from reflexio_server.cli.main import main
-from reflexio_server.index import chroma_check
+from reflexio_server.index import nearest
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.storage import collections, vectors
 from tests.cases.index_server import quick_server, wait_for_index
@@ -42,7 +42,7 @@ def generation(server: LocalServer) -> int:
 
 def index_of(server: LocalServer) -> tuple[ChromaIndex, str]:
     index = server.app.follower._index
-    assert index
+    assert isinstance(index, ChromaIndex)
     with server.app.database.read() as conn:
         (live,) = collections.in_use(conn)
     return index, live.name
@@ -115,4 +115,4 @@ def test_wrong_vectors_are_damage_even_where_others_equal_them(server: LocalServ
     ("unfound", "tried", "damaged"), [(0, 0, False), (1, 3, True), (1, 100, False), (6, 100, True)]
 )
 def test_how_many_are_too_many(unfound: int, tried: int, damaged: bool) -> None:
-    assert chroma_check.too_many_unfound(unfound, tried) is damaged
+    assert nearest.too_many_unfound(unfound, tried) is damaged

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.index.chroma import CHROMA_FOLDER
+from reflexio_server.index.chroma_folder import CHROMA_FOLDER
 from reflexio_server.storage import collections, vectors
 from tests.support import LocalServer
 from tests.wire import wait_until

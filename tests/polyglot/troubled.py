@@ -59,4 +59,4 @@ class TroubledServer(LocalServer):
 
     def _close_writer(self) -> None:
         """As at the end of a shutdown, when a call still comes in."""
-        self.app.indexer._writer.close()
+        self.app.vector_maker._writer.close()

@@ -13,7 +13,7 @@ from reflexio.v1 import interaction_pb2
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core.query_words import STOP_WORDS
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
-from reflexio_server.storage import accounts, models, vectors
+from reflexio_server.storage import accounts, embedders, vectors
 from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.publishing import store_requests
@@ -96,8 +96,8 @@ def fill(data_dir: Path, email: str, total: int, model_id: str, dimensions: int,
         database = Database(data_dir, owner=True)
         try:
             with database.write() as conn:
-                model = models.register(conn, model_id, dimensions)
-                models.choose(conn, model)
+                model = embedders.register(conn, model_id, dimensions)
+                embedders.choose(conn, model)
                 account_id = next(found.account_id for found, _ in accounts.list_accounts(conn) if found.email == email)
             parts = range(0, len(owners), REQUESTS_AT_ONCE)
             title = f"storing {total} interactions"

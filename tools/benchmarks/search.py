@@ -19,7 +19,8 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.config import Settings
 from reflexio_server.core import ranking
 from reflexio_server.core.vector_cache import VectorCache
-from reflexio_server.index.chroma import CHROMA_FOLDER, ChromaIndex, newest_folder
+from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index.chroma_folder import CHROMA_FOLDER, newest_folder
 from reflexio_server.index.embedder import Embedder, load_embedder
 from reflexio_server.storage import collections, interactions, vectors
 from reflexio_server.storage.database import Database

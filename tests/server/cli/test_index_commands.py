@@ -17,10 +17,11 @@ from click.testing import CliRunner, Result
 
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.cli.main import main
-from reflexio_server.core import index_care
-from reflexio_server.index.chroma import BATCH, ChromaIndex
+from reflexio_server.core import index_jobs
+from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index.nearest import BATCH
 from reflexio_server.model import NewInteraction, NewRequest, UserAction
-from reflexio_server.storage import accounts, collections, jobs, models, vectors
+from reflexio_server.storage import accounts, collections, embedders, jobs, vectors
 from reflexio_server.storage.database import DATABASE_FILE, Database
 from reflexio_server.storage.publishing import store_requests
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
@@ -61,8 +62,8 @@ def fill(data_dir: Path, email: str, count: int) -> None:
         login = accounts.find_login(conn, email)
         assert login
         account_id = login[0].account_id
-        model = models.register(conn, MODEL, DIMENSIONS)
-        models.choose(conn, model)
+        model = embedders.register(conn, MODEL, DIMENSIONS)
+        embedders.choose(conn, model)
         for start in range(0, count, 1000):
             items = [_interaction(f"word{start + number}") for number in range(min(1000, count - start))]
             request = NewRequest(f"r{start}", f"user {start % 3000}", "", "", "", tuple(items), bytes(32))
@@ -258,7 +259,7 @@ def wait_for_index(server: LocalServer) -> None:
 def held(server: LocalServer, account_id: int = 1) -> tuple[ChromaIndex, str, list[int]]:
     """The open index, the name of an account's live collection, and what it must hold."""
     index = server.app.follower._index
-    assert index
+    assert isinstance(index, ChromaIndex)
     with server.app.database.read() as conn:
         live = collections.live_collection(conn, account_id, server.live_model())
         assert live
@@ -332,7 +333,7 @@ def test_only_the_account_that_is_named(start: Callable[..., LocalServer], embed
 def test_a_replaced_collection_is_dropped_when_nobody_can_ask_it_any_more(
     start: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_care, "_SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(index_jobs, "_SWEEP_SECONDS", 0.1)
     server = start()
     filled(server)
     index, old, _ = held(server)
@@ -345,7 +346,7 @@ def test_a_replaced_collection_is_dropped_when_nobody_can_ask_it_any_more(
     found = server.app.follower.query(before, vector, 10, None)
     assert found, "a search that began before the swap"
     assert len(found[0]) == 10
-    monkeypatch.setattr(index_care, "KEEP_SECONDS", 0.5)
+    monkeypatch.setattr(index_jobs, "KEEP_SECONDS", 0.5)
     wait_until(lambda: old not in index.names(), "the old collection to be dropped")
     assert index.names() == [held(server)[1]]
     assert server.app.follower.query(before, vector, 10, None) is None

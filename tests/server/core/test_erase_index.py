@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.cli.main import main
-from reflexio_server.core import following, model_change
+from reflexio_server.core import embedder_change
 from reflexio_server.core.candidates import Finder
 from reflexio_server.core.following import Follower
-from reflexio_server.core.index_care import IndexCare
+from reflexio_server.core.index_jobs import IndexJobs
 from reflexio_server.core.vector_cache import VectorCache
-from reflexio_server.index import chroma, chroma_check
+from reflexio_server.index import chroma_check, chroma_folder
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.storage import collections, forgetting, vectors
 from reflexio_server.storage.database import DATABASE_FILE
@@ -146,9 +146,9 @@ def test_what_is_erased_while_the_index_is_built_anew_is_not_in_the_new_one(
     fill(caller, 100)
     check(server)
     built: list[int] = []
-    tell = IndexCare._tell
+    tell = IndexJobs._tell
 
-    def erase_meanwhile(care: IndexCare, job: Any) -> None:
+    def erase_meanwhile(care: IndexJobs, job: Any) -> None:
         """After each batch of the rebuild: what is in it already, and what is to come."""
         tell(care, job)
         for number in (len(built) * 7, 99 - len(built) * 7):
@@ -157,9 +157,9 @@ def test_what_is_erased_while_the_index_is_built_anew_is_not_in_the_new_one(
             erased.join()
         built.append(care._done)
 
-    monkeypatch.setattr(IndexCare, "_tell", erase_meanwhile)
+    monkeypatch.setattr(IndexJobs, "_tell", erase_meanwhile)
     said = index_command(server, "rebuild")
-    monkeypatch.setattr(IndexCare, "_tell", tell)
+    monkeypatch.setattr(IndexJobs, "_tell", tell)
     assert "generation 2" in said
     assert len(built) >= 4
     check(server)
@@ -186,14 +186,14 @@ def test_what_is_erased_during_a_check_is_not_called_wrong(
         if number is not None:
             caller.delete_request(f"ann {number}")
 
-    step = IndexCare.step
+    step = IndexJobs.step
 
-    def between(care: IndexCare, opened: ChromaIndex) -> None:
+    def between(care: IndexJobs, opened: ChromaIndex) -> None:
         if care.is_busy and finds[0] < 30:
             erase_now()
         step(care, opened)
 
-    monkeypatch.setattr(IndexCare, "step", between)
+    monkeypatch.setattr(IndexJobs, "step", between)
     said = index_command(server, "verify")
     assert "were too many" in said
     assert re.search(r", 0 were too many, 0 of [1-9]\d+ did not find themselves", said), said
@@ -237,7 +237,7 @@ def test_after_a_kill_chroma_forgets_at_the_next_start(
         return checks[-1]
 
     monkeypatch.setattr(ChromaIndex, "upsert", counting)
-    monkeypatch.setattr(following, "check", noting)
+    monkeypatch.setattr(chroma_folder, "check", noting)
     again = start(copy)
     check(again)
     assert checks == [None], "the check knows what is to be forgotten still"
@@ -251,7 +251,7 @@ def test_a_folder_that_was_set_aside_goes_too(server: LocalServer) -> None:
     caller = server.new_caller()
     fill(caller, 5)
     check(server)
-    aside = server.data_dir / chroma.CHROMA_FOLDER / "0.damaged"
+    aside = server.data_dir / chroma_folder.CHROMA_FOLDER / "0.damaged"
     aside.mkdir()
     (aside / "data").write_bytes(b"older vectors")
     caller.delete_request("ann 1")
@@ -308,14 +308,14 @@ def test_what_is_erased_during_a_change_of_model_gets_no_vectors_of_the_next(
     check(server)
     server.stop()
     monkeypatch.setattr("reflexio_server.app.load_by_id", lambda *_: first)
-    monkeypatch.setattr(model_change, "BATCH", 20)
+    monkeypatch.setattr(embedder_change, "BATCH", 20)
     use(monkeypatch, second)
     second.goes_on.clear()
     server = start(tmp_path / "data")
     caller = Caller(server.address, caller.email, caller.api_key)
     assert second.begun.wait(30)
     failures: list[str] = []
-    monkeypatch.setattr(model_change.logger, "exception", lambda text, *_: failures.append(text))
+    monkeypatch.setattr(embedder_change.logger, "exception", lambda text, *_: failures.append(text))
     for number in (0, 1, 20, 39):
         caller.delete_request(f"ann {number}")
     second.goes_on.set()

@@ -13,8 +13,8 @@ import pytest
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.core.expecting import expected_of
-from reflexio_server.index import chroma, chroma_check
+from reflexio_server.core.index_jobs import expected_of
+from reflexio_server.index import chroma_check, chroma_folder
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.storage import collections, vectors
 from reflexio_server.storage.database import DATABASE_FILE, Database
@@ -95,7 +95,7 @@ def test_nothing_is_missing_and_nothing_is_left_over_after_twenty_kills(tmp_path
         expected = expected_of(conn, live)
         wanted = vectors.applied_stamps(conn, live.account_id, model, live.applied).tolist()
     database.close()
-    folder = chroma.newest_folder(tmp_path / "chroma")
+    folder = chroma_folder.newest_folder(tmp_path / "chroma")
     assert folder
     assert chroma_check.check(folder, [expected], lambda: False) is None, "each vector is the right one"
     index = ChromaIndex(folder)

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import following
 from reflexio_server.core.accounts import new_account
-from reflexio_server.core.expecting import expected_of
-from reflexio_server.core.indexing import BATCH
+from reflexio_server.core.embedding import BATCH
+from reflexio_server.core.index_jobs import expected_of
 from reflexio_server.errors import TooBusy
-from reflexio_server.index import chroma, chroma_check
+from reflexio_server.index import chroma, chroma_check, chroma_folder
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.embedder import Embedder, load_embedder
 from reflexio_server.storage import collections, vectors
@@ -92,7 +92,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
     monkeypatch.setattr(ChromaIndex, "query", count("queries", query))
     monkeypatch.setattr(ChromaIndex, "upsert", count("upserts", upsert))
-    monkeypatch.setattr(following, "check", count("checks", check))
+    monkeypatch.setattr(chroma_folder, "check", count("checks", check))
     return counted
 
 
@@ -166,7 +166,7 @@ def stamps(data_dir: Path) -> list[Stamp]:
 
 
 def folders(data_dir: Path) -> list[str]:
-    return sorted(path.name for path in (data_dir / chroma.CHROMA_FOLDER).iterdir() if path.is_dir())
+    return sorted(path.name for path in (data_dir / chroma_folder.CHROMA_FOLDER).iterdir() if path.is_dir())
 
 
 def has_followed(server: LocalServer) -> bool:
@@ -455,7 +455,7 @@ def test_only_the_latest_damaged_folder_is_kept(
 ) -> None:
     stopped_store(run, tmp_path)
     for kept in (["1.damaged", "2"], ["2.damaged", "3"]):
-        damage(chroma.newest_folder(tmp_path / "chroma") / "chroma.sqlite3", "cut")  # type: ignore[operator]
+        damage(chroma_folder.newest_folder(tmp_path / "chroma") / "chroma.sqlite3", "cut")  # type: ignore[operator]
         server = run(tmp_path)
         wait_for_index(server)
         server.stop()
@@ -721,7 +721,7 @@ def names(server: LocalServer) -> list[str]:
     """The collections there are in Chroma."""
     index = server.app.follower._index
     assert index
-    return sorted(collection.name for collection in index._client.list_collections())
+    return sorted(index.names())
 
 
 # ---- Another model, without the old one at hand
@@ -819,7 +819,7 @@ def test_a_text_that_could_not_be_embedded_at_first_is_tried_again(
     server = run(tmp_path)
     caller = new_caller(server)
     assert caller.publish("user", "a violin", wait_until=pb.WAIT_UNTIL_SEARCHABLE).searchable
-    assert (len(tries), server.app.indexer.failed, len(stamps(tmp_path))) == (3, 0, 1)
+    assert (len(tries), server.app.vector_maker.failed, len(stamps(tmp_path))) == (3, 0, 1)
 
 
 def test_a_text_that_one_model_cannot_embed_is_tried_by_the_next(
@@ -830,7 +830,7 @@ def test_a_text_that_one_model_cannot_embed_is_tried_by_the_next(
     caller = new_caller(server)
     publish(caller, ["an unspeakable violin"])
     wait_for_index(server)
-    assert (server.app.indexer.failed, stamps(tmp_path)) == (1, [])
+    assert (server.app.vector_maker.failed, stamps(tmp_path)) == (1, [])
     server.stop()
     use(monkeypatch, Words("two"))
     server = run(tmp_path)
@@ -843,7 +843,7 @@ def test_vectors_that_cannot_be_written_now_are_not_made_again(
 ) -> None:
     server = run(tmp_path)
     caller = new_caller(server)
-    submit = server.app.indexer._writer.submit
+    submit = server.app.vector_maker._writer.submit
     refused: list[int] = []
 
     def busy(operation: Any) -> Any:
@@ -852,31 +852,31 @@ def test_vectors_that_cannot_be_written_now_are_not_made_again(
             raise TooBusy("writes waiting")
         return submit(operation)
 
-    monkeypatch.setattr(server.app.indexer._writer, "submit", busy)
+    monkeypatch.setattr(server.app.vector_maker._writer, "submit", busy)
     publish(caller, texts(30))
     wait_until(lambda: unindexed(caller) == 0, "the vectors")
     assert len(refused) == 3
     assert sorted(embedder.embedded) == sorted(texts(30)), "each once"
-    assert server.app.indexer._unwritten == {}
+    assert server.app.vector_maker._unwritten == {}
 
 
 def test_an_indexer_that_is_stopped_just_when_it_woke_does_stop(
     tmp_path: Path, run: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = run(tmp_path)
-    indexer = server.app.indexer
-    clear = indexer._wake.clear
-    stopper = threading.Thread(target=indexer.stop)
+    vector_maker = server.app.vector_maker
+    clear = vector_maker._wake.clear
+    stopper = threading.Thread(target=vector_maker.stop)
 
     def clear_late() -> None:
         stopper.start()
-        wait_until(indexer._wake.is_set, "stop to wake it")
-        wait_until(lambda: indexer._stopping, "stop")
+        wait_until(vector_maker._wake.is_set, "stop to wake it")
+        wait_until(lambda: vector_maker._stopping, "stop")
         clear()
 
     time.sleep(0.2)  # it sleeps
-    monkeypatch.setattr(indexer._wake, "clear", clear_late)
-    indexer.wake()
+    monkeypatch.setattr(vector_maker._wake, "clear", clear_late)
+    vector_maker.wake()
     wait_until(lambda: stopper.ident is not None, "the indexer to wake")
     stopper.join(20)
     assert not stopper.is_alive()

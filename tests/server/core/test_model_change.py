@@ -15,10 +15,10 @@ from click.testing import CliRunner
 
 from reflexio_server import app as app_module
 from reflexio_server.cli.main import main
-from reflexio_server.core.indexing import BATCH
-from reflexio_server.core.model_change import ModelChange
+from reflexio_server.core.embedder_change import EmbedderChange
+from reflexio_server.core.embedding import BATCH
 from reflexio_server.index.embedder import Embedder, load_by_id, load_embedder
-from reflexio_server.storage import collections, models, vectors
+from reflexio_server.storage import collections, embedders, vectors
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import to_first_schema, wait_until
@@ -32,7 +32,7 @@ CONTENTS = [f"{thing} {number}" for number, thing in zip(range(3 * BATCH), itert
 
 
 def at_hand(monkeypatch: pytest.MonkeyPatch, *embedders: Embedder) -> None:
-    """Models that a server finds when it needs the one it had before."""
+    """Embedders that a server finds when it needs the one it had before."""
     by_id = {embedder.model_id: embedder for embedder in embedders}
     monkeypatch.setattr(app_module, "load_by_id", lambda model_id, _folder: by_id.get(model_id))
 
@@ -87,7 +87,7 @@ def rows_by_model(data_dir: Path) -> dict[int, int]:
 def wait_for_change(server: LocalServer, number: int) -> None:
     def complete() -> bool:
         with server.app.database.read() as conn:
-            return models.live(conn) == number and not collections.lagging_accounts(conn, number)
+            return embedders.live(conn) == number and not collections.lagging_accounts(conn, number)
 
     wait_until(complete, "the change of model")
     wait_until(lambda: set(rows_by_model(server.data_dir)) == {number}, "the old vectors to be deleted")
@@ -157,16 +157,16 @@ def test_a_change_goes_on_where_it_was_after_a_restart_and_can_be_taken_back(
         """As after a kill: a batch is stored, the next one is not."""
         with monkeypatch.context() as patched:
             batches: list[int] = []
-            go_on = ModelChange._go_on
+            go_on = EmbedderChange._go_on
 
-            def twice(change: ModelChange, coming: Any) -> None:
+            def twice(change: EmbedderChange, coming: Any) -> None:
                 if not batches:
                     go_on(change, coming)
                     batches.append(1)
                 else:
                     change._stopping.wait(0.01)
 
-            patched.setattr(ModelChange, "_go_on", twice)
+            patched.setattr(EmbedderChange, "_go_on", twice)
             half = start(tmp_path)
             wait_until(lambda: batches, "a batch")
             answers_by(old, back(half, caller))

@@ -8,7 +8,7 @@ import pytest
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.core.indexing import Indexer
+from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.storage import collections, vectors
 from tests.support import Caller, LocalServer
 from tests.wire import publish, wait_until
@@ -179,7 +179,7 @@ def test_a_search_sees_what_was_acknowledged_just_before(caller: Caller) -> None
 def test_what_has_no_vector_yet_is_found_by_words_and_counted(
     start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Indexer, "start", lambda self: None)  # only those who wait for vectors have them made
+    monkeypatch.setattr(VectorMaker, "start", lambda self: None)  # only those who wait for vectors have them made
     caller = start(freshness_seconds=0).new_caller()
     publish(caller, "u", Say(content="grey kitten"), Say(image=b"no words"), source="a")
     publish(caller, "v", Say(content="black kitten"), source="b")

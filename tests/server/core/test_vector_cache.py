@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
-from reflexio_server.storage import interactions, models, vectors
+from reflexio_server.storage import embedders, interactions, vectors
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.publishing import store_requests
@@ -30,7 +30,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened = Database(tmp_path, owner=True, readers=8)
     with opened.write() as conn:
         add_account(conn, "a@example.com", "aaaaaaaaaa", "hash", 1)
-        models.choose(conn, models.register(conn, "model", DIMENSIONS))
+        embedders.choose(conn, embedders.register(conn, "model", DIMENSIONS))
     yield opened
     opened.close()
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reflexio_server.index.chroma import BATCH, ChromaIndex
+from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index.nearest import BATCH
 from tests.wire import seeded
 
 DIMENSIONS = 256

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from reflexio_server.index import hnsw_files
-from reflexio_server.index.chroma import BATCH, ChromaIndex
+from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.chroma_check import check
+from reflexio_server.index.nearest import BATCH
 from tests.server.index.test_chroma_files import fill
 from tests.wire import seeded
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.core.indexing import Indexer
+from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.listing import Lister
 from reflexio_server.core.publishing import Publisher
 from tests.support import Caller, LocalServer
@@ -92,7 +92,7 @@ def test_a_full_write_queue_refuses_and_loses_nothing(start: Any) -> None:
 
 
 def test_a_full_disk_refuses_writes_and_goes_on_reading(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Indexer, "start", lambda self: None)  # so that vectors are made by those who wait for them
+    monkeypatch.setattr(VectorMaker, "start", lambda self: None)  # so that vectors are made by those who wait for them
     server = start()
     caller = server.new_caller()
     texts = [f"kept {number}" for number in range(20)]

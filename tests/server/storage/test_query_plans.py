@@ -21,7 +21,7 @@ from reflexio_server.model import (
     StoredRequest,
     UserAction,
 )
-from reflexio_server.storage import collections, erasing, forgetting, interactions, models, requests, vectors
+from reflexio_server.storage import collections, embedders, erasing, forgetting, interactions, requests, vectors
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.erasing import Part
@@ -221,8 +221,8 @@ def test_erasing_walks_no_table(database: Database) -> None:
 def _fill(conn: Connection) -> list[str]:
     """A user with a thread of three requests, with pictures and vectors: the ids of their interactions."""
     add_account(conn, "a@example.com", "aaaaaaaaaa", "hash", 1)
-    number = models.register(conn, "model", 4)
-    models.choose(conn, number)
+    number = embedders.register(conn, "model", 4)
+    embedders.choose(conn, number)
     picture = Picture(b"x", bytes(32), "image/png", 1, 1)
     items = tuple(NewInteraction("User", f"text {n}", UserAction.NONE, "", "", picture, None) for n in range(3))
     made = [NewRequest(f"r{n}", "ann", "g", "", "", items, bytes(32)) for n in range(3)]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from reflexio.supervised import Supervised, say
-from reflexio_server.core.models import LoadedModel, Models
+from reflexio_server.core.embedders import Embedders, NumberedEmbedder
 from reflexio_server.errors import DomainError
 from reflexio_server.storage import vectors
 from reflexio_server.storage.database import Database
@@ -22,7 +22,7 @@ _LOOK_SECONDS = 5.0  # how often it is looked for rows that wait for other reaso
 _MOST_KEPT = 4096  # vectors that could not be written and are kept for the next try: 6 MB
 
 
-class Indexer:
+class VectorMaker:
     """Embeds rows that wait and stores their vectors beside them; the rows themselves are the list of work.
 
     `stored` is called with the accounts that got new vectors. A text that cannot be embedded in three tries is logged,
@@ -34,12 +34,12 @@ class Indexer:
         self,
         database: Database,
         writer: Writer,
-        models: Models,
+        embedders: Embedders,
         stored: Callable[[set[int]], None],
     ) -> None:
         self._database = database
         self._writer = writer
-        self._models = models
+        self._embedders = embedders
         self._stored = stored
         self.failed = 0
         self._claimed: set[int] = set()
@@ -67,7 +67,7 @@ class Indexer:
             self._changed.notify_all()
         self.thread.end()
 
-    def index_rows(self, refs: Sequence[int], deadline: float) -> bool:
+    def embed_rows(self, refs: Sequence[int], deadline: float) -> bool:
         """Make the vectors of these rows now; whether all have theirs by the deadline (time.monotonic)."""
         for start in range(0, len(refs), BATCH):
             with self._database.read() as conn:
@@ -76,7 +76,7 @@ class Indexer:
                 return False
         return True
 
-    def index_user(self, account_id: int, user_id: str, deadline: float) -> None:
+    def embed_user(self, account_id: int, user_id: str, deadline: float) -> None:
         """Make the vectors that a user's rows wait for, newest first, until the deadline (time.monotonic)."""
         while time.monotonic() < deadline:
             with self._database.read() as conn:
@@ -148,7 +148,7 @@ class Indexer:
         """Embed rows with the live model and store their vectors; how many, when the deadline comes before the end."""
         while True:
             with self._database.read() as conn:
-                model = self._models.live(conn)
+                model = self._embedders.live(conn)
             embedded: list[tuple[Waiting, Matrix]] = []
             for row in rows:
                 if self._stopping or (deadline is not None and time.monotonic() >= deadline):
@@ -178,7 +178,7 @@ class Indexer:
         with self._database.read() as conn:
             return not vectors.waiting_among(conn, list(refs))
 
-    def _vectors_of(self, row: Waiting, model: LoadedModel) -> Matrix:
+    def _vectors_of(self, row: Waiting, model: NumberedEmbedder) -> Matrix:
         kept = self._unwritten.get((model.number, row.ref))
         if kept is not None:
             return kept
@@ -189,12 +189,12 @@ class Indexer:
             return model.no_vectors()
         return made
 
-    def _keep(self, model: LoadedModel, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
+    def _keep(self, model: NumberedEmbedder, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
         with self._changed:
             for row, matrix in embedded[: max(0, _MOST_KEPT - len(self._unwritten))]:
                 self._unwritten[model.number, row.ref] = matrix
 
-    def _let_go(self, model: LoadedModel, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
+    def _let_go(self, model: NumberedEmbedder, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
         with self._changed:
             for row, _ in embedded:
                 self._unwritten.pop((model.number, row.ref), None)

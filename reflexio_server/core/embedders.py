@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from reflexio.supervised import say
 from reflexio_server.index.embedder import Embedder
 from reflexio_server.shortage import shortage
-from reflexio_server.storage import models
+from reflexio_server.storage import embedders
 from reflexio_server.storage.vectors import Matrix, Waiting
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ _EMBED_PAUSES = (0.05, 0.2)  # seconds before the second and third try of a text
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedModel:
+class NumberedEmbedder:
     """An embedding model and its number in the database."""
 
     number: int
@@ -49,12 +49,12 @@ class LoadedModel:
         return np.zeros((0, self.embedder.dimensions), dtype=np.float32)
 
 
-class Models:
+class Embedders:
     """The loaded models: the live one, and while another is to take over, that one too."""
 
-    def __init__(self, loaded: Iterable[LoadedModel]) -> None:
+    def __init__(self, loaded: Iterable[NumberedEmbedder]) -> None:
         self._loaded = {model.number: model for model in loaded}
 
-    def live(self, conn: Connection) -> LoadedModel:
+    def live(self, conn: Connection) -> NumberedEmbedder:
         """The model that is live in this snapshot."""
-        return self._loaded[models.live(conn)]
+        return self._loaded[embedders.live(conn)]

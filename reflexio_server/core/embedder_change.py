@@ -7,11 +7,11 @@ import time
 from sqlalchemy import Connection
 
 from reflexio.supervised import Supervised, say
+from reflexio_server.core.embedders import NumberedEmbedder
+from reflexio_server.core.embedding import BATCH, VectorMaker
 from reflexio_server.core.following import Follower
-from reflexio_server.core.indexing import BATCH, Indexer
-from reflexio_server.core.models import LoadedModel
 from reflexio_server.errors import DomainError
-from reflexio_server.storage import collections, models, vectors
+from reflexio_server.storage import collections, embedders, vectors
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.vectors import Matrix, Waiting
 from reflexio_server.storage.writer import Writer
@@ -25,7 +25,7 @@ _PATIENT_TRIES = 20
 _TELL_SECONDS = 10.0
 
 
-class ModelChange:
+class EmbedderChange:
     """Embeds every interaction again with the next model, oldest first, on a thread of its own.
 
     How far it got is in the database, so that it goes on after a restart. When all have their vectors and Chroma has
@@ -34,12 +34,17 @@ class ModelChange:
     """
 
     def __init__(
-        self, database: Database, writer: Writer, coming: LoadedModel | None, indexer: Indexer, follower: Follower
+        self,
+        database: Database,
+        writer: Writer,
+        coming: NumberedEmbedder | None,
+        vector_maker: VectorMaker,
+        follower: Follower,
     ) -> None:
         self._database = database
         self._writer = writer
         self._coming = coming
-        self._indexer = indexer
+        self._vector_maker = vector_maker
         self._follower = follower
         self._stopping = threading.Event()
         self.thread = Supervised("model", self._work, logger, first_pause=_PAUSE_SECONDS, longest_pause=_TELL_SECONDS)
@@ -60,7 +65,7 @@ class ModelChange:
             try:
                 if self._coming is not None:
                     self._go_on(self._coming)
-                elif not self._writer.submit(lambda conn: models.drop_stale_vectors(conn, STALE_AT_ONCE)).result():
+                elif not self._writer.submit(lambda conn: embedders.drop_stale_vectors(conn, STALE_AT_ONCE)).result():
                     break
                 self.thread.well()
             except DomainError:
@@ -68,9 +73,9 @@ class ModelChange:
                 self._stopping.wait(_PAUSE_SECONDS)
         self.thread.well()
 
-    def _go_on(self, coming: LoadedModel) -> None:
+    def _go_on(self, coming: NumberedEmbedder) -> None:
         with self._database.read() as conn:
-            state = models.state(conn)
+            state = embedders.state(conn)
             assert state
             rows = vectors.of_every_row(conn, state.done, BATCH)
         embedded: list[tuple[Waiting, Matrix]] = []
@@ -86,7 +91,7 @@ class ModelChange:
             if self._has_followed(coming) and self._take_over():
                 say(logger.info, "%s took over", coming.embedder.model_id)
                 self._coming = None
-                self._indexer.wake()
+                self._vector_maker.wake()
             elif not rows:
                 self._stopping.wait(_PAUSE_SECONDS)
 
@@ -94,17 +99,17 @@ class ModelChange:
         """Let the next model be live when nothing is left to do; where publishes never pause, when little is."""
         self._tries += 1
         most_waiting = 0 if self._tries <= _PATIENT_TRIES else BATCH
-        return self._writer.submit(lambda conn: models.take_over(conn, most_waiting)).result()
+        return self._writer.submit(lambda conn: embedders.take_over(conn, most_waiting)).result()
 
-    def _store(self, coming: LoadedModel, embedded: list[tuple[Waiting, Matrix]]) -> None:
+    def _store(self, coming: NumberedEmbedder, embedded: list[tuple[Waiting, Matrix]]) -> None:
         def write(conn: Connection) -> None:
             vectors.store_beside(conn, coming.number, embedded)
-            models.note_done(conn, embedded[-1][0].ref)
+            embedders.note_done(conn, embedded[-1][0].ref)
 
         self._writer.submit(write).result()
         self._follower.follow({row.account_id for row, _ in embedded})
 
-    def _has_followed(self, coming: LoadedModel) -> bool:
+    def _has_followed(self, coming: NumberedEmbedder) -> bool:
         with self._database.read() as conn:
             for account_id in collections.lagging_accounts(conn, coming.number):
                 live = collections.live_collection(conn, account_id, coming.number)
@@ -113,11 +118,11 @@ class ModelChange:
                     return False
         return True
 
-    def _tell(self, coming: LoadedModel, done: int) -> None:
+    def _tell(self, coming: NumberedEmbedder, done: int) -> None:
         if time.monotonic() - self._told < _TELL_SECONDS:
             return
         with self._database.read() as conn:
-            so_far, total = models.progress(conn, done)
+            so_far, total = embedders.progress(conn, done)
         say(
             logger.info,
             "%s is to take over: %d of %d interactions have its vectors",

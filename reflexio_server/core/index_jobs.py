@@ -1,17 +1,29 @@
 """The index's jobs: building collections anew beside the live ones, and holding them against the database."""
 
 import logging
+import random
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 from reflexio.supervised import say
 from reflexio_server.errors import DomainError
-from reflexio_server.index.chroma import BATCH, ChromaIndex
-from reflexio_server.index.chroma_check import finds_itself, too_many_unfound
-from reflexio_server.storage import collections, forgetting, jobs, models, vectors
+from reflexio_server.index.nearest import (
+    BATCH,
+    SAMPLES,
+    Expected,
+    Index,
+    Stamps,
+    are_equal,
+    differences,
+    finds_itself,
+    fingerprints,
+    too_many_unfound,
+)
+from reflexio_server.storage import collections, embedders, forgetting, jobs, vectors
 from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.collections import Collection
 from reflexio_server.storage.database import Database
@@ -25,13 +37,14 @@ KEEP_SECONDS = 60.0
 
 _LOOK_SECONDS = 0.5  # how often it is looked for a job, and how often one says how far it is
 _SWEEP_SECONDS = 10.0
+_READ_AT_ONCE = 5_000  # vectors, 8 MB
 _SELF_QUERIES = 100  # so many of a collection's vectors are searched for when it is verified
 
 Steps = Generator[int, None, str]
 """Yields the number of vectors that each batch handled, and returns what came of it, for a person."""
 
 
-class IndexCare:
+class IndexJobs:
     """Does one job at a time, a batch at a step, so that following goes on between its steps.
 
     What a job builds is not live before it is complete; when the process ends before, the next start drops it.
@@ -57,7 +70,7 @@ class IndexCare:
         self._job, self._unneeded = None, {}
         self._writer.submit(lambda conn: jobs.give_up(conn, reason, waiting=waiting)).result()
 
-    def step(self, index: ChromaIndex) -> None:
+    def step(self, index: Index) -> None:
         """Do the next batch of the job at hand, or look for one to begin."""
         if self._job is None:
             self._look(index)
@@ -76,7 +89,7 @@ class IndexCare:
                 self._done += handled
                 self._tell(self._job)
 
-    def _look(self, index: ChromaIndex) -> None:
+    def _look(self, index: Index) -> None:
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
             return
@@ -90,7 +103,7 @@ class IndexCare:
             self._swept = now
             self._sweep(index, now)
 
-    def _sweep(self, index: ChromaIndex, now: float) -> None:
+    def _sweep(self, index: Index, now: float) -> None:
         """Drop the collections that were replaced a while ago, and what Chroma wrote that nobody reads."""
         with self._database.read() as conn:
             live = collections.in_use(conn)
@@ -99,10 +112,10 @@ class IndexCare:
         index.drop({name for name, since in self._unneeded.items() if now - since >= KEEP_SECONDS})
         index.empty_unread_files()
 
-    def _carry_out(self, index: ChromaIndex, job: Job) -> Iterator[int]:
+    def _carry_out(self, index: Index, job: Job) -> Iterator[int]:
         began = time.monotonic()
         with self._database.read() as conn:
-            state = models.state(conn)
+            state = embedders.state(conn)
             found = collections.report(conn, state.live, job.account_id) if state else []
         self._names = index.names()
         self._done, self._total = 0, sum(one.vectors for one in found)
@@ -115,14 +128,14 @@ class IndexCare:
         said.append(f"{job.kind} took {time.monotonic() - began:.1f} s")
         yield from self._end(job, "done", "\n".join(said))
 
-    def _rebuild(self, index: ChromaIndex, account_id: int, model: int) -> Steps:
+    def _rebuild(self, index: Index, account_id: int, model: int) -> Steps:
         prefix = collections.name_prefix(account_id, model)
         used = [int(name.removeprefix(prefix)) for name in self._names if name.startswith(prefix)]
         fresh = Collection(account_id, model, index.number, max(used, default=0) + 1, 0)
         count = 0
         while True:
             with self._database.read() as conn:
-                _check_live(models.live(conn), model)
+                _check_live(embedders.live(conn), model)
                 new = vectors.after(conn, account_id, model, fresh.applied, BATCH)
             if not len(new.stamps):
                 break
@@ -136,9 +149,9 @@ class IndexCare:
         self._writer.submit(lambda conn: collections.set_live(conn, fresh, rebuilt_at=now)).result()
         return f"{count} vectors, generation {fresh.generation}"
 
-    def _verify(self, index: ChromaIndex, account_id: int, model: int) -> Steps:
+    def _verify(self, index: Index, account_id: int, model: int) -> Steps:
         with self._database.read() as conn:
-            _check_live(models.live(conn), model)
+            _check_live(embedders.live(conn), model)
             lost = vectors.lost(conn, account_id, model)
         for start in range(0, len(lost), BATCH):
             part = lost[start : start + BATCH]
@@ -147,22 +160,18 @@ class IndexCare:
         said = [f"{len(lost)} interactions had lost their vectors and wait for new ones"] if lost else []
         with self._database.read() as conn:
             live = collections.live_collection(conn, account_id, model)
-            expected = vectors.applied_stamps(conn, account_id, model, live.applied) if live else _none()
-            erased = forgetting.pending_of_model(conn, account_id, model)
-        if live is None:
+            expected = _expected(conn, live) if live else None
+        if live is None or expected is None:
             return ", ".join([*said, "no vectors in Chroma yet"])
-        present = np.array(index.stamps(live.name), dtype=np.int64)
+        missing, extra = differences(index, expected)
         yield 0
-        missing = np.setdiff1d(expected, present)
         yield from self._put_in(index, live, missing.tolist())
-        # What was erased just now goes without being called too much.
-        extra = self._gone(account_id, model, np.setdiff1d(present, np.append(expected, erased)))
         for start in range(0, len(extra), BATCH):
             index.delete(live.name, extra[start : start + BATCH].tolist())
             yield 0
-        tried, wrong, unfound = yield from self._search_for_themselves(index, live, expected)
+        tried, wrong, unfound = yield from self._search_for_themselves(index, live, expected.needed)
         said += [
-            f"{len(expected)} vectors",
+            f"{len(expected.needed)} vectors",
             f"{len(missing)} were missing",
             f"{len(extra)} were too many",
             f"{len(unfound)} of {tried} did not find themselves",
@@ -171,19 +180,12 @@ class IndexCare:
             said.append("rebuilt: " + (yield from self._rebuild(index, account_id, model)))
         else:
             yield from self._put_in(index, live, unfound)  # which links them anew
-            yield len(expected)
+            yield len(expected.needed)
         now = now_us()
         self._writer.submit(lambda conn: collections.note_verified(conn, live, now)).result()
         return ", ".join(said)
 
-    def _gone(self, account_id: int, model: int, stamps: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which of these are no vectors of the account and model: the others were put in after `applied` was noted."""
-        with self._database.read() as conn:
-            newest = vectors.newest_stamp(conn, account_id, model)
-            there = vectors.applied_stamps(conn, account_id, model, newest)
-        return np.setdiff1d(stamps, there)
-
-    def _put_in(self, index: ChromaIndex, live: Collection, stamps: Sequence[int]) -> Iterator[int]:
+    def _put_in(self, index: Index, live: Collection, stamps: Sequence[int]) -> Iterator[int]:
         for start in range(0, len(stamps), BATCH):
             with self._database.read() as conn:
                 some = vectors.of_stamps(conn, stamps[start : start + BATCH])
@@ -192,19 +194,18 @@ class IndexCare:
             yield 0
 
     def _search_for_themselves(
-        self, index: ChromaIndex, live: Collection, expected: NDArray[np.int64]
+        self, index: Index, live: Collection, stamps: Stamps
     ) -> Generator[int, None, tuple[int, int, list[int]]]:
         """Of how many vectors the index holds how many wrongly, and which of them it does not find by themselves."""
-        chosen = np.random.default_rng().permutation(expected)[:_SELF_QUERIES].tolist()
+        chosen = np.random.default_rng().permutation(stamps)[:_SELF_QUERIES].tolist()
         tried, wrong, unfound = 0, 0, []
         for stamp in chosen:
             with self._database.read() as conn:
-                blob = vectors.blobs(conn, [stamp]).get(stamp)
-            if blob is not None:  # else it was erased meanwhile
-                vector = np.frombuffer(blob, dtype="<f4")
+                found = vectors.of_stamps(conn, [stamp])
+            if len(found.stamps):  # else it was erased meanwhile
                 tried += 1
-                wrong += not np.allclose(index.vectors(live.name, [stamp])[0], vector, rtol=0, atol=1e-3)
-                unfound += [] if finds_itself(index, live.name, stamp, vector) else [stamp]
+                wrong += not are_equal(index.vectors(live.name, [stamp]), found.matrix)
+                unfound += [] if finds_itself(index, live.name, stamp, found.matrix[0]) else [stamp]
             yield 0
         return tried, wrong, unfound
 
@@ -229,5 +230,21 @@ def _check_live(live: int, model: int) -> None:
         raise _Hindered("another model took over meanwhile: ask for it again")
 
 
-def _none() -> NDArray[np.int64]:
-    return np.zeros(0, dtype=np.int64)
+def expected_of(conn: Connection, live: Collection) -> Expected:
+    """What the collection must hold: all vectors up to `applied` by their fingerprints, a random few to search for."""
+    expected = _expected(conn, live)
+    needed, prints = expected.needed, [expected.prints]
+    for start in range(0, len(needed), _READ_AT_ONCE):
+        count = min(_READ_AT_ONCE, len(needed) - start)
+        part = vectors.after(conn, live.account_id, live.model, int(needed[start]) - 1, count)
+        prints.append(fingerprints(part.matrix))
+    chosen = vectors.of_stamps(conn, random.sample(needed.tolist(), min(SAMPLES, len(needed))))
+    samples = dict(zip(chosen.stamps.tolist(), chosen.matrix, strict=False))
+    return replace(expected, prints=np.concatenate(prints), samples=samples)
+
+
+def _expected(conn: Connection, live: Collection) -> Expected:
+    """The same, by the stamps alone."""
+    stamps = vectors.applied_stamps(conn, live.account_id, live.model)
+    erased = forgetting.pending_of_model(conn, live.account_id, live.model)
+    return Expected(live.name, live.applied, stamps, np.array(erased, np.int64), np.zeros(0, np.float32), {})

@@ -1,0 +1,74 @@
+"""The folders of Chroma below a data directory: the one in use, those set aside, and whether one can be trusted.
+
+chromadb caches its clients by path, so a folder that was set aside is followed by one of another name: a number.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from reflexio.supervised import say
+from reflexio_server.index.chroma import ChromaIndex, is_as_closed
+from reflexio_server.index.chroma_check import check
+from reflexio_server.index.nearest import Damaged, Expected, Live
+
+logger = logging.getLogger(__name__)
+
+CHROMA_FOLDER = "chroma"  # below the data directory
+
+
+class ChromaFolders:
+    """The index engine of a process that has its data directory for itself; see `nearest.Engine`."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._root = data_dir / CHROMA_FOLDER
+
+    def open(
+        self, live: Sequence[Live], expected: Callable[[], list[Expected]], stopping: Callable[[], bool]
+    ) -> ChromaIndex | None:
+        """The newest folder."""
+        folder = newest_folder(self._root)
+        if folder is None:
+            if live:
+                raise Damaged("its folder is gone")
+            return None
+        if any(collection.folder != int(folder.name) for collection in live):
+            raise Damaged("its folder is another one")
+        if not is_as_closed(folder, {collection.name: collection.applied for collection in live}):
+            say(logger.info, "checking the Chroma index: it was not closed in order")
+            if problem := check(folder, expected(), stopping):
+                raise Damaged(problem)
+            say(logger.info, "the Chroma index is in order")
+        return ChromaIndex(folder)
+
+    def begin(self, last: int) -> ChromaIndex:
+        """A folder whose name was never used."""
+        used = [int(path.name.split(".")[0]) for path in self._root.glob("*") if path.name.split(".")[0].isdigit()]
+        return ChromaIndex(self._root / str(max([last, *used]) + 1))
+
+    def set_aside(self) -> None:
+        """Rename the folder, if there is one."""
+        folder = newest_folder(self._root)
+        if folder is not None:
+            self.drop_set_aside()
+            folder.with_suffix(".closed").unlink(missing_ok=True)
+            aside = folder.rename(folder.with_suffix(".damaged"))
+            say(logger.warning, "the old one was set aside as %s and may be deleted", aside)
+
+    def drop_set_aside(self) -> None:
+        """Delete the folders that were set aside."""
+        for folder in self._root.glob("*.damaged"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def have_checked(data_dir: Path) -> None:
+    """Let the next start check the index: its note of having been closed in order tells of another database."""
+    for note in (data_dir / CHROMA_FOLDER).glob("*.closed"):
+        note.unlink(missing_ok=True)
+
+
+def newest_folder(root: Path) -> Path | None:
+    """The folder in use below `root`: the one with the highest number for a name."""
+    numbered = [path for path in root.glob("*") if path.name.isdigit() and path.is_dir()]
+    return max(numbered, key=lambda path: int(path.name), default=None)

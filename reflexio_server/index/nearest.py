@@ -1,0 +1,191 @@
+"""What finds the nearest vectors of an account: the interface that core speaks to, whatever engine is behind it.
+
+An index holds collections of vectors, each under its stamp, and can be lost: all that is in it is in SQL too. Whatever
+one of its methods raises, a BaseException included, means that it is damaged, unless it is Unavailable or something
+was short; it is closed then, and opened or begun anew.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+BATCH = 100  # vectors; Chroma holds the interpreter lock for the whole of an upsert: 100 take about 25 ms
+SAMPLES = 50  # of a collection's vectors are searched for when it is checked
+
+Stamps = NDArray[np.int64]
+Matrix = NDArray[np.float32]
+Prints = NDArray[np.float32]
+
+_NEAREST, _MANY = 5, 1000  # what is not among the first few may be among many
+_SAME = 1 - 1e-4  # a cosine of equal vectors
+_MOST_UNFOUND = 0.05
+
+
+class Unavailable(Exception):
+    """The index cannot be asked now, as something passing is short or away; the text says what. It may be sound."""
+
+
+class Damaged(Exception):
+    """The index does not hold what it must; the text says what is wrong."""
+
+
+class Stopped(Exception):
+    """Opening was broken off, as the server is stopping."""
+
+
+class Live(Protocol):
+    """A collection that searches ask: its name, the number of the index it is in, and the last stamp put in."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def folder(self) -> int: ...  # noqa: D102
+    @property
+    def applied(self) -> int: ...  # noqa: D102
+
+
+class Readable(Protocol):
+    """A collection's content."""
+
+    def query(self, name: str, vector: Matrix, count: int, user: int | None = None) -> tuple[list[int], Matrix]:
+        """The nearest vectors' stamps and cosines, nearest first; `user` narrows it to one user's."""
+        ...
+
+    def stamps(self, name: str) -> list[int]:
+        """Every stamp in the collection, in order."""
+        ...
+
+    def vectors(self, name: str, stamps: Sequence[int]) -> Matrix:
+        """The vectors under these stamps, in their order (n × dimensions). Slow: 10,000 take 0.3 s."""
+        ...
+
+
+class Index(Readable, Protocol):
+    """An open index. It is written by one thread, and asked by any.
+
+    `number` tells it from those before it; `dropped` names collections that must not be asked any more.
+    """
+
+    number: int
+    dropped: set[str]
+
+    def upsert(self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: Matrix, new: bool = True) -> None:
+        """Put vectors (n × dimensions) under their stamps, at most BATCH; those already there are replaced.
+
+        `new`: the collection is made if it is not there.
+        """
+        ...
+
+    def delete(self, name: str, stamps: Sequence[int]) -> None:
+        """Take vectors out of a collection, at most BATCH."""
+        ...
+
+    def names(self) -> list[str]:
+        """The collections there are."""
+        ...
+
+    def drop(self, names: set[str]) -> None:
+        """Delete collections that are not live any more; they must not be asked again."""
+        ...
+
+    def empty_unread_files(self) -> None:
+        """Have no file hold what the engine wrote of the process's memory."""
+        ...
+
+    def close(self) -> None:
+        """Close it, also after it failed, and give back its memory and files."""
+        ...
+
+    def note_closed(self, applied: Mapping[str, int]) -> None:
+        """Note how far the closed index's collections are, so that the next start need not check them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a collection must hold: of `stamps`, in order, all up to `applied`; it may hold the others and the `erased`.
+
+    `prints` are fingerprints of the vectors up to `applied`, in their order; `samples` some of these vectors, which
+    must be found by themselves.
+    """
+
+    name: str
+    applied: int
+    stamps: Stamps
+    erased: Stamps
+    prints: Prints
+    samples: dict[int, Matrix]
+
+    @property
+    def needed(self) -> Stamps:
+        """The stamps that must be there."""
+        return self.stamps[: np.searchsorted(self.stamps, self.applied, "right")]
+
+
+class Engine(Protocol):
+    """Where indexes are kept; at most one is open."""
+
+    def open(
+        self, live: Sequence[Live], expected: Callable[[], list[Expected]], stopping: Callable[[], bool]
+    ) -> Index | None:
+        """The index as it was left, checked unless it was closed in order; None where there never was one.
+
+        Raises Damaged when it is not what it must be, Unavailable when that cannot be told now, Stopped when
+        `stopping` says so; and whatever a damaged one raises.
+        """
+        ...
+
+    def begin(self, last: int) -> Index:
+        """A new index, with a higher number than `last`, which may be that of one that is gone."""
+        ...
+
+    def set_aside(self) -> None:
+        """Set the damaged index aside; only the latest such is kept, for a look at it."""
+        ...
+
+    def drop_set_aside(self) -> None:
+        """Delete what was set aside: something in it was erased."""
+        ...
+
+
+def fingerprints(matrix: Matrix) -> Prints:
+    """A number a vector (n × dimensions), of which damage to any of its values changes the third decimal."""
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.float32), matrix.shape[1])
+    prints: Prints = matrix @ signs
+    return prints
+
+
+def differences(index: Readable, expected: Expected) -> tuple[Stamps, Stamps]:
+    """The stamps that the collection lacks, and those it has too many.
+
+    What was put in after `applied` was noted is put in again, so there may be more. What is in no table comes from
+    before a backup was restored, say, and would stand in the way of what is there.
+    """
+    present = np.array(index.stamps(expected.name), dtype=np.int64)
+    known = np.append(expected.stamps, expected.erased)
+    return np.setdiff1d(expected.needed, present), np.setdiff1d(present, known)
+
+
+def finds_itself(index: Readable, name: str, stamp: int, vector: Matrix) -> bool:
+    """Whether a stored vector, or one that equals it, is found by itself."""
+    for count in (_NEAREST, _MANY):
+        stamps, cosines = index.query(name, vector, count)
+        if stamp in stamps or (stamps and cosines[0] >= _SAME):
+            return True
+    return False
+
+
+def too_many_unfound(unfound: int, tried: int) -> bool:
+    """Whether so many of the tried vectors do not find themselves that the index must be damaged.
+
+    A sound one, which is approximate, misses some now and then; mostly where many vectors are nearly equal.
+    """
+    return unfound > _MOST_UNFOUND * tried
+
+
+def are_equal(found: Prints | Matrix, wanted: Prints | Matrix) -> bool:
+    """Whether stored vectors, or their fingerprints, are those that were put in."""
+    return np.allclose(found, wanted, rtol=0, atol=1e-3)
