@@ -35,12 +35,11 @@ from reflexio_server.index.embedder import load_by_id, load_embedder
 from reflexio_server.metrics import Metrics
 from reflexio_server.process import before_serving, before_threads
 from reflexio_server.rpc.admission import Admit, Watchdog
-from reflexio_server.rpc.call_log import LogCalls
 from reflexio_server.rpc.decode import Decode
 from reflexio_server.rpc.health import MOST_WAITING, THREADS, Health
-from reflexio_server.rpc.interceptors import Authenticate, MapErrors
-from reflexio_server.rpc.limits import LimitCalls, Shares
+from reflexio_server.rpc.interceptors import chain
 from reflexio_server.rpc.services import AuthService, InteractionService
+from reflexio_server.rpc.shares import LimitCalls, Shares
 from reflexio_server.rpc.strangers import Strangers
 from reflexio_server.rpc.validation import Limits
 from reflexio_server.storage import embedders
@@ -205,13 +204,10 @@ class App:
         self.accounts = accounts = Accounts(self.database, writer, logins)
         server = grpc.server(
             ThreadPoolExecutor(settings.workers, thread_name_prefix="worker"),
-            # The first is the outermost; a test asserts this order.
-            interceptors=[
-                LogCalls(),
-                *observers,
-                MapErrors(),
+            interceptors=chain(
+                observers,
                 self._admit,
-                Authenticate(accounts),
+                accounts,
                 LimitCalls(shares, self._watchdog),
                 Decode(
                     self._watchdog,
@@ -219,7 +215,7 @@ class App:
                     waiting_for_health,
                     settings.max_interactions,
                 ),
-            ],
+            ),
             options=(
                 *CHANNEL_OPTIONS,
                 *KEEPALIVE.items(),

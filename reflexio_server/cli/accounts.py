@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 
 from reflexio_server.cli.options import open_database
 from reflexio_server.cli.settings import settings_options
+from reflexio_server.clock import now_us
 from reflexio_server.config import Settings
 from reflexio_server.core import audit
 from reflexio_server.core.accounts import hash_password, new_account, normal_email
 from reflexio_server.errors import InvalidInput
 from reflexio_server.model import Account
 from reflexio_server.storage import accounts as store
-from reflexio_server.storage.clock import now_us
 
 T = TypeVar("T")
 

@@ -14,12 +14,12 @@ import click
 from reflexio_server.cli.accounts import printable
 from reflexio_server.cli.options import open_database
 from reflexio_server.cli.settings import settings_options
+from reflexio_server.clock import now_us
 from reflexio_server.config import Settings
 from reflexio_server.core.accounts import normal_email
 from reflexio_server.core.watching import troubles
 from reflexio_server.storage import accounts as account_store
 from reflexio_server.storage import collections, embedders, jobs
-from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.collections import AccountIndex
 from reflexio_server.storage.database import Database, DataDirectoryInUse, own
 from reflexio_server.storage.jobs import Job

@@ -15,12 +15,12 @@ from cachetools import TTLCache
 from passlib.hash import argon2
 
 from reflexio.ids import KEY_PREFIX, TAG_LENGTH, account_tag, checksum, uuid7
+from reflexio_server.clock import now_us
 from reflexio_server.core import audit
 from reflexio_server.core.logins import Logins
 from reflexio_server.errors import InvalidInput, NotFound, TooBusy, Unauthenticated, Violation, WrongPassword
 from reflexio_server.model import Account, ApiKey, Caller
 from reflexio_server.storage import accounts as store
-from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
+from reflexio_server.clock import now_us
 from reflexio_server.core.following import Follower
 from reflexio_server.core.settling import Settler
 from reflexio_server.errors import Draining, NotFound, TooBusy
 from reflexio_server.model import ErasedCounts
 from reflexio_server.storage import erasing
-from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
 

@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from reflexio.supervised import say
+from reflexio_server.clock import now_us
 from reflexio_server.errors import DomainError
 from reflexio_server.index.nearest import (
     BATCH,
@@ -24,7 +25,6 @@ from reflexio_server.index.nearest import (
     too_many_unfound,
 )
 from reflexio_server.storage import collections, embedders, forgetting, jobs, vectors
-from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.collections import Collection
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.jobs import Job

@@ -9,11 +9,11 @@ from reflexio.v1 import auth_pb2
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server import model
-from reflexio_server.core.images import read_header
 from reflexio_server.core.listing import RequestPage
 from reflexio_server.core.publishing import body_hash
 from reflexio_server.core.searching import Found
 from reflexio_server.rpc import page_token
+from reflexio_server.rpc.pictures import read_header
 
 DEFAULT_ROLE = "User"
 DEFAULT_TOP_K = 10

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NoReturn
 
 import grpc
@@ -11,7 +12,6 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from reflexio.supervised import say
-from reflexio.v1.error_reason_pb2 import ErrorReason
 from reflexio_server import errors
 from reflexio_server.rpc.calls import CALL_ID_KEY, call_id
 from reflexio_server.shortage import DISK, files_fail, shortage
@@ -44,7 +44,7 @@ def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
     else:
         error_id = call_id()
         say(logger.error, "unforeseen error %s", error_id, exc_info=error)
-        code, name = code_pb2.INTERNAL, _name(ErrorReason.ERROR_REASON_INTERNAL)
+        code, name = code_pb2.INTERNAL, "INTERNAL"
         message = f"internal error {error_id}: the server's log has the cause under this id"
         metadata = {"error_id": error_id}
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=metadata)]
@@ -61,76 +61,85 @@ def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
     context.abort(answer.code, answer.details)
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a caller is told: an ErrorReason without its prefix, and a text with the attributes in `metadata`."""
+
+    code: int
+    reason: str
+    text: str
+    metadata: tuple[str, ...] = ()
+    retry_after: float | None = None  # seconds; of TooBusy its own
+
+
+_AGAIN = "try again after the time in RetryInfo"
+_TOLD = {
+    errors.MalformedMessage: _Told(
+        code_pb2.INVALID_ARGUMENT,
+        "MALFORMED_MESSAGE",
+        "the message cannot be read: it is not of this RPC's type, or holds text that is not UTF-8",
+    ),
+    errors.WrongPassword: _Told(
+        code_pb2.UNAUTHENTICATED, "UNAUTHENTICATED", "the email and the password do not fit: no account has them both"
+    ),
+    errors.Unauthenticated: _Told(
+        code_pb2.UNAUTHENTICATED,
+        "UNAUTHENTICATED",
+        "no valid credentials: log in, and send the API key as the metadata `authorization: Bearer <key>`",
+    ),
+    errors.NotFound: _Told(code_pb2.NOT_FOUND, "NOT_FOUND", "there is no such {resource}", ("resource",)),
+    errors.RequestIdReused: _Told(
+        code_pb2.ALREADY_EXISTS,
+        "REQUEST_ID_REUSED",
+        "request_id {request_id!r} was used before with another body: repeat that body, or use a new id",
+        ("request_id",),
+    ),
+    errors.RequestErased: _Told(
+        code_pb2.ALREADY_EXISTS,
+        "REQUEST_ERASED",
+        "request_id {request_id!r} belongs to an erased request: use a new id for something new",
+        ("request_id",),
+    ),
+    errors.TooBusy: _Told(code_pb2.RESOURCE_EXHAUSTED, "TOO_BUSY", "too many {limit}: " + _AGAIN, ("limit",)),
+    errors.Draining: _Told(code_pb2.UNAVAILABLE, "DRAINING", f"the server is shutting down: {_AGAIN}", retry_after=1),
+    errors.StorageUnavailable: _Told(
+        code_pb2.UNAVAILABLE,
+        "STORAGE_UNAVAILABLE",
+        f"the server cannot read or write its files at the moment: {_AGAIN}",
+        retry_after=5,
+    ),
+    errors.DiskFull: _Told(
+        code_pb2.UNAVAILABLE, "DISK_FULL", f"the server's disk is full: nothing was stored; {_AGAIN}", retry_after=30
+    ),
+    errors.Damaged: _Told(
+        code_pb2.UNAVAILABLE,
+        "STORAGE_UNAVAILABLE",
+        "the server's database is damaged: nothing can be stored or read until its operator restores a backup",
+        retry_after=30,
+    ),
+}
+"""Each error but InvalidInput, whose text is its violations'."""
+
+
 def _describe(error: errors.DomainError) -> tuple[int, str, str, Mapping[str, str]]:
     """Code, reason, text for a person, metadata."""
-    match error:
-        case errors.InvalidInput():
-            first = error.violations[0]
-            if error.total == 1 and first.maximum is not None:
-                metadata = {"field": first.field, "count": str(first.count), "maximum": str(first.maximum)}
-                name = _name(ErrorReason.ERROR_REASON_LIMIT_EXCEEDED)
-            else:
-                metadata = {"violations": str(error.total)}
-                name = _name(ErrorReason.ERROR_REASON_INVALID_FIELD)
-            more = f" (and {error.total - 1} more)" if error.total > 1 else ""
-            return code_pb2.INVALID_ARGUMENT, name, f"{first.field}: {first.description}{more}", metadata
-        case errors.MalformedMessage():
-            text = "the message cannot be read: it is not of this RPC's type, or holds text that is not UTF-8"
-            return code_pb2.INVALID_ARGUMENT, _name(ErrorReason.ERROR_REASON_MALFORMED_MESSAGE), text, {}
-        case errors.WrongPassword():
-            text = "the email and the password do not fit: no account has them both"
-            return code_pb2.UNAUTHENTICATED, _name(ErrorReason.ERROR_REASON_UNAUTHENTICATED), text, {}
-        case errors.Unauthenticated():
-            text = "no valid credentials: log in, and send the API key as the metadata `authorization: Bearer <key>`"
-            return code_pb2.UNAUTHENTICATED, _name(ErrorReason.ERROR_REASON_UNAUTHENTICATED), text, {}
-        case errors.NotFound():
-            name = _name(ErrorReason.ERROR_REASON_NOT_FOUND)
-            return code_pb2.NOT_FOUND, name, f"there is no such {error.resource}", {"resource": error.resource}
-        case errors.RequestIdReused():
-            text = (
-                f"request_id {error.request_id!r} was used before with another body: repeat that body, or use a new id"
-            )
-            name = _name(ErrorReason.ERROR_REASON_REQUEST_ID_REUSED)
-            return code_pb2.ALREADY_EXISTS, name, text, {"request_id": error.request_id}
-        case errors.RequestErased():
-            text = f"request_id {error.request_id!r} belongs to an erased request: use a new id for something new"
-            name = _name(ErrorReason.ERROR_REASON_REQUEST_ERASED)
-            return code_pb2.ALREADY_EXISTS, name, text, {"request_id": error.request_id}
-        case errors.TooBusy():
-            text = f"too many {error.limit}: try again after the time in RetryInfo"
-            return code_pb2.RESOURCE_EXHAUSTED, _name(ErrorReason.ERROR_REASON_TOO_BUSY), text, {"limit": error.limit}
-        case errors.Draining():
-            text = "the server is shutting down: try again after the time in RetryInfo"
-            return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_DRAINING), text, {}
-        case errors.StorageUnavailable():
-            text = "the server cannot read or write its files at the moment: try again after the time in RetryInfo"
-            return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_STORAGE_UNAVAILABLE), text, {}
-        case errors.DiskFull():
-            text = "the server's disk is full: nothing was stored; try again after the time in RetryInfo"
-            return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_DISK_FULL), text, {}
-        case errors.Damaged():
-            text = (
-                "the server's database is damaged: nothing can be stored or read until its operator restores a backup"
-            )
-            return code_pb2.UNAVAILABLE, _name(ErrorReason.ERROR_REASON_STORAGE_UNAVAILABLE), text, {}
-    raise AssertionError(f"no status for {type(error).__name__}")
-
-
-def _name(value: ErrorReason.ValueType) -> str:
-    return ErrorReason.Name(value).removeprefix("ERROR_REASON_")
+    if isinstance(error, errors.InvalidInput):
+        first = error.violations[0]
+        metadata, reason = {"violations": str(error.total)}, "INVALID_FIELD"
+        if error.total == 1 and first.maximum is not None:
+            metadata = {"field": first.field, "count": str(first.count), "maximum": str(first.maximum)}
+            reason = "LIMIT_EXCEEDED"
+        more = f" (and {error.total - 1} more)" if error.total > 1 else ""
+        return code_pb2.INVALID_ARGUMENT, reason, f"{first.field}: {first.description}{more}", metadata
+    told = _TOLD[type(error)]
+    metadata = {name: getattr(error, name) for name in told.metadata}
+    return told.code, told.reason, told.text.format_map(metadata), metadata
 
 
 def _retry_after(error: BaseException) -> float | None:
-    match error:
-        case errors.TooBusy():
-            return error.retry_after
-        case errors.Draining():
-            return 1.0
-        case errors.StorageUnavailable():
-            return 5.0
-        case errors.DiskFull() | errors.Damaged():
-            return 30.0
-    return None
+    if isinstance(error, errors.TooBusy):
+        return error.retry_after
+    return _TOLD[type(error)].retry_after if type(error) in _TOLD else None
 
 
 def _bad_request(error: errors.InvalidInput, room: int) -> error_details_pb2.BadRequest:

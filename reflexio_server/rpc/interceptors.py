@@ -1,19 +1,33 @@
-"""What happens around every call, outermost first: log → errors → admit → auth → limits → decode → the servicer.
+"""What happens around every call, in which order.
 
-An interceptor runs on grpc's one serving thread, so it only wraps: everything else happens in the worker. Here are
-errors and auth; log is in call_log.py, admit in admission.py, limits in limits.py, decode in decode.py.
+An interceptor runs on grpc's one serving thread, so it only wraps: everything else happens in the worker.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grpc
 
 from reflexio_server.core.accounts import Accounts
 from reflexio_server.errors import DomainError, Unauthenticated
 from reflexio_server.rpc import calls, errors
+from reflexio_server.rpc.admission import Admit
 from reflexio_server.rpc.around import Around
+from reflexio_server.rpc.call_log import LogCalls
 from reflexio_server.rpc.calls import WITHOUT_KEY
+from reflexio_server.rpc.decode import Decode
+from reflexio_server.rpc.shares import LimitCalls
+
+
+def chain(
+    observers: Sequence[grpc.ServerInterceptor], admit: Admit, accounts: Accounts, limit: LimitCalls, decode: Decode
+) -> list[grpc.ServerInterceptor]:
+    """What a call passes on its way to the servicer, the outermost first.
+
+    Everything is logged and counted; every error below is mapped; what cannot be taken now ends before its key is
+    looked at; who has no key takes no place, and nothing of theirs is parsed.
+    """
+    return [LogCalls(), *observers, MapErrors(), admit, Authenticate(accounts), limit, decode]
 
 
 class MapErrors(Around):

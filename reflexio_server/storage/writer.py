@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from reflexio.supervised import Supervised, say
+from reflexio_server.clock import now_us
 from reflexio_server.errors import Damaged, DiskFull, Draining, TooBusy
 from reflexio_server.model import NewRequest, Outcome
 from reflexio_server.storage import sqlite
-from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.publishing import store_requests
 

@@ -11,10 +11,10 @@ from rich.progress import track
 
 from reflexio.v1 import interaction_pb2
 from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio_server.clock import now_us
 from reflexio_server.core.query_words import STOP_WORDS
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
 from reflexio_server.storage import accounts, embedders, vectors
-from reflexio_server.storage.clock import now_us
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.publishing import store_requests
 

@@ -8,6 +8,9 @@ import pytest
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio.v1.error_reason_pb2 import ErrorReason
+from reflexio_server import errors
+from reflexio_server.rpc.errors import _TOLD
 from tests.support import Caller, Failure, LocalServer, log_in
 from tests.wire import MIB, NEVER_STORED, expect, failure, publish
 
@@ -109,3 +112,12 @@ def test_page_tokens_of_keys(caller: Caller) -> None:
     for wrong in ("junk", "=", "é", "\0", token[1:], token + "AA"):
         request = auth_pb.ListApiKeysRequest(page_token=wrong)
         only_violation(failure(caller.auth.ListApiKeys, request, metadata=metadata), "page_token")
+
+
+def test_every_error_of_the_domain_is_told_by_a_reason_of_the_contract() -> None:
+    kinds = [errors.DomainError]
+    for kind in kinds:  # which grows
+        kinds += kind.__subclasses__()
+    assert set(kinds) - {errors.DomainError, errors.InvalidInput} == set(_TOLD)
+    reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118
+    assert {told.reason for told in _TOLD.values()} <= reasons

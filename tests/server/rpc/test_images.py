@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflexio_server.core.images import PictureHeader, read_header
+from reflexio_server.rpc.pictures import PictureHeader, read_header
 from tools.pictures import JPEG_START, PNG_SIGNATURE, frame, gif, jpeg, png, png_header, segment, vp8x, webp
 
 OCTETS = "application/octet-stream"
