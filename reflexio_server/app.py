@@ -227,8 +227,8 @@ class App:
             content=settings.max_content_bytes,
             image=settings.max_image_bytes,
         )
-        finder = Finder(self.cache, self.follower)
-        searcher = Searcher(self.database, self.embedders, self.vector_maker, finder, settings.freshness_seconds)
+        finder = Finder(self.cache, self.follower, self.embedders)
+        searcher = Searcher(self.database, self.vector_maker, finder, settings.freshness_seconds)
         interaction_service_pb2_grpc.add_InteractionServiceServicer_to_server(
             InteractionService(
                 Publisher(writer, self.vector_maker),

@@ -1,8 +1,25 @@
-"""What every floor speaks of. Times are int microseconds since 1970 UTC throughout."""
+"""What every floor speaks of. Times are int microseconds since 1970 UTC throughout.
 
+ref: the number of a row inside the database; never told to a caller.
+sequence: the place of an interaction in the order in which its account's were stored: 1, 2, 3 …
+stamp: the number of a vector, higher for each one that is written; what an index has applied is all up to a stamp.
+place: where a request or interaction stands in the order of time, as (created_at, tie-breaker).
+scope: which rows a read means: an account's or a user's, and what passes the filter.
+part: of a score, 0 to 1: semantic, lexical, thread; of an erase, what is erased step by step.
+thread: the requests of a user that have the same request_group.
+owner: whose a text is in the full text: an account and a user, as two words.
+embedder: what makes vectors; "model" in columns and options is its number, or its files.
+delete, erase, settle: a caller deletes; the server erases the rows at once, and settles: sees them out of files and index.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
+
+_HASH_VERSION = 1
 
 
 class UserAction(IntEnum):
@@ -59,6 +76,30 @@ class NewRequest:
     agent_version: str
     interactions: tuple[NewInteraction, ...]
     body_hash: bytes
+
+
+def body_hash(
+    user_id: str, request_group: str, source: str, agent_version: str, interactions: Sequence[NewInteraction]
+) -> bytes:
+    """SHA-256 of what a request says, the same in every language: protobuf bytes are not canonical.
+
+    A version byte, the number of fields and the length of each in 8 bytes, then the fields in fixed order: texts in
+    UTF-8, pictures by their SHA-256, the action as a byte, created_at as 8 bytes of microseconds, or as nothing when
+    it was not sent. Not in it: request_id, wait_until.
+    """
+    fields = [user_id.encode(), request_group.encode(), source.encode(), agent_version.encode()]
+    for item in interactions:
+        fields += (
+            item.role.encode(),
+            item.content.encode(),
+            item.user_action_description.encode(),
+            item.interacted_image_url.encode(),
+            bytes([item.user_action]),
+            item.image.sha256 if item.image else b"",
+            b"" if item.created_at is None else item.created_at.to_bytes(8, "big", signed=True),
+        )
+    lengths = struct.pack(f">{len(fields)}Q", *map(len, fields))
+    return hashlib.sha256(bytes([_HASH_VERSION]) + len(fields).to_bytes(8, "big") + lengths + b"".join(fields)).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ FLOORS: dict[str, set[str]] = {
     "index": {"index", "shared", "chromadb", "onnx", "onnxruntime", "tokenizers", "safetensors", "wordllama"},
 }
 # What every floor may use, and what is shared with the client.
-SHARED = {"errors", "model", "process", "shortage", "stages", "words"}
+SHARED = {"clock", "errors", "model", "process", "shortage", "stages", "words"}
 SHARED_WITH_CLIENT = {"ids", "supervised"}
 GUARDED = {*FLOORS, *GRPC, "sqlalchemy", "alembic", "chromadb", "onnx", "onnxruntime", "tokenizers", "top"}
 

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from reflexio_server.core import ranking
+from reflexio_server.core.embedders import Embedders, NumberedEmbedder
 from reflexio_server.core.following import Follower
+from reflexio_server.core.query_words import search_words, without_everyday_words
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.model import Filter
-from reflexio_server.storage import collections, interactions, vectors
+from reflexio_server.stages import stage
+from reflexio_server.storage import collections, full_text, interactions, vectors, waiting
 from reflexio_server.storage.interactions import Scope
 from reflexio_server.storage.vectors import Vectors
 
@@ -33,68 +36,72 @@ Compared = tuple[Refs, NDArray[np.float32], Refs]
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Interactions in rising order of `refs`, with their semantic and lexical parts and the numbers of their threads.
+    """Interactions with the cosine of a vector of each and the numbers of their threads; one may come several times.
 
-    `behind`: how many with a vector were passed over, as Chroma does not have them yet.
+    `matched`: what has any of the query's words, in rising order, with its lexical part; `unindexed`: how many in the
+    scope could not be compared, as they wait for their vectors or Chroma does not have them yet.
     """
 
     refs: Refs
-    semantic: Parts
-    lexical: Parts
+    cosines: NDArray[np.float32]
     threads: Refs
-    behind: int = 0
+    matched: tuple[Refs, Parts]
+    unindexed: int
 
 
 class Finder:
-    """Finds the candidates of one search at a time."""
+    """Finds the candidates of one search at a time: all that is asked of the database and the index is asked here."""
 
-    def __init__(self, cache: VectorCache, follower: Follower) -> None:
+    def __init__(self, cache: VectorCache, follower: Follower, embedders: Embedders) -> None:
         self._cache = cache
         self._follower = follower
+        self._embedders = embedders
 
-    def vectors_of(self, conn: Connection, user_ref: int, model: int) -> Vectors | None:
-        """All of a model's vectors of a user; None when they are too many to be compared one by one."""
-        return self._cache.of_user(conn, user_ref, model, EXACT_USER)
+    def find(self, conn: Connection, scope: Scope, query: str) -> Candidates:
+        """All that can be compared; of more what is nearest, what fits best by words, and all that have all of them."""
+        unindexed = waiting.count_in(conn, scope)
+        embedder = self._embedders.live(conn)
+        held = None
+        if scope.user_ref is not None:  # None too where there are too many to be compared one by one
+            held = self._cache.of_user(conn, scope.user_ref, embedder.number, EXACT_USER)
+        texts = _count_of_texts(conn, scope, held, unindexed)
+        words = search_words(query)
+        matches = full_text.refs_with_words(conn, scope.account_id, scope.user_ref, words)
+        counts = {word: len(match) for word, match in zip(words, matches, strict=True)}
+        telling = query if scope.user_ref is None else without_everyday_words(query, texts, counts)
+        vector = _embedded(embedder, query, telling)
+        matched = ranking.lexical_parts(matches, texts)
 
-    def find(
-        self,
-        conn: Connection,
-        scope: Scope,
-        model: int,
-        held: Vectors | None,
-        vector: NDArray[np.float32],
-        matched: tuple[Refs, Parts],
-    ) -> Candidates:
-        """All that can be compared; of more what is nearest, what fits best by words, and all that have all of them.
-
-        `model`: whose vectors; `held`: all vectors of the scope's user, if it has one; `matched`: what has any of the
-        query's words, in rising order, with its lexical part.
-        """
-        if scope.filter == Filter():
-            if held is not None:
-                return _together(conn, [_compare(held, vector)], matched[0], matched)
-            return self._nearest(conn, scope, model, vector, matched)
-        if held is not None:
-            allowed = np.sort(interactions.refs(conn, scope))
-            kept = np.isin(held.refs, allowed)
-            refs, cosines, threads = _compare(held, vector)
-            compared = refs[kept], cosines[kept], threads[kept]
+        behind, chosen = 0, matched[0]
+        if scope.filter == Filter() and held is not None:
+            compared = [_compare(held, vector)]
+        elif scope.filter != Filter() and (allowed := self._allowed(conn, scope, held)) is not None:
+            those = vectors.of_refs(conn, allowed.tolist(), embedder.number) if held is None else held
+            refs, cosines, threads = _compare(those, vector)
+            kept = np.isin(refs, allowed)
+            compared = [(refs[kept], cosines[kept], threads[kept])]
+            chosen = chosen[np.isin(chosen, allowed)]
         else:
-            allowed = np.sort(interactions.refs(conn, scope, EXACT_FILTERED + 1))
-            if len(allowed) > EXACT_FILTERED:
-                return self._nearest(conn, scope, model, vector, matched)
-            compared = _compare(vectors.of_refs(conn, allowed.tolist(), model), vector)
-        return _together(conn, [compared], matched[0][np.isin(matched[0], allowed)], matched)
+            compared, behind = self._nearest(conn, scope, embedder.number, vector)
+            chosen = self._best_matches(conn, scope, matched)
+            unread = chosen[~np.isin(chosen, np.concatenate([refs for refs, *_ in compared]))][:EXACT_FILTERED]
+            compared.append(_compare(vectors.of_refs(conn, unread.tolist(), embedder.number), vector))
+        refs, cosines, threads = (np.concatenate(column) for column in zip(*compared, strict=True))
+        unseen = chosen[~np.isin(chosen, refs)]  # they may wait for their vectors
+        if len(unseen):
+            refs, cosines = np.append(refs, unseen), np.append(cosines, np.zeros(len(unseen), dtype=np.float32))
+            threads = np.append(threads, interactions.threads(conn, unseen.tolist()))
+        return Candidates(refs, cosines, threads, matched, unindexed + behind)
+
+    def _allowed(self, conn: Connection, scope: Scope, held: Vectors | None) -> Refs | None:
+        """What the filter lets through; None where that is too much to be compared one by one."""
+        allowed = interactions.refs(conn, scope, None if held is not None else EXACT_FILTERED + 1)
+        return None if held is None and len(allowed) > EXACT_FILTERED else allowed
 
     def _nearest(
-        self,
-        conn: Connection,
-        scope: Scope,
-        model: int,
-        vector: NDArray[np.float32],
-        matched: tuple[Refs, Parts],
-    ) -> Candidates:
-        """By Chroma, with what it does not have yet, and the best matches by words."""
+        self, conn: Connection, scope: Scope, model: int, vector: NDArray[np.float32]
+    ) -> tuple[list[Compared], int]:
+        """What is nearest by Chroma, with what it does not have yet, and how many of these are passed over."""
         compared: list[Compared] = []
         collection = collections.live_collection(conn, scope.account_id, model)
         applied = 0
@@ -113,10 +120,7 @@ class Finder:
                 compared.append((near, cosines[kept], interactions.threads(conn, near.tolist())))
         tail, behind = self._tail(conn, scope, model, applied)
         compared.append(_compare(tail, vector))
-        words = self._best_matches(conn, scope, matched)
-        unread = words[~np.isin(words, np.concatenate([refs for refs, *_ in compared]))][:EXACT_FILTERED]
-        compared.append(_compare(vectors.of_refs(conn, unread.tolist(), model), vector))
-        return _together(conn, compared, words, matched, behind)
+        return compared, behind
 
     def _tail(self, conn: Connection, scope: Scope, model: int, applied: int) -> tuple[Vectors, int]:
         """What Chroma does not have yet, as far as it can be compared, and how many are left over."""
@@ -156,20 +160,22 @@ def _compare(given: Vectors, vector: NDArray[np.float32]) -> Compared:
     return given.refs, given.cosines(vector), given.threads
 
 
-def _together(
-    conn: Connection, compared: list[Compared], words: Refs, matched: tuple[Refs, Parts], behind: int = 0
-) -> Candidates:
-    """What was compared, and `words`, which were found by them and may wait for their vectors."""
-    refs, cosines, threads = (np.concatenate(column) for column in zip(*compared, strict=True))
-    unseen = words[~np.isin(words, refs)]
-    if len(unseen):
-        refs, cosines = np.append(refs, unseen), np.append(cosines, np.zeros(len(unseen), dtype=np.float32))
-        threads = np.append(threads, interactions.threads(conn, unseen.tolist()))
-    found, semantic = ranking.best_per_interaction(refs, cosines)
-    lexical, thread_of = np.zeros(len(found)), np.zeros(len(found), dtype=np.int64)
-    thread_of[np.searchsorted(found, refs)] = threads
-    at = np.searchsorted(found, matched[0])
-    there = at < len(found)
-    there[there] = found[at[there]] == matched[0][there]
-    lexical[at[there]] = matched[1][there]
-    return Candidates(found, semantic, lexical, thread_of, behind)
+def _embedded(embedder: NumberedEmbedder, query: str, telling: str) -> NDArray[np.float32]:
+    """The vector of what is telling of a query, or of all of it where the model knows nothing of that."""
+    with stage("embed"):
+        vector = embedder.embedder.embed_query(telling)
+        return vector if telling == query or vector.any() else embedder.embedder.embed_query(query)
+
+
+def _count_of_texts(conn: Connection, scope: Scope, held: Vectors | None, unindexed: int) -> int:
+    """How many texts the user or account has: what the rarity of a word is measured by.
+
+    Where there are too many to be counted each time, interactions without text count too.
+    """
+    if scope.user_ref is None:
+        return interactions.count_of_account(conn, scope.account_id)
+    if held is None:
+        return interactions.count_of_user(conn, scope.user_ref)
+    if scope.filter != Filter():
+        unindexed = waiting.count_in(conn, Scope(scope.account_id, scope.user_ref))
+    return held.interactions + unindexed

@@ -11,9 +11,10 @@ from reflexio_server.core.embedders import NumberedEmbedder
 from reflexio_server.core.embedding import BATCH, VectorMaker
 from reflexio_server.core.following import Follower
 from reflexio_server.errors import DomainError
-from reflexio_server.storage import collections, embedders, vectors
+from reflexio_server.storage import collections, embedders, vectors, waiting
 from reflexio_server.storage.database import Database
-from reflexio_server.storage.vectors import Matrix, Waiting
+from reflexio_server.storage.vectors import Matrix
+from reflexio_server.storage.waiting import Waiting
 from reflexio_server.storage.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class EmbedderChange:
         with self._database.read() as conn:
             state = embedders.state(conn)
             assert state
-            rows = vectors.of_every_row(conn, state.done, BATCH)
+            rows = waiting.of_every_row(conn, state.done, BATCH)
         embedded: list[tuple[Waiting, Matrix]] = []
         for row in rows:
             if self._stopping.is_set():

@@ -12,7 +12,8 @@ from reflexio.supervised import say
 from reflexio_server.index.embedder import Embedder
 from reflexio_server.shortage import shortage
 from reflexio_server.storage import embedders
-from reflexio_server.storage.vectors import Matrix, Waiting
+from reflexio_server.storage.vectors import Matrix
+from reflexio_server.storage.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from reflexio.supervised import Supervised, say
 from reflexio_server.core.embedders import Embedders, NumberedEmbedder
 from reflexio_server.errors import DomainError
-from reflexio_server.storage import vectors
+from reflexio_server.storage import vectors, waiting
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import user_ref
-from reflexio_server.storage.vectors import Matrix, Waiting
+from reflexio_server.storage.vectors import Matrix
+from reflexio_server.storage.waiting import Waiting
 from reflexio_server.storage.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -71,8 +72,8 @@ class VectorMaker:
         """Make the vectors of these rows now; whether all have theirs by the deadline (time.monotonic)."""
         for start in range(0, len(refs), BATCH):
             with self._database.read() as conn:
-                waiting = vectors.waiting_among(conn, refs[start : start + BATCH])
-            if waiting and not self._embed_if_possible(waiting, deadline):
+                rows = waiting.among(conn, refs[start : start + BATCH])
+            if rows and not self._embed_if_possible(rows, deadline):
                 return False
         return True
 
@@ -81,8 +82,8 @@ class VectorMaker:
         while time.monotonic() < deadline:
             with self._database.read() as conn:
                 user = user_ref(conn, account_id, user_id)
-                waiting = vectors.waiting_of_user(conn, account_id, user, BATCH) if user is not None else []
-            if not waiting or not self._embed_if_possible(waiting, deadline):
+                rows = waiting.of_user(conn, account_id, user, BATCH) if user is not None else []
+            if not rows or not self._embed_if_possible(rows, deadline):
                 return
 
     def _embed_if_possible(self, rows: Sequence[Waiting], deadline: float) -> bool:
@@ -113,15 +114,15 @@ class VectorMaker:
 
     def _more_waits(self) -> bool:
         with self._database.read() as conn:
-            return vectors.first_waiting(conn) is not None
+            return waiting.first(conn) is not None
 
     def _work_off(self) -> None:
         with self._database.read() as conn:
-            first = vectors.first_waiting(conn)
+            first = waiting.first(conn)
         after = (first or 1) - 1
         while not self._stopping:
             with self._database.read() as conn:
-                rows = vectors.waiting(conn, after, BATCH)
+                rows = waiting.oldest(conn, after, BATCH)
             if not rows:
                 return
             self._embed(rows, deadline=None)
@@ -176,7 +177,7 @@ class VectorMaker:
         if not released or self._stopping:
             return False
         with self._database.read() as conn:
-            return not vectors.waiting_among(conn, list(refs))
+            return not waiting.among(conn, list(refs))
 
     def _vectors_of(self, row: Waiting, model: NumberedEmbedder) -> Matrix:
         kept = self._unwritten.get((model.number, row.ref))

@@ -14,7 +14,7 @@ from reflexio_server.errors import Damaged, DomainError
 from reflexio_server.index import nearest
 from reflexio_server.index.nearest import BATCH, Engine, Index, Stopped, Unavailable
 from reflexio_server.shortage import shortage
-from reflexio_server.storage import collections, embedders, forgetting, vectors
+from reflexio_server.storage import collections, embedders, settling, vectors
 from reflexio_server.storage.collections import Collection
 from reflexio_server.storage.database import Database, is_of_database
 from reflexio_server.storage.writer import Writer
@@ -161,7 +161,7 @@ class Follower:
             index = self._engine.open(live, self._expected, lambda: self._stopping)
         except nearest.Damaged as problem:
             say(logger.warning, "the Chroma index is built anew from the database: %s", problem)
-            self._writer.submit(collections.forget_collections).result()
+            self._writer.submit(collections.drop_collections).result()
             self._engine.set_aside()
         self._damaged = False
         index = index or self._engine.begin(self._last)
@@ -170,7 +170,7 @@ class Follower:
             with self._database.read() as conn:
                 state = embedders.state(conn)
                 lagging = [collections.lagging_accounts(conn, model) for model in state.in_use] if state else []
-                lagging.append(forgetting.accounts_with_pending(conn))
+                lagging.append(settling.accounts_with_pending(conn))
         except BaseException:
             index.close()
             raise
@@ -199,7 +199,7 @@ class Follower:
             if account_id is not None:
                 try:
                     self._follow(index, account_id)
-                    self._forget(index, account_id)
+                    self._settle(index, account_id)
                 except BaseException:
                     self.follow({account_id})
                     raise
@@ -227,13 +227,13 @@ class Follower:
             if len(new.stamps) == BATCH:
                 self.follow({account_id})
 
-    def _forget(self, index: Index, account_id: int) -> None:
+    def _settle(self, index: Index, account_id: int) -> None:
         """Take a batch of what was erased out of the account's collections, also of replaced and half built ones.
 
         What reads vectors and puts them in does so without a step of this in between, so none comes back.
         """
         with self._database.read() as conn:
-            erased = forgetting.pending(conn, account_id, BATCH)
+            erased = settling.pending(conn, account_id, BATCH)
         if not erased:
             return
         self._engine.drop_set_aside()
@@ -243,9 +243,9 @@ class Follower:
             for name in names:
                 if name.startswith(prefix):
                     index.delete(name, stamps)
-        forgotten = [stamp for stamps in erased.values() for stamp in stamps]
-        self._writer.submit(lambda conn: forgetting.note_forgotten(conn, forgotten)).result()
-        if len(forgotten) == BATCH:
+        settled = [stamp for stamps in erased.values() for stamp in stamps]
+        self._writer.submit(lambda conn: settling.note_settled(conn, settled)).result()
+        if len(settled) == BATCH:
             self.follow({account_id})
 
 

@@ -24,7 +24,7 @@ from reflexio_server.index.nearest import (
     fingerprints,
     too_many_unfound,
 )
-from reflexio_server.storage import collections, embedders, forgetting, jobs, vectors
+from reflexio_server.storage import collections, embedders, jobs, settling, vectors, waiting
 from reflexio_server.storage.collections import Collection
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.jobs import Job
@@ -152,10 +152,10 @@ class IndexJobs:
     def _verify(self, index: Index, account_id: int, model: int) -> Steps:
         with self._database.read() as conn:
             _check_live(embedders.live(conn), model)
-            lost = vectors.lost(conn, account_id, model)
+            lost = waiting.lost(conn, account_id, model)
         for start in range(0, len(lost), BATCH):
             part = lost[start : start + BATCH]
-            self._writer.submit(lambda conn, part=part: vectors.let_wait(conn, part)).result()  # type: ignore[misc]
+            self._writer.submit(lambda conn, part=part: waiting.let_wait(conn, part)).result()  # type: ignore[misc]
             yield 0
         said = [f"{len(lost)} interactions had lost their vectors and wait for new ones"] if lost else []
         with self._database.read() as conn:
@@ -246,5 +246,5 @@ def expected_of(conn: Connection, live: Collection) -> Expected:
 def _expected(conn: Connection, live: Collection) -> Expected:
     """The same, by the stamps alone."""
     stamps = vectors.applied_stamps(conn, live.account_id, live.model)
-    erased = forgetting.pending_of_model(conn, live.account_id, live.model)
+    erased = settling.pending_of_model(conn, live.account_id, live.model)
     return Expected(live.name, live.applied, stamps, np.array(erased, np.int64), np.zeros(0, np.float32), {})

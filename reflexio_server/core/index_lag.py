@@ -1,7 +1,7 @@
 """How far the index is behind what was published, looked at now and then so that asking costs nothing."""
 
 from reflexio_server.core.looking import Looking
-from reflexio_server.storage import collections, embedders, vectors
+from reflexio_server.storage import collections, embedders, waiting
 from reflexio_server.storage.database import Database
 
 LOOK_SECONDS = 5.0
@@ -24,7 +24,7 @@ class IndexLag(Looking):
 
     def _look(self) -> None:
         with self._database.read() as conn:
-            self.waiting = vectors.count_waiting(conn)
+            self.waiting = waiting.count(conn)
             state = embedders.state(conn)
             self.not_in_chroma = (
                 sum(collections.count_not_applied(conn, model) for model in state.in_use) if state else 0

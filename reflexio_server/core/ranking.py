@@ -78,6 +78,28 @@ def thread_parts(base: NDArray[np.float64], threads: NDArray[np.int64]) -> NDArr
     return parts.clip(0.0, 1.0)
 
 
+def best(
+    refs: NDArray[np.int64],
+    cosines: NDArray[np.float32],
+    threads: NDArray[np.int64],
+    matched: tuple[NDArray[np.int64], NDArray[np.float64]],
+    count: int,
+    least: float,
+) -> list[Hit]:
+    """The best of all that were compared, each as often as it has vectors, and `matched` as `lexical_parts` gives it.
+
+    See `rank`.
+    """
+    found, semantic = best_per_interaction(refs, cosines)
+    lexical, thread_of = np.zeros(len(found)), np.zeros(len(found), dtype=np.int64)
+    thread_of[np.searchsorted(found, refs)] = threads
+    at = np.searchsorted(found, matched[0])
+    there = at < len(found)
+    there[there] = found[at[there]] == matched[0][there]
+    lexical[at[there]] = matched[1][there]
+    return rank(found, semantic, lexical, count, thread_of, least)
+
+
 def rank(
     refs: NDArray[np.int64],
     semantic: NDArray[np.float64],

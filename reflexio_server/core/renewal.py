@@ -12,7 +12,7 @@ from reflexio_server import words
 from reflexio_server.core.embedders import Embedders
 from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.errors import DomainError
-from reflexio_server.storage import full_text, vectors
+from reflexio_server.storage import full_text, waiting
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.full_text import Old
 from reflexio_server.storage.writer import Writer
@@ -88,7 +88,7 @@ class Renewal:
     def _write(self, rows: Sequence[tuple[Old, str]], unread: Sequence[int]) -> None:
         def write(conn: Connection) -> None:
             full_text.renew(conn, words.VERSION, rows)
-            vectors.let_wait(conn, unread)
+            waiting.let_wait(conn, unread)
 
         began = time.monotonic()
         self._writer.submit(write).result()

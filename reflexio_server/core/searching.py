@@ -7,16 +7,13 @@ from sqlalchemy import Connection
 
 from reflexio_server.core import ranking
 from reflexio_server.core.candidates import Finder
-from reflexio_server.core.embedders import Embedders
 from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.listing import PAGE_BYTES, size_of
-from reflexio_server.core.query_words import search_words, without_everyday_words
-from reflexio_server.model import Filter, Hit, Identity, PageItem, SearchQuery
+from reflexio_server.model import Hit, Identity, PageItem, SearchQuery
 from reflexio_server.stages import stage
-from reflexio_server.storage import full_text, interactions
+from reflexio_server.storage import interactions
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import Scope
-from reflexio_server.storage.vectors import Vectors
 
 _ABRIDGED_BYTES = 700  # a hit with its ids only: at most 36 + 256 + 256 bytes of ids, four numbers and tags
 
@@ -48,13 +45,11 @@ class Searcher:
     def __init__(
         self,
         database: Database,
-        embedders: Embedders,
         vector_maker: VectorMaker,
         finder: Finder,
         freshness_seconds: float,
     ) -> None:
         self._database = database
-        self._embedders = embedders
         self._vector_maker = vector_maker
         self._finder = finder
         self._freshness_seconds = freshness_seconds
@@ -74,47 +69,16 @@ class Searcher:
             scope = Scope(account_id, user_ref, query.filter)
             if query.query:
                 with stage("find"):
-                    hits, unindexed = self._best(conn, scope, query)
+                    found = self._finder.find(conn, scope, query.query)
+                    hits = ranking.best(
+                        found.refs, found.cosines, found.threads, found.matched, query.top_k, query.min_score
+                    )
+                unindexed = found.unindexed
             else:
                 hits = [Hit(int(ref)) for ref in interactions.refs(conn, scope, query.top_k)]
                 unindexed = 0
             with stage("read"):
                 return Found(_read(conn, account_id, hits, include_images), unindexed)
-
-    def _best(self, conn: Connection, scope: Scope, query: SearchQuery) -> tuple[list[Hit], int]:
-        unindexed = interactions.count_waiting(conn, scope)
-        model = self._embedders.live(conn)
-        held = None if scope.user_ref is None else self._finder.vectors_of(conn, scope.user_ref, model.number)
-        texts = _count_of_texts(conn, scope, held, unindexed)
-        words = search_words(query.query)
-        matches = full_text.refs_with_words(conn, scope.account_id, scope.user_ref, words)
-        text = query.query
-        if scope.user_ref is not None:
-            counts = {word: len(match) for word, match in zip(words, matches, strict=True)}
-            text = without_everyday_words(text, texts, counts)
-        with stage("embed"):
-            vector = model.embedder.embed_query(text)
-            if text != query.query and not vector.any():  # what is left is nothing that the model knows
-                vector = model.embedder.embed_query(query.query)
-
-        matched = ranking.lexical_parts(matches, texts)
-        found = self._finder.find(conn, scope, model.number, held, vector, matched)
-        hits = ranking.rank(found.refs, found.semantic, found.lexical, query.top_k, found.threads, query.min_score)
-        return hits, unindexed + found.behind
-
-
-def _count_of_texts(conn: Connection, scope: Scope, held: Vectors | None, unindexed: int) -> int:
-    """How many texts the user or account has: what the rarity of a word is measured by.
-
-    Where there are too many to be counted each time, interactions without text count too.
-    """
-    if scope.user_ref is None:
-        return interactions.count_of_account(conn, scope.account_id)
-    if held is None:
-        return interactions.count_of_user(conn, scope.user_ref)
-    if scope.filter != Filter():
-        unindexed = interactions.count_waiting(conn, Scope(scope.account_id, scope.user_ref))
-    return held.interactions + unindexed
 
 
 def _read(conn: Connection, account_id: int, hits: list[Hit], include_images: bool) -> list[FoundHit]:

@@ -7,7 +7,7 @@ import time
 from reflexio.supervised import Supervised
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.errors import DomainError
-from reflexio_server.storage import erasing, full_text
+from reflexio_server.storage import full_text, settling
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
 
@@ -44,7 +44,7 @@ class Settler:
     def start(self) -> None:
         """Go on with what an earlier run left."""
         with self._database.read() as conn:
-            if erasing.unsettled(conn):
+            if settling.unsettled_accounts(conn):
                 self.wake()
         self.thread.start()
 
@@ -94,7 +94,7 @@ class Settler:
 
     def _settle(self) -> bool:
         with self._database.read() as conn:
-            erased = erasing.unsettled(conn)
+            erased = settling.unsettled_accounts(conn)
             self._cache.drop_erased(conn)
         first = True
         while self._writer.submit(lambda conn: full_text.merge(conn, first=first)).result():  # noqa: B023
@@ -103,5 +103,5 @@ class Settler:
                 return False
         if not self._database.empty_log():
             return False
-        self._writer.submit(lambda conn: erasing.note_settled(conn, erased)).result()
+        self._writer.submit(lambda conn: settling.note_settled_accounts(conn, erased)).result()
         return True

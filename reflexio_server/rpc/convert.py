@@ -10,7 +10,6 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server import model
 from reflexio_server.core.listing import RequestPage
-from reflexio_server.core.publishing import body_hash
 from reflexio_server.core.searching import Found
 from reflexio_server.rpc import page_token
 from reflexio_server.rpc.pictures import read_header
@@ -31,7 +30,7 @@ def new_request(request: pb.PublishInteractionsRequest) -> model.NewRequest:
         source=request.source,
         agent_version=request.agent_version,
         interactions=interactions,
-        body_hash=body_hash(
+        body_hash=model.body_hash(
             request.user_id, request.request_group, request.source, request.agent_version, interactions
         ),
     )

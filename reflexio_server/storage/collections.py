@@ -130,7 +130,7 @@ def note_verified(conn: Connection, collection: Collection, now: int) -> None:
     conn.execute(update(collections).where(row).values(verified_at=now))
 
 
-def forget_collections(conn: Connection) -> None:
+def drop_collections(conn: Connection) -> None:
     """Let every collection be built anew. Needs a write transaction."""
     conn.execute(delete(collections))
 

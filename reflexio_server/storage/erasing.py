@@ -11,8 +11,8 @@ from sqlalchemy import Connection, delete, exists, func, select, update
 
 from reflexio_server.model import ErasedCounts
 from reflexio_server.storage import full_text
-from reflexio_server.storage.forgetting import drop_vectors
 from reflexio_server.storage.interactions import last_sequence, user_ref
+from reflexio_server.storage.settling import erase_vectors
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users, vectors
 
 _ROWS_AT_ONCE = 1000
@@ -85,18 +85,6 @@ def erase_some(conn: Connection, part: Part, most: int, now: int) -> ErasedCount
     return _erase_requests(conn, part.account_id, refs, now) if refs else ErasedCounts()
 
 
-def unsettled(conn: Connection) -> dict[int, int]:
-    """Accounts of which something erased may be left on disk, with how much was erased."""
-    query = select(accounts.c.id, accounts.c.erased).where(accounts.c.erased != accounts.c.settled)
-    return {account_id: erased for account_id, erased in conn.execute(query)}
-
-
-def note_settled(conn: Connection, erased: dict[int, int]) -> None:
-    """Remember that nothing is left of what had been erased of these accounts."""
-    for account_id, count in erased.items():
-        conn.execute(update(accounts).where(accounts.c.id == account_id).values(settled=count))
-
-
 def _erase_requests(conn: Connection, account_id: int, request_refs: Sequence[int], now: int) -> ErasedCounts:
     mine = requests.c.id.in_(request_refs)
     owners = set(conn.execute(select(requests.c.user_ref).where(mine)).scalars())
@@ -131,8 +119,8 @@ def _erase_rows(conn: Connection, account_id: int, refs: Sequence[int]) -> int:
         mine = interactions.c.id.in_(refs[start : start + _ROWS_AT_ONCE])
         with_picture = select(interactions.c.image_sha256).where(mine, interactions.c.image_sha256.is_not(None))
         pictures.update(conn.execute(with_picture).scalars())
-        full_text.drop(conn, refs[start : start + _ROWS_AT_ONCE])
-        drop_vectors(conn, vectors.c.interaction_ref.in_(refs[start : start + _ROWS_AT_ONCE]))
+        full_text.erase(conn, refs[start : start + _ROWS_AT_ONCE])
+        erase_vectors(conn, vectors.c.interaction_ref.in_(refs[start : start + _ROWS_AT_ONCE]))
         conn.execute(delete(interactions).where(mine))
     count_up = update(accounts).values(erased=accounts.c.erased + len(refs))
     conn.execute(count_up.where(accounts.c.id == account_id))

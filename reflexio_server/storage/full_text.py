@@ -30,13 +30,13 @@ def add(conn: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
     sqlite.insert_rows(conn, "full_text", ("rowid", "owner", "text"), rows)
 
 
-def drop(conn: Connection, refs: Sequence[int]) -> None:
+def erase(conn: Connection, refs: Sequence[int]) -> None:
     """Take interactions out of the index, as long as they are there themselves.
 
     Their words stay on disk until `merge` is through.
     """
     for index, view in _indexes(conn):
-        conn.execute(_drop_from(index, view), {"refs": json.dumps(list(refs))})
+        conn.execute(_erase_from(index, view), {"refs": json.dumps(list(refs))})
 
 
 def merge(conn: Connection, *, first: bool) -> bool:
@@ -108,7 +108,7 @@ def renew(conn: Connection, version: int, rows: Sequence[tuple[Old, str]]) -> No
     refs = [row.ref for row, _ in rows]
     still = set(conn.execute(select(interactions.c.id).where(interactions.c.id.in_(refs))).scalars())
     rows = [(row, words) for row, words in rows if row.ref in still]
-    drop(conn, sorted(still))
+    erase(conn, sorted(still))
     if rows:
         conn.execute(
             update(interactions).where(interactions.c.id == bindparam("ref")).values(words=bindparam("cut")),
@@ -143,7 +143,7 @@ def _indexes(conn: Connection) -> list[tuple[str, str]]:
     return [*first, ("full_text", "full_text_rows")]
 
 
-def _drop_from(index: str, view: str) -> TextClause:
+def _erase_from(index: str, view: str) -> TextClause:
     return text(
         f"""INSERT INTO {index} ({index}, rowid, owner, text)
             SELECT 'delete', t.id, t.owner, t.text FROM json_each(:refs) k CROSS JOIN {view} t

@@ -52,7 +52,7 @@ def listing(
 ) -> Iterator[Interaction]:
     """Interactions by (created_at, interaction_id); read on demand, so stop when you have enough."""
     key = (interactions.c.created_at, interactions.c.interaction_id)
-    query = _rows().where(_conditions(scope)).limit(limit)
+    query = _rows().where(in_scope(scope)).limit(limit)
     query = query.order_by(*key) if oldest_first else query.order_by(*(column.desc() for column in key))
     if after:
         query = query.where(_beyond(after, oldest_first))
@@ -91,7 +91,7 @@ def refs(conn: Connection, scope: Scope, most: int | None = None) -> NDArray[np.
     query = (
         select(interactions.c.id)
         .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
-        .where(_conditions(scope))
+        .where(in_scope(scope))
         .order_by(interactions.c.created_at.desc(), interactions.c.interaction_id.desc())
         .limit(most)
     )
@@ -103,22 +103,9 @@ def passing(conn: Connection, scope: Scope, wanted: Sequence[int]) -> NDArray[np
     query = (
         select(interactions.c.id)
         .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
-        .where(_conditions(scope, by_id=True), interactions.c.id.in_(sqlite.numbers(wanted)))
+        .where(in_scope(scope, by_id=True), interactions.c.id.in_(sqlite.numbers(wanted)))
     )
     return np.array(sorted(conn.execute(query).scalars()), dtype=np.int64)
-
-
-def count_waiting(conn: Connection, scope: Scope) -> int:
-    """How many rows in the scope have text but no vector yet."""
-    query = (
-        select(func.count())
-        .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
-        # Account and user are said again because the index of what waits begins with them.
-        .where(_conditions(scope), interactions.c.account_id == scope.account_id, interactions.c.model.is_(None))
-    )
-    if scope.user_ref is not None:
-        query = query.where(interactions.c.user_ref == scope.user_ref)
-    return conn.execute(query).scalar_one()
 
 
 def threads(conn: Connection, wanted: Sequence[int]) -> NDArray[np.int64]:
@@ -143,7 +130,7 @@ def existing_ids(conn: Connection, scope: Scope) -> set[str]:
     query = (
         select(interactions.c.interaction_id)
         .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
-        .where(_conditions(scope))
+        .where(in_scope(scope))
     )
     return set(conn.execute(query).scalars())
 
@@ -239,7 +226,7 @@ def _by_id(account_id: int) -> ColumnElement[bool]:
     return interactions.c.account_id + 0 == account_id
 
 
-def _conditions(scope: Scope, *, by_id: bool = False) -> ColumnElement[bool]:
+def in_scope(scope: Scope, *, by_id: bool = False) -> ColumnElement[bool]:
     """What the scope's rows fulfil; `by_id`: few are named by their numbers, so nothing else should be walked."""
     wanted = scope.filter
     # A request or a thread is found among the requests; saying the user of the interactions too would make SQLite

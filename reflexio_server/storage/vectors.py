@@ -1,4 +1,4 @@
-"""Vectors beside the rows they were made of: what waits for one, storing them, reading them for a search."""
+"""Vectors beside the rows they were made of: storing them, reading them for a search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from reflexio_server.storage import sqlite
-from reflexio_server.storage.forgetting import drop_vectors
 from reflexio_server.storage.interactions import thread_number
-from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED, NOTHING_TO_EMBED
+from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED
+from reflexio_server.storage.settling import erase_vectors
 from reflexio_server.storage.tables import interactions, live_model, requests, users, vectors
+from reflexio_server.storage.waiting import Waiting
 
 Matrix = NDArray[np.float32]
 _ALL = 2**63 - 1
@@ -27,16 +28,6 @@ _request_group = (
     .scalar_subquery()
 )
 _columns = (vectors.c.id, vectors.c.interaction_ref, vectors.c.user_ref, _request_group, vectors.c.vector)
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A row that has text but no vector yet."""
-
-    ref: int
-    account_id: int
-    user_ref: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -79,48 +70,6 @@ class Vectors:
         )
 
 
-def waiting(conn: Connection, after: int, limit: int) -> list[Waiting]:
-    """Rows of all accounts that wait, oldest first, after this row number."""
-    query = _waiting_columns().where(interactions.c.id > after, interactions.c.model.is_(None))
-    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id).limit(limit))]
-
-
-def first_waiting(conn: Connection) -> int | None:
-    """The lowest number of a row that waits."""
-    # "+ 0" lets SQLite look through the index of what waits; the minimum of the bare id it seeks through all rows.
-    query = select(func.min(interactions.c.id + 0)).where(interactions.c.model.is_(None))
-    return conn.execute(query).scalar()
-
-
-def count_waiting(conn: Connection) -> int:
-    """How many rows of all accounts wait; takes as long as there are many."""
-    return conn.execute(select(func.count()).where(interactions.c.model.is_(None))).scalar_one()
-
-
-def waiting_of_user(conn: Connection, account_id: int, user_ref: int, limit: int) -> list[Waiting]:
-    """Rows of one user that wait, newest first."""
-    query = _waiting_columns().where(
-        interactions.c.account_id == account_id,
-        interactions.c.user_ref == user_ref,
-        interactions.c.model.is_(None),
-    )
-    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id.desc()).limit(limit))]
-
-
-def waiting_among(conn: Connection, refs: Sequence[int]) -> list[Waiting]:
-    """Which of these rows wait, in the order of storing."""
-    query = _waiting_columns().where(interactions.c.id.in_(refs), interactions.c.model.is_(None))
-    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id))]
-
-
-def of_every_row(conn: Connection, after: int, limit: int) -> list[Waiting]:
-    """Rows of all accounts that have text, whether they wait or not, oldest first, after this row number."""
-    query = _waiting_columns().where(
-        interactions.c.id > after, or_(interactions.c.model.is_(None), interactions.c.model != NOTHING_TO_EMBED)
-    )
-    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id).limit(limit))]
-
-
 def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix]]) -> bool:
     """Write the vectors (chunks × dimensions each) of rows that still wait; False when another model is live by now.
 
@@ -151,7 +100,7 @@ def store_beside(conn: Connection, model: int, embedded: Sequence[tuple[Waiting,
     """
     refs = [row.ref for row, _ in embedded]
     # They may be there already: as at a row that waits again.
-    drop_vectors(conn, vectors.c.interaction_ref.in_(refs) & (vectors.c.model == model))
+    erase_vectors(conn, vectors.c.interaction_ref.in_(refs) & (vectors.c.model == model))
     there = set(conn.execute(select(interactions.c.id).where(interactions.c.id.in_(refs))).scalars())
     rows = [
         {
@@ -174,23 +123,6 @@ def count_of_user(conn: Connection, user_ref: int, model: int, most: int) -> int
     """How many vectors the user has, counted up to `most`."""
     some = select(vectors.c.id).where(vectors.c.user_ref == user_ref, vectors.c.model == model).limit(most)
     return conn.execute(select(func.count()).select_from(some.subquery())).scalar_one()
-
-
-def lost(conn: Connection, account_id: int, model: int) -> list[int]:
-    """Rows of an account that should have vectors of the live model, and have none."""
-    there = select(vectors.c.id).where(vectors.c.interaction_ref == interactions.c.id, vectors.c.model == model)
-    query = select(interactions.c.id).where(
-        interactions.c.account_id == account_id,
-        interactions.c.model.is_not(None),
-        interactions.c.model.not_in((NOTHING_TO_EMBED, CANNOT_BE_EMBEDDED)),
-        ~there.exists(),
-    )
-    return list(conn.execute(query).scalars())
-
-
-def let_wait(conn: Connection, refs: Sequence[int]) -> None:
-    """Let rows wait for their vectors again. Needs a write transaction."""
-    conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=None))
 
 
 def state_of_user(conn: Connection, user_ref: int, model: int) -> tuple[int, int]:
@@ -266,11 +198,6 @@ def applied_stamps(conn: Connection, account_id: int, model: int, up_to: int = _
         .order_by(vectors.c.id)
     )
     return np.array(conn.execute(query).scalars().all(), dtype=np.int64)
-
-
-def _waiting_columns() -> Select[Any]:
-    text = func.coalesce(interactions.c.search_text, interactions.c.content)
-    return select(interactions.c.id, interactions.c.account_id, interactions.c.user_ref, text)
 
 
 def _vectors(rows: Sequence[Any]) -> Vectors:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reflexio_server.core import following
-from reflexio_server.storage import collections, vectors
+from reflexio_server.storage import collections, waiting
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.support import Caller, LocalServer
 from tests.wire import wait_until
@@ -45,7 +45,7 @@ def has_followed(server: LocalServer) -> bool:
     if not server.app.follower.is_open:
         return False
     with server.app.database.read() as conn:
-        return not vectors.first_waiting(conn) and not collections.lagging_accounts(conn, server.live_model())
+        return not waiting.first(conn) and not collections.lagging_accounts(conn, server.live_model())
 
 
 def wait_for_index(server: LocalServer) -> None:

@@ -16,8 +16,8 @@ from alembic.runtime.migration import MigrationContext
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio_server.core import settling
-from reflexio_server.storage import erasing
 from reflexio_server.storage.database import DATABASE_FILE
+from reflexio_server.storage.settling import unsettled_accounts
 from reflexio_server.storage.sqlite import make_engine
 from tests.cases.index_server import rows
 from tests.support import Caller, LocalServer
@@ -40,7 +40,7 @@ def hashes(data_dir: Path) -> dict[str, bytes]:
 
 def is_settled(server: LocalServer) -> bool:
     with server.app.database.read() as conn:
-        return not erasing.unsettled(conn)
+        return not unsettled_accounts(conn)
 
 
 def migrate(data_dir: Path) -> None:

@@ -15,7 +15,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.cli.main import main
 from reflexio_server.core.listing import Lister
 from reflexio_server.index.chroma import ChromaIndex
-from reflexio_server.storage import vectors
+from reflexio_server.storage import waiting
 from reflexio_server.storage.writer import Writer
 from tests.cases.index_server import PanicException, fail_times, found, has_followed, quick_server, wait_for_index
 from tests.support import LocalServer, failure_of
@@ -109,7 +109,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(server: LocalServer, monkeypa
         failed: list[int] = []
         panic = PanicException("once")
         monkeypatch.setattr(ChromaIndex, "upsert", fail_times(ChromaIndex.upsert, panic, 1, failed))
-        monkeypatch.setattr(vectors, "first_waiting", fail_times(vectors.first_waiting, panic, 1, failed := []))
+        monkeypatch.setattr(waiting, "first", fail_times(waiting.first, panic, 1, failed := []))
         caller.publish("u", "a violin")
         wait_until(lambda: failed, "the failures")
         wait_for_index(server)
@@ -142,7 +142,7 @@ def test_a_text_that_makes_the_model_panic_costs_itself_alone(
 def test_the_thread_that_makes_vectors_begins_again(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     failed: list[int] = []
     panic = PanicException("of the driver")
-    monkeypatch.setattr(vectors, "waiting", fail_times(vectors.waiting, panic, 1, failed))
+    monkeypatch.setattr(waiting, "oldest", fail_times(waiting.oldest, panic, 1, failed))
     caller = server.new_caller()
     caller.publish("u", "a violin")
     wait_for_index(server)

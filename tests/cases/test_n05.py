@@ -14,7 +14,7 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import accounts as account_module
 from reflexio_server.core import candidates
-from reflexio_server.storage import collections, vectors
+from reflexio_server.storage import collections, waiting
 from tests.model import GROUPS, ROLES, SOURCES, TIMES, USERS, newest_first, random_scope, selected
 from tests.support import Caller, LocalServer
 from tests.wire import everything, seeded, timestamp, wait_until
@@ -38,7 +38,7 @@ def wait_for_index(server: LocalServer) -> None:
     def complete() -> bool:
         with server.app.database.read() as conn:
             lagging = collections.lagging_accounts(conn, server.live_model())
-            return vectors.first_waiting(conn) is None and not lagging
+            return waiting.first(conn) is None and not lagging
 
     wait_until(complete, "every vector in Chroma", 60)
 

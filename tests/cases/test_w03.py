@@ -6,7 +6,7 @@ import pytest
 
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.index.chroma_folder import CHROMA_FOLDER
-from reflexio_server.storage import collections, vectors
+from reflexio_server.storage import collections, waiting
 from tests.support import LocalServer
 from tests.wire import wait_until
 from tests.words import Words, use
@@ -24,7 +24,7 @@ def test_small_accounts_have_no_collection(start: Callable[..., LocalServer], mo
 
     def followed() -> bool:
         with server.app.database.read() as conn:
-            waits = vectors.first_waiting(conn) is not None
+            waits = waiting.first(conn) is not None
             return not waits and not collections.lagging_accounts(conn, server.live_model())
 
     wait_until(followed, "the index")

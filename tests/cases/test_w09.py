@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError
 
 from reflexio_server.app import INDEX_HEALTH
 from reflexio_server.cli.main import main
-from reflexio_server.storage import jobs, vectors
+from reflexio_server.storage import jobs, waiting
 from reflexio_server.storage.sqlite import make_engine
 from tests.cases.index_server import fail_times, folders, found, quick_server, wait_for_index
 from tests.support import LocalServer
@@ -91,7 +91,7 @@ def test_a_failing_model_thread_is_told_too(server: LocalServer, monkeypatch: py
     wait_for_index(server)
     failed: list[int] = []
     assert health(server, INDEX_HEALTH) == SERVING
-    monkeypatch.setattr(vectors, "waiting", fail_times(vectors.waiting, SystemExit(2), 2, failed))
+    monkeypatch.setattr(waiting, "oldest", fail_times(waiting.oldest, SystemExit(2), 2, failed))
     caller.publish("u", "a violin")
     wait_until(lambda: health(server, INDEX_HEALTH) == NOT_SERVING, "health to tell it")
     assert "the thread indexer of the server, by SystemExit" in status(server)

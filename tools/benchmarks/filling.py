@@ -14,7 +14,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.clock import now_us
 from reflexio_server.core.query_words import STOP_WORDS
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
-from reflexio_server.storage import accounts, embedders, vectors
+from reflexio_server.storage import accounts, embedders, vectors, waiting
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.publishing import store_requests
 
@@ -106,11 +106,11 @@ def fill(data_dir: Path, email: str, total: int, model_id: str, dimensions: int,
                 with database.write() as conn:
                     outcomes = store_requests(conn, [(account_id, made) for made in batch], now_us())
                     refs = [ref for outcome in outcomes if isinstance(outcome, StoredRequest) for ref in outcome.refs]
-                    waiting = vectors.waiting_among(conn, refs)
-                    latent = language.random.normal(size=(len(waiting), _LATENT)).astype(np.float32)
+                    rows = waiting.among(conn, refs)
+                    latent = language.random.normal(size=(len(rows), _LATENT)).astype(np.float32)
                     matrix = latent @ basis
                     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-                    vectors.store(conn, model, list(zip(waiting, matrix[:, np.newaxis], strict=True)))
+                    vectors.store(conn, model, list(zip(rows, matrix[:, np.newaxis], strict=True)))
         finally:
             database.close()
 

@@ -22,7 +22,7 @@ from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.chroma_folder import CHROMA_FOLDER, newest_folder
 from reflexio_server.index.embedder import Embedder, load_embedder
-from reflexio_server.storage import collections, interactions, vectors
+from reflexio_server.storage import collections, interactions, vectors, waiting
 from reflexio_server.storage.database import Database
 from tools.benchmarks.beside import Arm, in_turn
 from tools.benchmarks.filling import SIZES, Language, fill, messages, users_of
@@ -252,7 +252,7 @@ def _indexing(store: Store, embedder: Embedder, language: Language) -> tuple[flo
         embedding += time.perf_counter() - began
         began = time.perf_counter()
         store.caller.publish(f"indexed {number}", texts)
-        store.wait_for(lambda conn: vectors.first_waiting(conn) is None, 120)
+        store.wait_for(lambda conn: waiting.first(conn) is None, 120)
         indexing += time.perf_counter() - began
     return INDEX_ROUNDS * INDEX_TEXTS / indexing, INDEX_ROUNDS * INDEX_TEXTS / embedding
 

@@ -13,8 +13,7 @@ from typing import Any
 from sqlalchemy import Engine, event, text
 
 from reflexio_server.core.accounts import new_account
-from reflexio_server.core.publishing import body_hash
-from reflexio_server.model import NewInteraction, NewRequest, UserAction
+from reflexio_server.model import NewInteraction, NewRequest, UserAction, body_hash
 from reflexio_server.storage import database as database_module
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database, own

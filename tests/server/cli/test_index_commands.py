@@ -21,7 +21,7 @@ from reflexio_server.core import index_jobs
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.nearest import BATCH
 from reflexio_server.model import NewInteraction, NewRequest, UserAction
-from reflexio_server.storage import accounts, collections, embedders, jobs, vectors
+from reflexio_server.storage import accounts, collections, embedders, jobs, vectors, waiting
 from reflexio_server.storage.database import DATABASE_FILE, Database
 from reflexio_server.storage.publishing import store_requests
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
@@ -68,11 +68,11 @@ def fill(data_dir: Path, email: str, count: int) -> None:
             items = [_interaction(f"word{start + number}") for number in range(min(1000, count - start))]
             request = NewRequest(f"r{start}", f"user {start % 3000}", "", "", "", tuple(items), bytes(32))
             store_requests(conn, [(account_id, request)], 1)
-        waiting = vectors.waiting(conn, 0, count)
+        rows = waiting.oldest(conn, 0, count)
         # As those of texts they lie near a few directions: what points just anywhere is hard to find for any graph.
-        near = source.normal(size=(len(waiting), 12)) @ source.normal(size=(12, DIMENSIONS))
+        near = source.normal(size=(len(rows), 12)) @ source.normal(size=(12, DIMENSIONS))
         matrix = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
-        vectors.store(conn, model, [(row, matrix[number : number + 1]) for number, row in enumerate(waiting)])
+        vectors.store(conn, model, [(row, matrix[number : number + 1]) for number, row in enumerate(rows)])
     database.close()
 
 
@@ -251,7 +251,7 @@ def wait_for_index(server: LocalServer) -> None:
     def complete() -> bool:
         with server.app.database.read() as conn:
             behind = collections.lagging_accounts(conn, server.live_model())
-            return vectors.first_waiting(conn) is None and not behind
+            return waiting.first(conn) is None and not behind
 
     wait_until(complete, "the index to be complete")
 

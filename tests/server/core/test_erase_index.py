@@ -21,13 +21,13 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.cli.main import main
 from reflexio_server.core import embedder_change
-from reflexio_server.core.candidates import Finder
+from reflexio_server.core.candidates import EXACT_USER
 from reflexio_server.core.following import Follower
 from reflexio_server.core.index_jobs import IndexJobs
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index import chroma_check, chroma_folder
 from reflexio_server.index.chroma import ChromaIndex
-from reflexio_server.storage import collections, forgetting, vectors
+from reflexio_server.storage import collections, settling, vectors, waiting
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.soundness import faults
 from tests.support import Caller, LocalServer
@@ -69,7 +69,7 @@ def is_quiet(server: LocalServer) -> bool:
         return False
     with server.app.database.read() as conn:
         late = collections.lagging_accounts(conn, server.live_model())
-        return not (vectors.first_waiting(conn) or late or forgetting.accounts_with_pending(conn))
+        return not (waiting.first(conn) or late or settling.accounts_with_pending(conn))
 
 
 def check(server: LocalServer) -> None:
@@ -387,23 +387,22 @@ def test_a_snapshot_older_than_what_memory_holds_does_not_spoil_it(server: Local
     fill(caller, 10)
     check(server)
     cache, model = server.app.cache, server.live_model()
-    finder = Finder(cache, server.app.follower)
     with closing(sqlite3.connect(server.data_dir / DATABASE_FILE)) as conn:
         (user,) = conn.execute("SELECT max(id) FROM users").fetchone()
     with server.app.database.read() as old:
-        first = finder.vectors_of(old, user, model)
+        first = cache.of_user(old, user, model, EXACT_USER)
         assert first
         caller.delete_request("ann 3")
         with server.app.database.read() as new:
-            after = finder.vectors_of(new, user, model)
+            after = cache.of_user(new, user, model, EXACT_USER)
             assert after
             assert (len(first.refs), len(after.refs)) == (50, 45)
-        again = finder.vectors_of(old, user, model)
+        again = cache.of_user(old, user, model, EXACT_USER)
         assert again
         assert np.array_equal(again.stamps, first.stamps)
     misses = cache.misses
     with server.app.database.read() as new:
-        held = finder.vectors_of(new, user, model)
+        held = cache.of_user(new, user, model, EXACT_USER)
     assert held
     assert np.array_equal(held.stamps, after.stamps)
     assert cache.misses == misses, "what the later one read is still there"

@@ -31,7 +31,7 @@ from reflexio_server.errors import TooBusy
 from reflexio_server.index import chroma, chroma_check, chroma_folder
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.embedder import Embedder, load_embedder
-from reflexio_server.storage import collections, vectors
+from reflexio_server.storage import collections, vectors, waiting
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import DATABASE_FILE, Database
 from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, create_account, log_in
@@ -174,7 +174,7 @@ def has_followed(server: LocalServer) -> bool:
     if server.app.follower._index is None:  # looked at first: what it holds may be forgotten before it is opened
         return False
     with server.app.database.read() as conn:
-        return not vectors.first_waiting(conn) and not collections.lagging_accounts(conn, server.live_model())
+        return not waiting.first(conn) and not collections.lagging_accounts(conn, server.live_model())
 
 
 def wait_for_index(server: LocalServer) -> None:
@@ -888,7 +888,7 @@ def test_the_indexer_survives_a_database_that_cannot_be_read_for_a_while(
     server = run(tmp_path)
     caller = new_caller(server)
     failures: list[int] = []
-    first_waiting = vectors.first_waiting
+    first_waiting = waiting.first
 
     def fail_sometimes(conn: Any) -> int | None:
         if len(failures) < 3:
@@ -896,7 +896,7 @@ def test_the_indexer_survives_a_database_that_cannot_be_read_for_a_while(
             raise OSError("disk I/O error")
         return first_waiting(conn)
 
-    monkeypatch.setattr(vectors, "first_waiting", fail_sometimes)
+    monkeypatch.setattr(waiting, "first", fail_sometimes)
     publish(caller, texts(10))
     wait_until(lambda: unindexed(caller) == 0, "the vectors")
     assert len(failures) == 3

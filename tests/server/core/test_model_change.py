@@ -18,7 +18,7 @@ from reflexio_server.cli.main import main
 from reflexio_server.core.embedder_change import EmbedderChange
 from reflexio_server.core.embedding import BATCH
 from reflexio_server.index.embedder import Embedder, load_by_id, load_embedder
-from reflexio_server.storage import collections, embedders, vectors
+from reflexio_server.storage import collections, embedders, waiting
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import to_first_schema, wait_until
@@ -219,7 +219,7 @@ def test_what_is_published_during_the_change_is_never_missing(
         after += server.live_model() == 2
     wait_until(lambda: rows_by_model(tmp_path) == {2: 2000 + count}, "all and only new vectors")
     with server.app.database.read() as conn:
-        assert vectors.first_waiting(conn) is None
+        assert waiting.first(conn) is None
 
 
 def test_a_real_server_changes_its_model_and_is_killed_meanwhile(tmp_path: Path, model_dir: Path) -> None:

@@ -19,8 +19,8 @@ from reflexio_server.core import renewal, settling
 from reflexio_server.core.renewal import Renewal
 from reflexio_server.index.embedder import load_embedder
 from reflexio_server.index.minilm import MiniLM
-from reflexio_server.storage import erasing
 from reflexio_server.storage.database import DATABASE_FILE
+from reflexio_server.storage.settling import unsettled_accounts
 from tests.old_store import EMAIL, make_store
 from tests.server.storage.test_erase_disk import found_in
 from tests.soundness import faults
@@ -77,7 +77,7 @@ def find(caller: Caller, said: Sequence[str]) -> None:
 
 def is_settled(server: LocalServer) -> bool:
     with server.app.database.read() as conn:
-        return not erasing.unsettled(conn)
+        return not unsettled_accounts(conn)
 
 
 @pytest.fixture

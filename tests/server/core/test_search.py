@@ -9,7 +9,7 @@ import pytest
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core.embedding import VectorMaker
-from reflexio_server.storage import collections, vectors
+from reflexio_server.storage import collections, waiting
 from tests.support import Caller, LocalServer
 from tests.wire import publish, wait_until
 
@@ -47,7 +47,7 @@ def library(server: LocalServer) -> Caller:
 def is_followed(server: LocalServer) -> bool:
     """Whether searches over an account ask Chroma alone: it holds every vector there is."""
     with server.app.database.read() as conn:
-        waits = vectors.first_waiting(conn) is not None
+        waits = waiting.first(conn) is not None
         return not waits and not collections.lagging_accounts(conn, server.live_model())
 
 

@@ -10,7 +10,7 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import candidates as finding
 from reflexio_server.core import ranking
-from reflexio_server.storage import collections, vectors
+from reflexio_server.storage import collections, waiting
 from tests.model import fill, random_scope, selected
 from tests.support import Caller, LocalServer
 from tests.wire import seeded, wait_until
@@ -40,7 +40,7 @@ def wait_for_vectors(server: LocalServer) -> None:
     def complete() -> bool:
         with server.app.database.read() as conn:
             model = server.live_model()
-            return vectors.first_waiting(conn) is None and not collections.lagging_accounts(conn, model)
+            return waiting.first(conn) is None and not collections.lagging_accounts(conn, model)
 
     wait_until(complete, "every vector in Chroma")
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
-from reflexio_server.storage import embedders, interactions, vectors
+from reflexio_server.storage import embedders, interactions, vectors, waiting
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.publishing import store_requests
@@ -49,9 +49,9 @@ def publish(database: Database, user: str, count: int) -> list[int]:
 def embed(database: Database, refs: list[int], chunks: int = 1) -> None:
     """Random vectors for these rows."""
     with database.write() as conn:
-        waiting = vectors.waiting_among(conn, refs)
-        made = np.random.default_rng(refs[0]).normal(size=(len(waiting), chunks, DIMENSIONS)).astype(np.float32)
-        vectors.store(conn, 1, list(zip(waiting, made, strict=True)))
+        rows = waiting.among(conn, refs)
+        made = np.random.default_rng(refs[0]).normal(size=(len(rows), chunks, DIMENSIONS)).astype(np.float32)
+        vectors.store(conn, 1, list(zip(rows, made, strict=True)))
 
 
 def user(conn: Connection, name: str) -> int:

@@ -15,8 +15,8 @@ import pytest
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import settling
-from reflexio_server.storage import erasing
 from reflexio_server.storage.database import DATABASE_FILE
+from reflexio_server.storage.settling import unsettled_accounts
 from tests.soundness import faults
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import everything, publish, seeded, wait_until
@@ -87,7 +87,7 @@ def found_in(data_dir: Path, texts: list[str]) -> dict[str, str]:
 
 def is_settled(server: LocalServer) -> bool:
     with server.app.database.read() as conn:
-        return not erasing.unsettled(conn)
+        return not unsettled_accounts(conn)
 
 
 def erase_all(caller: Caller, canaries: Canaries) -> None:

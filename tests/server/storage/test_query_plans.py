@@ -21,7 +21,7 @@ from reflexio_server.model import (
     StoredRequest,
     UserAction,
 )
-from reflexio_server.storage import collections, embedders, erasing, forgetting, interactions, requests, vectors
+from reflexio_server.storage import collections, embedders, erasing, interactions, requests, settling, vectors, waiting
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.erasing import Part
@@ -116,7 +116,7 @@ def test_interactions_are_found_by_an_index_whatever_the_filter(database: Databa
                 ),
             )
             is_bounded(database, lambda conn, scope=scope: interactions.refs(conn, scope, 10))  # type: ignore[misc]
-            is_bounded(database, lambda conn, scope=scope: interactions.count_waiting(conn, scope))  # type: ignore[misc]
+            is_bounded(database, lambda conn, scope=scope: waiting.count_in(conn, scope))  # type: ignore[misc]
             is_bounded(database, lambda conn, scope=scope: interactions.passing(conn, scope, range(1000)))  # type: ignore[misc]
     by_id = Scope(1, user, interaction_ids=(ID, "x"))
     is_bounded(database, lambda conn: list(interactions.listing(conn, by_id, limit=31)))
@@ -164,7 +164,7 @@ def test_vectors_are_found_by_an_index(database: Database) -> None:
         lambda conn: vectors.of_refs(conn, [1, 2], 1),
         lambda conn: vectors.after(conn, 1, 1, 5, 100),
         lambda conn: vectors.refs_of_stamps(conn, 1, range(1000)),
-        lambda conn: vectors.waiting_of_user(conn, 1, 7, 64),
+        lambda conn: waiting.of_user(conn, 1, 7, 64),
         lambda conn: interactions.identities(conn, 1, [1, 2]),
         lambda conn: list(interactions.by_refs(conn, 1, [1, 2])),
         lambda conn: interactions.threads(conn, range(1000)),
@@ -173,7 +173,7 @@ def test_vectors_are_found_by_an_index(database: Database) -> None:
 
 
 def test_the_lag_of_the_index_is_counted_in_what_waits_alone(database: Database) -> None:
-    assert plans(database, vectors.count_waiting) == ["SCAN interactions USING INDEX interactions_waiting"]
+    assert plans(database, waiting.count) == ["SCAN interactions USING INDEX interactions_waiting"]
     steps = plans(database, lambda conn: collections.count_not_applied(conn, 1))
     (walk,) = [step for step in steps if step.startswith("SEARCH vectors")]
     assert walk.endswith("COVERING INDEX vectors_by_account (account_id=? AND model=? AND id>?)")
@@ -190,9 +190,9 @@ def test_erasing_walks_no_table(database: Database) -> None:
         lambda conn: erasing.part_of(conn, 1, "ann", "g"),
         lambda conn: erasing.erase_some(conn, Part(1, 1, "g", 100), 500, 5),
         lambda conn: erasing.erase_some(conn, Part(1, 1, None, 100), 500, 5),
-        lambda conn: forgetting.pending(conn, 1, 100),
-        lambda conn: forgetting.pending_of_model(conn, 1, 1),
-        lambda conn: forgetting.note_forgotten(conn, [1, 2]),
+        lambda conn: settling.pending(conn, 1, 100),
+        lambda conn: settling.pending_of_model(conn, 1, 1),
+        lambda conn: settling.note_settled(conn, [1, 2]),
     ):
         with database.write() as conn:
             ids[:] = _fill(conn)
@@ -227,7 +227,7 @@ def _fill(conn: Connection) -> list[str]:
     items = tuple(NewInteraction("User", f"text {n}", UserAction.NONE, "", "", picture, None) for n in range(3))
     made = [NewRequest(f"r{n}", "ann", "g", "", "", items, bytes(32)) for n in range(3)]
     stored = store_requests(conn, [(1, one) for one in made], 1)
-    vectors.store(conn, number, [(row, np.ones((1, 4), dtype=np.float32)) for row in vectors.waiting(conn, 0, 100)])
+    vectors.store(conn, number, [(row, np.ones((1, 4), dtype=np.float32)) for row in waiting.oldest(conn, 0, 100)])
     return [one for outcome in stored if isinstance(outcome, StoredRequest) for one in outcome.interaction_ids]
 
 

@@ -1,14 +1,17 @@
-"""Deleting vectors so that whatever was made of them forgets them too. Writing functions need a write transaction."""
+"""What was erased and has yet to leave: collections its vectors, the files its bytes.
+
+Writing functions need a write transaction.
+"""
 
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
-from reflexio_server.storage.tables import erased_vectors, users, vectors
+from reflexio_server.storage.tables import accounts, erased_vectors, users, vectors
 
 
-def drop_vectors(conn: Connection, which: ColumnElement[bool]) -> None:
-    """Delete vectors, and note that what memory holds of their users is old, and which stamps collections must lose."""
+def erase_vectors(conn: Connection, which: ColumnElement[bool]) -> None:
+    """Erase vectors, and note that what memory holds of their users is old, and which stamps collections must lose."""
     gone = select(vectors.c.id, vectors.c.account_id, vectors.c.model).where(which)
     if not conn.execute(insert(erased_vectors).from_select(["stamp", "account_id", "model"], gone)).rowcount:
         return
@@ -39,6 +42,18 @@ def accounts_with_pending(conn: Connection) -> list[int]:
     return list(conn.execute(select(erased_vectors.c.account_id).distinct()).scalars())
 
 
-def note_forgotten(conn: Connection, stamps: Sequence[int]) -> None:
+def note_settled(conn: Connection, stamps: Sequence[int]) -> None:
     """Remember that no collection holds these any more."""
     conn.execute(delete(erased_vectors).where(erased_vectors.c.stamp.in_(stamps)))
+
+
+def unsettled_accounts(conn: Connection) -> dict[int, int]:
+    """Accounts of which something erased may be left on disk, with how much was erased."""
+    query = select(accounts.c.id, accounts.c.erased).where(accounts.c.erased != accounts.c.settled)
+    return {account_id: erased for account_id, erased in conn.execute(query)}
+
+
+def note_settled_accounts(conn: Connection, erased: dict[int, int]) -> None:
+    """Remember that nothing is left of what had been erased of these accounts."""
+    for account_id, count in erased.items():
+        conn.execute(update(accounts).where(accounts.c.id == account_id).values(settled=count))

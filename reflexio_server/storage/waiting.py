@@ -1,0 +1,98 @@
+"""What waits for its vectors: the rows themselves are the outbox of the index."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, or_, select, update
+
+from reflexio_server.storage.interactions import Scope, in_scope
+from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED, NOTHING_TO_EMBED
+from reflexio_server.storage.tables import interactions, requests, vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A row that has text but no vector yet."""
+
+    ref: int
+    account_id: int
+    user_ref: int
+    text: str
+
+
+def oldest(conn: Connection, after: int, limit: int) -> list[Waiting]:
+    """Rows of all accounts that wait, oldest first, after this row number."""
+    query = _rows().where(interactions.c.id > after, interactions.c.model.is_(None))
+    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id).limit(limit))]
+
+
+def first(conn: Connection) -> int | None:
+    """The lowest number of a row that waits."""
+    # "+ 0" lets SQLite look through the index of what waits; the minimum of the bare id it seeks through all rows.
+    query = select(func.min(interactions.c.id + 0)).where(interactions.c.model.is_(None))
+    return conn.execute(query).scalar()
+
+
+def count(conn: Connection) -> int:
+    """How many rows of all accounts wait; takes as long as there are many."""
+    return conn.execute(select(func.count()).where(interactions.c.model.is_(None))).scalar_one()
+
+
+def of_user(conn: Connection, account_id: int, user_ref: int, limit: int) -> list[Waiting]:
+    """Rows of one user that wait, newest first."""
+    query = _rows().where(
+        interactions.c.account_id == account_id,
+        interactions.c.user_ref == user_ref,
+        interactions.c.model.is_(None),
+    )
+    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id.desc()).limit(limit))]
+
+
+def among(conn: Connection, refs: Sequence[int]) -> list[Waiting]:
+    """Which of these rows wait, in the order of storing."""
+    query = _rows().where(interactions.c.id.in_(refs), interactions.c.model.is_(None))
+    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id))]
+
+
+def of_every_row(conn: Connection, after: int, limit: int) -> list[Waiting]:
+    """Rows of all accounts that have text, whether they wait or not, oldest first, after this row number."""
+    query = _rows().where(
+        interactions.c.id > after, or_(interactions.c.model.is_(None), interactions.c.model != NOTHING_TO_EMBED)
+    )
+    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id).limit(limit))]
+
+
+def lost(conn: Connection, account_id: int, model: int) -> list[int]:
+    """Rows of an account that should have vectors of the live model, and have none."""
+    there = select(vectors.c.id).where(vectors.c.interaction_ref == interactions.c.id, vectors.c.model == model)
+    query = select(interactions.c.id).where(
+        interactions.c.account_id == account_id,
+        interactions.c.model.is_not(None),
+        interactions.c.model.not_in((NOTHING_TO_EMBED, CANNOT_BE_EMBEDDED)),
+        ~there.exists(),
+    )
+    return list(conn.execute(query).scalars())
+
+
+def let_wait(conn: Connection, refs: Sequence[int]) -> None:
+    """Let rows wait for their vectors again. Needs a write transaction."""
+    conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=None))
+
+
+def count_in(conn: Connection, scope: Scope) -> int:
+    """How many rows in the scope have text but no vector yet."""
+    query = (
+        select(func.count())
+        .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
+        # Account and user are said again because the index of what waits begins with them.
+        .where(in_scope(scope), interactions.c.account_id == scope.account_id, interactions.c.model.is_(None))
+    )
+    if scope.user_ref is not None:
+        query = query.where(interactions.c.user_ref == scope.user_ref)
+    return conn.execute(query).scalar_one()
+
+
+def _rows() -> Select[Any]:
+    text = func.coalesce(interactions.c.search_text, interactions.c.content)
+    return select(interactions.c.id, interactions.c.account_id, interactions.c.user_ref, text)
