@@ -1,7 +1,7 @@
 """What every floor speaks of. Times are int microseconds since 1970 UTC throughout.
 
 ref: the number of a row inside the database; never told to a caller.
-sequence: the place of an interaction in the order in which its account's were stored: 1, 2, 3 …
+sequence: an interaction's position in the order in which its account's were stored: 1, 2, 3 …
 stamp: the number of a vector, higher for each one that is written; what an index has applied is all up to a stamp.
 place: where a request or interaction stands in the order of time, as (created_at, tie-breaker).
 scope: which rows a read means: an account's or a user's, and what passes the filter.
@@ -9,7 +9,7 @@ part: of a score, 0 to 1: semantic, lexical, thread; of an erase, what is erased
 thread: the requests of a user that have the same request_group.
 owner: whose a text is in the full text: an account and a user, as two words.
 embedder: what makes vectors; "model" in columns and options is its number, or its files.
-delete, erase, settle: a caller deletes; the server erases the rows at once, and settles: sees them out of files and index.
+delete, erase, settle: a caller deletes; the server erases the rows at once, then settles: no file or index has them.
 """
 
 import hashlib
