@@ -7,10 +7,13 @@ from typing import Any
 
 import platformdirs
 import pytest
+import trustme
 
 from reflexio_server.index.model_install import install_model
 from tests import canaries
 from tests.support import Caller, LocalServer
+from tests.tls_files import Files
+from tests.words import Words, use
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,3 +60,16 @@ def start(tmp_path: Path, model_dir: Path) -> Iterator[Callable[..., LocalServer
 @pytest.fixture
 def caller(server: LocalServer) -> Caller:
     return server.new_caller()
+
+
+@pytest.fixture
+def embedder(monkeypatch: pytest.MonkeyPatch) -> Words:
+    """A quick one, which the servers of this process embed with from now on."""
+    words = Words()
+    use(monkeypatch, words)
+    return words
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(trustme.CA(), tmp_path / "tls")

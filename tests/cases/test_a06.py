@@ -12,7 +12,7 @@ import pytest
 
 from reflexio_server.storage import own_log
 from reflexio_server.storage.database import DATABASE_FILE, Database, own
-from tests.server.cli.test_cli import EMAIL, create, run, said
+from tests.command import EMAIL, create, run, said
 from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import to_first_schema
 

@@ -14,7 +14,7 @@ import pytest
 
 from reflexio_server import process
 from reflexio_server.storage.database import DATABASE_FILE
-from tests.server.cli.test_cli import EMAIL, create, run, said
+from tests.command import EMAIL, create, run, said
 from tests.support import PASSWORD
 
 COMMANDS: tuple[tuple[str, ...], ...] = (

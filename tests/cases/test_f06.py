@@ -9,7 +9,7 @@ import pytest
 
 from reflexio_server import lifecycle
 from reflexio_server.config import Settings, service_variables
-from tests.server.cli.test_cli import EMAIL, create, run, said
+from tests.command import EMAIL, create, run, said
 from tests.support import PASSWORD, LocalServer, ServerProcess
 
 A_SERVICE = {

@@ -11,7 +11,7 @@ import pytest
 
 from reflexio_server.config import Settings
 from reflexio_server.storage.database import DATABASE_FILE, Database
-from tests.server.cli.test_cli import EMAIL, create, run, run_alone, said
+from tests.command import EMAIL, create, run, run_alone, said
 from tests.support import PASSWORD, LocalServer, ServerProcess
 from tests.wire import wait_until
 

@@ -24,10 +24,8 @@ from grpc_health.v1.health import HealthServicer
 from reflexio_server.cli.health import asked, health
 from reflexio_server.cli.main import main
 from reflexio_server.config import ENVIRONMENT_PREFIX, Settings
-from tests.server.test_tls import Files, files
 from tests.support import LocalServer
-
-__all__ = ["files"]  # a fixture
+from tests.tls_files import Files
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE, COMPOSE, UNIT, PAGE = (

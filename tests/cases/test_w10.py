@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reflexio_server.storage.database import DATABASE_FILE, LOCK_FILE, DataDirectoryInUse, own
-from tests.server.cli.test_cli import EMAIL, create, run, run_alone, said
+from tests.command import EMAIL, create, run, run_alone, said
 from tests.support import PASSWORD, LocalServer, ServerProcess, create_account
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from reflexio_server.core import accounts
 from reflexio_server.storage import accounts as store
-from tests.server.cli.test_cli import EMAIL, create, run, said
+from tests.command import EMAIL, create, run, said
 from tests.support import LocalServer, log_in
 from tests.wire import failure
 

@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from tests.server.cli.test_cli import EMAIL
+from tests.command import EMAIL
 from tests.support import ServerProcess, create_account, log_in
 from tests.wire import wait_until
 

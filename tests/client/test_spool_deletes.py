@@ -19,8 +19,8 @@ from reflexio.spool.commands import main
 from reflexio.spool.file import SpoolFile
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
+from tests.client.processes import python, run, spools
 from tests.client.scripted_server import KEY, ScriptedServer, eventually, fail, info, verdict
-from tests.client.test_spool_processes import python, run, spools
 
 NOWHERE = "http://127.0.0.1:1/"
 VERSION_1 = """

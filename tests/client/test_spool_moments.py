@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import reflexio
+from tests.client.processes import expected, run
 from tests.client.scripted_server import KEY, ScriptedServer
-from tests.client.test_spool_processes import expected, run
 
 
 def test_publishing_in_a_signal_handler_neither_hangs_nor_loses(server: ScriptedServer, tmp_path: Path) -> None:

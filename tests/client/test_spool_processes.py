@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +11,7 @@ import grpc
 import pytest
 
 import reflexio
+from tests.client.processes import expected, python, run, spools
 from tests.client.scripted_server import KEY, ScriptedServer, eventually
 
 
@@ -23,39 +21,6 @@ def down(server: ScriptedServer) -> Iterator[ScriptedServer]:
     server.stop()
     yield server
     server.start()
-
-
-def python(server: ScriptedServer, body: str, tmp_path: Path, name: str = "script") -> subprocess.Popen[str]:
-    path = tmp_path / f"{name}.py"
-    head = f"""
-        import os, signal, sys, time
-        import reflexio
-        def connect():
-            return reflexio.ReflexioClient({KEY!r}, {server.url!r})
-        def publish(client, user, number):
-            for i in range(number):
-                client.publish_interaction(user, [{{"content": f"{{user}} {{i}}"}}])
-        """
-    path.write_text(textwrap.dedent(head) + textwrap.dedent(body))
-    pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, path], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-
-
-def run(server: ScriptedServer, body: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    process = python(server, body, tmp_path)
-    try:
-        out, err = process.communicate(timeout=100)
-    finally:
-        process.kill()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def spools(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if name.endswith(".spool"))
-
-
-def expected(user: str, number: int) -> list[str]:
-    return [f"{user} {i}" for i in range(number)]
 
 
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(0)", "signal.raise_signal(15)"])

@@ -13,7 +13,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import accounts as core
 from reflexio_server.rpc import publish_stream
 from reflexio_server.storage.database import own
-from tests.server.cli.test_cli import EMAIL, Terminal, create, run, said
+from tests.command import EMAIL, Terminal, create, run, said
 from tests.support import PASSWORD, Caller, LocalServer, log_in
 from tests.wire import OpenStream, code_of, expect, failure, to_first_schema, wait_until
 

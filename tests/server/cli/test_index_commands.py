@@ -26,7 +26,7 @@ from reflexio_server.storage.database import DATABASE_FILE, Database
 from reflexio_server.storage.publishing import store_requests
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import wait_until
-from tests.words import Words, use
+from tests.words import Words
 
 MODEL, DIMENSIONS = "all-MiniLM-L6-v2/int8/1", 384
 QUESTIONS = ("a boat on the lake", "pets", "playing an instrument", "food", "travelling by rail")
@@ -231,13 +231,6 @@ def collections_in(data_dir: Path) -> list[str]:
 
 
 # ---- Servers in this process
-
-
-@pytest.fixture
-def embedder(monkeypatch: pytest.MonkeyPatch) -> Words:
-    words = Words()
-    use(monkeypatch, words)
-    return words
 
 
 def filled(server: LocalServer, count: int = 250) -> Caller:

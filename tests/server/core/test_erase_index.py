@@ -39,13 +39,6 @@ WORDS = "boat river ship lake dog cat horse bread cheese wine apple car train pl
 
 
 @pytest.fixture
-def embedder(monkeypatch: pytest.MonkeyPatch) -> Words:
-    words = Words()
-    use(monkeypatch, words)
-    return words
-
-
-@pytest.fixture
 def server(start: Callable[..., LocalServer], embedder: Words) -> LocalServer:
     return start()
 

@@ -21,8 +21,8 @@ from reflexio_server.index.embedder import load_embedder
 from reflexio_server.index.minilm import MiniLM
 from reflexio_server.storage.database import DATABASE_FILE
 from reflexio_server.storage.settling import unsettled_accounts
+from tests.disk import found_in
 from tests.old_store import EMAIL, make_store
-from tests.server.storage.test_erase_disk import found_in
 from tests.soundness import faults
 from tests.support import Caller, LocalServer, ServerProcess, log_in
 from tests.wire import wait_until

@@ -14,7 +14,7 @@ from reflexio_server.storage import collections, waiting
 from tests.model import fill, random_scope, selected
 from tests.support import Caller, LocalServer
 from tests.wire import seeded, wait_until
-from tests.words import Words, use
+from tests.words import Words
 
 VOCABULARY = (
     "boat river ship lake dog cat horse bread cheese wine apple car train plane city house garden music guitar "
@@ -22,13 +22,6 @@ VOCABULARY = (
 ).split()
 UNSEEN = ("violet", "marble", "thunder")  # in no text: fits by its meaning only
 RECALL = 0.95
-
-
-@pytest.fixture
-def embedder(monkeypatch: pytest.MonkeyPatch) -> Words:
-    words = Words()
-    use(monkeypatch, words)
-    return words
 
 
 @pytest.fixture

@@ -3,30 +3,18 @@
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from reflexio_server.index.chroma import ChromaIndex
-from reflexio_server.index.nearest import BATCH
+from tests.server.index.filling import DIMENSIONS, fill
 from tests.wire import seeded
 
-DIMENSIONS = 256
 PLANTED = random.Random(0).randbytes(400)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "chroma" / "1"
-
-
-def fill(index: ChromaIndex, name: str, stamps: range) -> NDArray[np.float32]:
-    matrix = np.random.default_rng(stamps.start).standard_normal((len(stamps), DIMENSIONS)).astype(np.float32)
-    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    for start in range(0, len(stamps), BATCH):
-        part = slice(start, start + BATCH)
-        index.upsert(name, stamps[part], [1] * len(stamps[part]), matrix[part])
-    return matrix
 
 
 def unread(folder: Path) -> list[Path]:

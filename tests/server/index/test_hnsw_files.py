@@ -12,7 +12,7 @@ from reflexio_server.index import hnsw_files
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.chroma_check import check
 from reflexio_server.index.nearest import BATCH
-from tests.server.index.test_chroma_files import fill
+from tests.server.index.filling import fill
 from tests.wire import seeded
 
 FILES = ("header.bin", "data_level0.bin", "length.bin", "link_lists.bin")

@@ -17,6 +17,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import settling
 from reflexio_server.storage.database import DATABASE_FILE
 from reflexio_server.storage.settling import unsettled_accounts
+from tests.disk import found_in
 from tests.soundness import faults
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import everything, publish, seeded, wait_until
@@ -71,18 +72,6 @@ class Canaries:
             **fields,
         )
         return list(stored.interaction_ids)
-
-
-def found_in(data_dir: Path, texts: list[str]) -> dict[str, str]:
-    """Which of these stand in which file."""
-    files = [path for path in data_dir.rglob("*") if path.is_file()]
-    contents = {path: path.read_bytes() for path in files}
-    return {
-        text: str(path.relative_to(data_dir))
-        for text in texts
-        for path, data in contents.items()
-        if text.encode() in data
-    }
 
 
 def is_settled(server: LocalServer) -> bool:
