@@ -83,7 +83,6 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def extra_fields(record: logging.LogRecord) -> dict[str, Any]:
-    """What was given as `extra`."""
     return {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}
 
 

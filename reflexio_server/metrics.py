@@ -46,7 +46,6 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def committed(self, seconds: float, writes: int) -> None:
-        """Count a commit."""
         self._commit_seconds.observe(seconds)
         self._commit_writes.observe(writes)
 
@@ -69,7 +68,6 @@ class Metrics:
         return self._http.server_port
 
     def close(self) -> None:
-        """Answer no more scrapes."""
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
@@ -97,7 +95,6 @@ class _Parts(Collector):
         self._threads = threads
 
     def collect(self) -> Iterator[Metric]:
-        """What they say now."""
         yield InfoMetricFamily("reflexio_build", "The version that runs.", {"version": __version__})
         yield _gauge("reflexio_write_queue_depth", "Writes that wait for their turn.", self._writer.waiting)
         yield _gauge(

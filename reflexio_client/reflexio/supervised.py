@@ -23,6 +23,7 @@ class Supervised:
         failures: how often the work was ended by something it did not handle.
         last_failure: what ended it last, such as "PanicException: too many open files"; empty once `well` was called
             after it. For stats, health and metrics, not for callers of an API.
+        over: set by `end`: the work is to return.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Supervised:
         self._logger = logger
         self._pauses = first_pause, longest_pause
         self._pause = first_pause
-        self._over = threading.Event()
+        self.over = threading.Event()
         # Not Thread.is_alive(): with a signal handler that raises inside it, it declares a running thread ended.
         self._running = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -76,10 +77,10 @@ class Supervised:
     def end(self, timeout: float | None = None) -> bool:
         """Begin the work no more, and wait until it returns, for at most `timeout` seconds; False if it goes on.
 
-        Whoever calls this makes the work return. On the thread itself, or before its start, there is nothing to wait
-        for.
+        Where the work does not heed `over`, whoever calls this makes it return. On the thread itself, or before its
+        start, there is nothing to wait for.
         """
-        self._over.set()
+        self.over.set()
         if self.is_this() or not self.is_alive():
             return True
         self._thread.join(timeout)
@@ -97,13 +98,13 @@ class Supervised:
                 self._work()
                 return
             except BaseException as error:
-                if self._over.is_set():  # whoever ends it may have closed what the work uses
+                if self.over.is_set():  # whoever ends it may have closed what the work uses
                     return
                 self.failures += 1
                 self.last_failure = described(error)
                 with suppress(BaseException):  # not even a log handler may end it
                     say(self._logger.exception, "the thread %s failed; it goes on in %.3g s", self.name, self._pause)
-            if self._over.wait(self._pause):
+            if self.over.wait(self._pause):
                 return
             self._pause = min(2 * self._pause, self._pauses[1])
 

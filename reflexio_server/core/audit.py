@@ -27,7 +27,6 @@ class Throttled:
         self._lock = threading.Lock()
 
     def count(self, address: str) -> None:
-        """One more."""
         now = time.monotonic()
         with self._lock:
             logged, unsaid = self._seen.get(address, (float("-inf"), 0))

@@ -1,7 +1,6 @@
 """Makes the vectors of a model that is to take over, while searches go on with those of the live one."""
 
 import logging
-import threading
 import time
 
 from sqlalchemy import Connection
@@ -47,22 +46,12 @@ class EmbedderChange:
         self._coming = coming
         self._vector_maker = vector_maker
         self._follower = follower
-        self._stopping = threading.Event()
         self.thread = Supervised("model", self._work, logger, first_pause=_PAUSE_SECONDS, longest_pause=_TELL_SECONDS)
         self._told = time.monotonic()
         self._tries = 0
 
-    def start(self) -> None:
-        """Begin, or go on with what an earlier run began."""
-        self.thread.start()
-
-    def stop(self) -> None:
-        """Stop after the row at hand."""
-        self._stopping.set()
-        self.thread.end()
-
     def _work(self) -> None:
-        while not self._stopping.is_set():
+        while not self.thread.over.is_set():
             try:
                 if self._coming is not None:
                     self._go_on(self._coming)
@@ -71,7 +60,7 @@ class EmbedderChange:
                 self.thread.well()
             except DomainError:
                 say(logger.warning, "the change of model waits: writing is not possible now")
-                self._stopping.wait(_PAUSE_SECONDS)
+                self.thread.over.wait(_PAUSE_SECONDS)
         self.thread.well()
 
     def _go_on(self, coming: NumberedEmbedder) -> None:
@@ -81,7 +70,7 @@ class EmbedderChange:
             rows = waiting.of_every_row(conn, state.done, BATCH)
         embedded: list[tuple[Waiting, Matrix]] = []
         for row in rows:
-            if self._stopping.is_set():
+            if self.thread.over.is_set():
                 return
             made = coming.vectors_of(row)
             embedded.append((row, coming.no_vectors() if made is None else made))
@@ -94,7 +83,7 @@ class EmbedderChange:
                 self._coming = None
                 self._vector_maker.wake()
             elif not rows:
-                self._stopping.wait(_PAUSE_SECONDS)
+                self.thread.over.wait(_PAUSE_SECONDS)
 
     def _take_over(self) -> bool:
         """Let the next model be live when nothing is left to do; where publishes never pause, when little is."""

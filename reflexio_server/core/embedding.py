@@ -57,7 +57,6 @@ class VectorMaker:
         self.thread.start()
 
     def wake(self) -> None:
-        """Say that rows were published."""
         self._wake.set()
 
     def stop(self) -> None:

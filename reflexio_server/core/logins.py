@@ -44,11 +44,9 @@ class _Buckets:
         return max(0.0, round((1 - self._bucket(key, now).left) / self._each_second, 6))
 
     def take(self, key: bytes, now: float) -> None:
-        """Use one try."""
         self._bucket(key, now).left -= 1
 
     def give_back(self, key: bytes, now: float) -> None:
-        """Undo `take`."""
         bucket = self._bucket(key, now)
         bucket.left = min(self._capacity, bucket.left + 1)
 

@@ -1,7 +1,6 @@
 """Brings what older versions stored up to this one, behind everything else: the words of texts, and their vectors."""
 
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -41,28 +40,18 @@ class Renewal:
         self._writer = writer
         self._embedders = embedders
         self._vector_maker = vector_maker
-        self._stopping = threading.Event()
         self._told = 0.0
         self.thread = Supervised("renewal", self._work, logger)
 
-    def start(self) -> None:
-        """Begin, or go on with what an earlier run began."""
-        self.thread.start()
-
-    def stop(self) -> None:
-        """Stop after the step at hand."""
-        self._stopping.set()
-        self.thread.end()
-
     def _work(self) -> None:
-        while not self._stopping.is_set():
+        while not self.thread.over.is_set():
             try:
                 if self._writer.submit(lambda conn: full_text.begin_renewal(conn, words.VERSION)).result():
                     self._renew()
                 return
             except DomainError:
                 say(logger.warning, "cutting words anew waits: writing is not possible now")
-                self._stopping.wait(_RETRY_SECONDS)
+                self.thread.over.wait(_RETRY_SECONDS)
 
     def _renew(self) -> None:
         while rows := self._next_rows():
@@ -70,14 +59,14 @@ class Renewal:
                 cut = [(row, words.to_index(row.text)) for row in step]
                 unread = [row.ref for row in step if row.text and not self._reads(row)]
                 self._write(cut, unread)
-                if self._stopping.is_set():
+                if self.thread.over.is_set():
                     return
             self.thread.well()
             self._tell()
         first = True
         while self._writer.submit(lambda conn: full_text.end_renewal(conn, first=first)).result():  # noqa: B023
             first = False
-            if self._stopping.is_set():
+            if self.thread.over.is_set():
                 return
         say(logger.info, "all words are cut as this version cuts them")
 
@@ -94,7 +83,7 @@ class Renewal:
         self._writer.submit(write).result()
         if unread:
             self._vector_maker.wake()
-        self._stopping.wait(time.monotonic() - began)  # the writer is there for others at least half of the time
+        self.thread.over.wait(time.monotonic() - began)  # the writer is there for others at least half of the time
 
     def _reads(self, row: Old) -> bool:
         with self._database.read() as conn:

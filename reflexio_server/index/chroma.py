@@ -42,7 +42,6 @@ class QuietSettings(Settings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is given, and the defaults."""
         return (init_settings,)
 
 
@@ -100,10 +99,6 @@ class ChromaIndex:
     def upsert(
         self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: NDArray[np.float32], new: bool = True
     ) -> None:
-        """Put vectors (n × dimensions) under their stamps, at most BATCH; those already there are replaced.
-
-        `new`: the collection is made if it is not there.
-        """
         self.dropped.discard(name)
         with self._using(name), self._writing:
             self._collection(name, new).upsert(
@@ -118,7 +113,6 @@ class ChromaIndex:
     def query(
         self, name: str, vector: NDArray[np.float32], count: int, user: int | None = None
     ) -> tuple[list[int], NDArray[np.float32]]:
-        """The nearest vectors' stamps and cosines, nearest first; `user` narrows it to one user's."""
         with self._using(name):
             found = self._collection(name).query(
                 query_embeddings=[vector],
@@ -130,12 +124,10 @@ class ChromaIndex:
         return stamps, 1 - np.array(found["distances"][0], dtype=np.float32)
 
     def stamps(self, name: str) -> list[int]:
-        """Every stamp in the collection, in order."""
         with self._using(name):
             return sorted(int(stamp) for stamp in self._collection(name).get(include=[])["ids"])
 
     def vectors(self, name: str, stamps: Sequence[int]) -> NDArray[np.float32]:
-        """The vectors under these stamps, in their order (n × dimensions). Slow: 10,000 take 0.3 s."""
         with self._using(name):
             found = self._collection(name).get(ids=[str(stamp) for stamp in stamps], include=["embeddings"])
         by_stamp = {int(stamp): place for place, stamp in enumerate(found["ids"])}
@@ -143,22 +135,18 @@ class ChromaIndex:
         return matrix[[by_stamp[stamp] for stamp in stamps]]
 
     def delete(self, name: str, stamps: Sequence[int]) -> None:
-        """Take vectors out of a collection, at most BATCH."""
         with self._using(name), self._writing:
             self._collection(name).delete(ids=[str(stamp) for stamp in stamps])
 
     def empty_unread_files(self) -> None:
-        """Have no file hold what Chroma wrote of the process's memory."""
         with self._writing:
             hnsw_files.empty_unread(self.folder)
 
     def names(self) -> list[str]:
-        """The collections there are."""
         with self._using():
             return [collection.name for collection in self._client.list_collections()]
 
     def drop(self, names: set[str]) -> None:
-        """Delete collections that are not live any more; they must not be asked again."""
         for name in names:
             self.dropped.add(name)
             self._upserted.discard(name)
@@ -167,14 +155,12 @@ class ChromaIndex:
             self._collections.pop(name, None)
 
     def close(self) -> None:
-        """Close the folder, also after it failed, and give back its memory and files."""
         self._collections.clear()
         client, self._client = self._client, None
         if client is not None:
             _release(self.folder, client)
 
     def note_closed(self, applied: Mapping[str, int]) -> None:
-        """Note what is in the closed folder, and how far its collections are, so that the next start need not check."""
         with contextlib.suppress(OSError):
             self.folder.with_suffix(".closed").write_text(json.dumps(_note(self.folder, applied)))
 

@@ -41,7 +41,6 @@ _LOOK_SECONDS = 0.5  # how often the parent looks whether it should go on waitin
 
 
 def _packed(expected: Expected) -> dict[str, Any]:
-    """As JSON takes it."""
     return {
         "name": expected.name,
         "applied": expected.applied,

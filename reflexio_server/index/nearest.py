@@ -40,11 +40,11 @@ class Live(Protocol):
     """A collection that searches ask: its name, the number of the index it is in, and the last stamp put in."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
     @property
-    def folder(self) -> int: ...  # noqa: D102
+    def folder(self) -> int: ...
     @property
-    def applied(self) -> int: ...  # noqa: D102
+    def applied(self) -> int: ...
 
 
 class Readable(Protocol):
@@ -83,9 +83,7 @@ class Index(Readable, Protocol):
         """Take vectors out of a collection, at most BATCH."""
         ...
 
-    def names(self) -> list[str]:
-        """The collections there are."""
-        ...
+    def names(self) -> list[str]: ...
 
     def drop(self, names: set[str]) -> None:
         """Delete collections that are not live any more; they must not be asked again."""

@@ -41,7 +41,6 @@ class Watchdog:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._waits: dict[grpc.ServicerContext, _Wait] = {}
-        self._over = threading.Event()
         self.thread = Supervised("watchdog", self._work, logger)
         self.thread.start()
 
@@ -63,13 +62,8 @@ class Watchdog:
         """The client did what it had to."""
         self._waits.pop(context, None)
 
-    def close(self) -> None:
-        """Watch no more."""
-        self._over.set()
-        self.thread.end()
-
     def _work(self) -> None:
-        while not self._over.wait(min(_LOOK_SECONDS, self.seconds / 2)):
+        while not self.thread.over.wait(min(_LOOK_SECONDS, self.seconds / 2)):
             now = time.monotonic()
             for context, wait in self._waits.copy().items():
                 if (wait.until < now or not _may_go_on(wait, now)) and self._waits.pop(context, None) is not None:

@@ -15,7 +15,6 @@ class Wrapper(grpc.ServerInterceptor):
         self._wrapped: dict[tuple[str, Any], Any] = {}
 
     def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """The wrapped handler; nothing else happens on this thread."""
         handler = continuation(details)
         if handler is None:
             return None
@@ -34,7 +33,6 @@ class Around(Wrapper):
     """Wraps every handler in `around`, a context manager."""
 
     def wrap(self, handler: Any, method: str) -> Any:
-        """The handler inside `around`."""
         return wrap(handler, lambda context: self.around(method, context))
 
     @abstractmethod
@@ -66,7 +64,6 @@ def with_behaviour(handler: Any, behaviour: Any, **other: Any) -> Any:
 
 
 def wrap(handler: Any, around: Callable[[grpc.ServicerContext], contextlib.AbstractContextManager[None]]) -> Any:
-    """The handler with its behaviour inside `around`."""
     behaviour = getattr(handler, kind_of(handler))
 
     def answer(request: Any, context: grpc.ServicerContext, *send: Any) -> Any:

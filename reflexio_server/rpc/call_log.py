@@ -26,7 +26,6 @@ class LogCalls(Wrapper):
     """
 
     def wrap(self, handler: Any, method: str) -> Any:
-        """The handler with its line in the log."""
         if method not in NOT_OF_THE_CONTRACT:
             handler = _counting_bytes(handler)
         return wrap(handler, lambda context: self._around(method, context))

@@ -32,7 +32,6 @@ class CountCalls(Wrapper):
         self._observers: dict[tuple[str, grpc.StatusCode], Callable[[float], None]] = {}
 
     def wrap(self, handler: Any, method: str) -> Any:
-        """The handler with its calls counted."""
         in_flight = self._open[calls.is_stream(method)]
         return wrap(handler, lambda context: self._around(method, context, in_flight))
 

@@ -33,7 +33,6 @@ class TraceCalls(Around):
 
     @contextlib.contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        """Open the span, and end it with what became of the call."""
         if method in NOT_OF_THE_CONTRACT:
             yield
             return

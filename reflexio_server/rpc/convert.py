@@ -62,7 +62,6 @@ def _micros_up(time: Timestamp) -> int:
 
 
 def timestamp(micros: int) -> Timestamp:
-    """A time as a message."""
     seconds, rest = divmod(micros, 1_000_000)
     return Timestamp(seconds=seconds, nanos=rest * 1000)
 
@@ -138,7 +137,6 @@ def request_page_query(account: model.Account, request: pb.GetRequestsRequest) -
 
 
 def search_response(found: Found) -> pb.SearchInteractionsResponse:
-    """The hits of a search."""
     response = pb.SearchInteractionsResponse(unindexed_count=found.unindexed_count)
     for one in found.hits:
         hit = response.hits.add(
@@ -157,7 +155,6 @@ def search_response(found: Found) -> pb.SearchInteractionsResponse:
 def page_response(
     account: model.Account, request: pb.GetInteractionsRequest, page: model.Page
 ) -> pb.GetInteractionsResponse:
-    """A page of a listing."""
     response = pb.GetInteractionsResponse(missing_interaction_ids=page.missing_ids)
     for item in page.items:
         _fill(response.interactions.add(), item)
@@ -216,7 +213,6 @@ def _fill(message: noun.Interaction, item: model.PageItem) -> None:
 
 
 def image(info: model.ImageInfo) -> noun.Image:
-    """What is known of a picture, without its bytes."""
     return noun.Image(
         sha256=info.sha256,
         media_type=info.media_type,
@@ -227,17 +223,14 @@ def image(info: model.ImageInfo) -> noun.Image:
 
 
 def erased(counts: model.ErasedCounts) -> pb.ErasedCounts:
-    """What was erased."""
     return pb.ErasedCounts(requests=counts.requests, interactions=counts.interactions, images=counts.images)
 
 
 def account(stored: model.Account) -> auth_pb2.Account:
-    """An account."""
     return auth_pb2.Account(email=stored.email, tag=stored.tag, created_at=timestamp(stored.created_at))
 
 
 def api_key(key: model.ApiKey) -> auth_pb2.ApiKey:
-    """A key without its secret."""
     revoked_at = None if key.revoked_at is None else timestamp(key.revoked_at)
     return auth_pb2.ApiKey(
         key_id=key.key_id, hint=key.hint, created_at=timestamp(key.created_at), revoked_at=revoked_at

@@ -74,7 +74,6 @@ class Health(health_pb2_grpc.HealthServicer):
         return pb.HealthCheckResponse(status=status)
 
     def List(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """The status of each service."""
         messages: Any = pb  # whose stubs do not know those of List yet
         with self._lock:
             statuses = {name: pb.HealthCheckResponse(status=status) for name, status in self._statuses.items()}

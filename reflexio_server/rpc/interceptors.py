@@ -35,7 +35,6 @@ class MapErrors(Around):
 
     @contextlib.contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        """End the call with a status if anything is raised."""
         try:
             yield
         except DomainError as error:
@@ -57,7 +56,6 @@ class Authenticate(Around):
 
     @contextlib.contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        """Refuse the call, or remember whose it is."""
         if method not in WITHOUT_KEY:
             key = _bearer(context)
             calls.set_caller(self._accounts.authenticate(key), lambda: self._accounts.authenticate(key))

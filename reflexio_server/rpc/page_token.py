@@ -33,7 +33,6 @@ def fingerprint(account_tag: str, request: pb.GetInteractionsRequest | pb.GetReq
 
 
 def encode(cursor: Cursor, print_of_query: bytes) -> str:
-    """The token of the page after the cursor."""
     interaction = uuid.UUID(cursor.interaction_id).bytes
     return _text(_INTERACTIONS.pack(_VERSION, print_of_query, cursor.created_at, cursor.max_sequence, interaction))
 
@@ -45,7 +44,6 @@ def decode(token: str, print_of_query: bytes) -> Cursor:
 
 
 def encode_request(cursor: RequestCursor, print_of_query: bytes) -> str:
-    """The token of the page of requests after the cursor."""
     places = (_VERSION, print_of_query, *cursor.head, *cursor.request, cursor.max_sequence)
     if cursor.interaction is None:
         return _text(_REQUESTS.pack(*places))
@@ -61,7 +59,6 @@ def decode_request(token: str, print_of_query: bytes) -> RequestCursor:
 
 
 def encode_key(key_id: str) -> str:
-    """The token of the page of keys after this one."""
     return _text(uuid.UUID(key_id).bytes)
 
 

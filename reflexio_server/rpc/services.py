@@ -57,7 +57,6 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     def PublishInteractions(
         self, request: pb.PublishInteractionsRequest, context: grpc.ServicerContext
     ) -> pb.PublishInteractionsResponse:
-        """Store one request."""
         validation.check_publish(request, self._limits, in_stream=False)
         waits = request.wait_until == pb.WAIT_UNTIL_SEARCHABLE
         published = self._publisher.publish(
@@ -73,14 +72,12 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     def PublishInteractionStream(
         self, request_iterator: Iterator[Message], context: grpc.ServicerContext
     ) -> pb.PublishInteractionStreamResponse:
-        """Store many requests, each for itself."""
         stream = PublishStream(caller().account.account_id, self._publisher, self._limits)
         return stream.run(request_iterator, context, self._stream_idle_seconds, self._draining, recheck)
 
     def SearchInteractions(
         self, request: pb.SearchInteractionsRequest, context: grpc.ServicerContext
     ) -> pb.SearchInteractionsResponse:
-        """Find interactions by meaning and words."""
         validation.check_search(request, self._limits)
         query = convert.search_query(request, self._limits.query)
         found = self._searcher.search(caller().account.account_id, query, request.include_images, _deadline(context))
@@ -89,21 +86,18 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     def GetInteractions(
         self, request: pb.GetInteractionsRequest, context: grpc.ServicerContext
     ) -> pb.GetInteractionsResponse:
-        """Read interactions in the order of time."""
         validation.check_get(request, self._limits)
         account = caller().account
         page = self._lister.page(account.account_id, convert.page_query(account, request))
         return convert.page_response(account, request, page)
 
     def GetRequests(self, request: pb.GetRequestsRequest, context: grpc.ServicerContext) -> pb.GetRequestsResponse:
-        """Read a user's requests by thread."""
         validation.check_get_requests(request, self._limits)
         account = caller().account
         page = self._lister.requests(account.account_id, convert.request_page_query(account, request))
         return convert.request_page_response(account, request, page)
 
     def GetImage(self, request: pb.GetImageRequest, context: grpc.ServicerContext) -> Iterator[pb.GetImageResponse]:
-        """Stream a picture in chunks."""
         validation.check_get_image(request)
         info, data = self._lister.image(caller().account.account_id, request.interaction_id)
         yield pb.GetImageResponse(image=convert.image(info), data=data[:CHUNK_BYTES])
@@ -113,7 +107,6 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     def DeleteInteraction(
         self, request: pb.DeleteInteractionRequest, context: grpc.ServicerContext
     ) -> pb.DeleteInteractionResponse:
-        """Erase one interaction."""
         validation.check_delete_interaction(request, self._limits)
         user_id = request.user_id if request.HasField("user_id") else None
         erased = self._eraser.interaction(caller().account.account_id, request.interaction_id, user_id)
@@ -122,7 +115,6 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     def DeleteRequest(
         self, request: pb.DeleteRequestRequest, context: grpc.ServicerContext
     ) -> pb.DeleteRequestResponse:
-        """Erase one request."""
         validation.check_delete_request(request, self._limits)
         user_id = request.user_id if request.HasField("user_id") else None
         erased = self._eraser.request(caller().account.account_id, request.request_id, user_id)
@@ -131,7 +123,6 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     def DeleteRequestGroup(
         self, request: pb.DeleteRequestGroupRequest, context: grpc.ServicerContext
     ) -> pb.DeleteRequestGroupResponse:
-        """Erase a thread."""
         validation.check_delete_request_group(request, self._limits)
         erased = self._eraser.request_group(
             caller().account.account_id, request.user_id, request.request_group, context.is_active
@@ -139,7 +130,6 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
         return pb.DeleteRequestGroupResponse(erased=convert.erased(erased))
 
     def DeleteUser(self, request: pb.DeleteUserRequest, context: grpc.ServicerContext) -> pb.DeleteUserResponse:
-        """Erase a user."""
         validation.check_delete_user(request, self._limits)
         erased = self._eraser.user(caller().account.account_id, request.user_id, context.is_active)
         return pb.DeleteUserResponse(erased=convert.erased(erased))
@@ -153,20 +143,17 @@ class AuthService(auth_grpc.AuthServiceServicer):
         self._limits = limits
 
     def Login(self, request: auth_pb.LoginRequest, context: grpc.ServicerContext) -> auth_pb.LoginResponse:
-        """Make a new key."""
         validation.check_login(request, self._limits)
         api_key, key = self._accounts.login(request.email, request.password, address_of(context))
         return auth_pb.LoginResponse(api_key=api_key, key_id=key.key_id)
 
     def WhoAmI(self, request: auth_pb.WhoAmIRequest, context: grpc.ServicerContext) -> auth_pb.WhoAmIResponse:
-        """Tell who calls."""
         me = caller()
         return auth_pb.WhoAmIResponse(account=convert.account(me.account), api_key=convert.api_key(me.key))
 
     def ListApiKeys(
         self, request: auth_pb.ListApiKeysRequest, context: grpc.ServicerContext
     ) -> auth_pb.ListApiKeysResponse:
-        """List the account's keys."""
         validation.check_list_keys(request)
         size = request.page_size or DEFAULT_KEYS
         before = page_token.decode_key(request.page_token) if request.page_token else None
@@ -179,7 +166,6 @@ class AuthService(auth_grpc.AuthServiceServicer):
     def RevokeApiKey(
         self, request: auth_pb.RevokeApiKeyRequest, context: grpc.ServicerContext
     ) -> auth_pb.RevokeApiKeyResponse:
-        """Revoke one of the account's keys."""
         validation.check_revoke_key(request)
         key = self._accounts.revoke_key(caller().account, request.key_id, address_of(context))
         return auth_pb.RevokeApiKeyResponse(api_key=convert.api_key(key))

@@ -70,7 +70,6 @@ class LimitCalls(Wrapper):
         self._lock = threading.Lock()
 
     def wrap(self, handler: Any, method: str) -> Any:
-        """The handler within the share of its kind."""
         streams = handler.request_streaming or handler.response_streaming
         if method in WITHOUT_KEY:
             return handler if streams else wrap(handler, self._stranger)

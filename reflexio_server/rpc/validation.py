@@ -107,7 +107,6 @@ class Walk:
 
 
 def check_publish(request: pb.PublishInteractionsRequest, limits: Limits, *, in_stream: bool) -> None:
-    """The rules of a request to publish. Raises InvalidInput."""
     walk = Walk()
     walk.text("user_id", request.user_id, limits.user_id, required=True)
     walk.text("request_group", request.request_group, limits.request_group)
@@ -153,7 +152,6 @@ def _check_interaction(walk: Walk, item: InteractionData, limits: Limits) -> Non
 
 
 def check_search(request: pb.SearchInteractionsRequest, limits: Limits) -> None:
-    """The rules of a search. Raises InvalidInput."""
     walk = Walk()
     if request.HasField("user_id"):
         walk.text("user_id", request.user_id, limits.user_id, required=True)
@@ -168,7 +166,6 @@ def check_search(request: pb.SearchInteractionsRequest, limits: Limits) -> None:
 
 
 def check_get(request: pb.GetInteractionsRequest, limits: Limits) -> None:
-    """The rules of a listing. Raises InvalidInput."""
     walk = Walk()
     if request.HasField("user_id"):
         walk.text("user_id", request.user_id, limits.user_id, required=True)
@@ -182,7 +179,6 @@ def check_get(request: pb.GetInteractionsRequest, limits: Limits) -> None:
 
 
 def check_get_requests(request: pb.GetRequestsRequest, limits: Limits) -> None:
-    """The rules of a listing of requests. Raises InvalidInput."""
     walk = Walk()
     walk.text("user_id", request.user_id, limits.user_id, required=True)
     walk.text("request_id", request.request_id, limits.request_id)
@@ -216,21 +212,18 @@ def _check_filter(walk: Walk, wanted: pb.InteractionFilter, limits: Limits) -> N
 
 
 def check_health(request: health_pb2.HealthCheckRequest) -> None:
-    """The rules of a health check. Raises InvalidInput."""
     walk = Walk()
     walk.text("service", request.service, 256)
     walk.finish()
 
 
 def check_get_image(request: pb.GetImageRequest) -> None:
-    """The rules of a call for a picture. Raises InvalidInput."""
     walk = Walk()
     walk.text("interaction_id", request.interaction_id, 64, required=True)
     walk.finish()
 
 
 def check_delete_interaction(request: pb.DeleteInteractionRequest, limits: Limits) -> None:
-    """The rules of a call to erase an interaction. Raises InvalidInput."""
     walk = Walk()
     walk.text("interaction_id", request.interaction_id, 64, required=True)
     if request.HasField("user_id"):
@@ -239,7 +232,6 @@ def check_delete_interaction(request: pb.DeleteInteractionRequest, limits: Limit
 
 
 def check_delete_request(request: pb.DeleteRequestRequest, limits: Limits) -> None:
-    """The rules of a call to erase a request. Raises InvalidInput."""
     walk = Walk()
     walk.text("request_id", request.request_id, limits.request_id, required=True)
     if request.HasField("user_id"):
@@ -248,7 +240,6 @@ def check_delete_request(request: pb.DeleteRequestRequest, limits: Limits) -> No
 
 
 def check_delete_request_group(request: pb.DeleteRequestGroupRequest, limits: Limits) -> None:
-    """The rules of a call to erase a thread. Raises InvalidInput."""
     walk = Walk()
     walk.text("user_id", request.user_id, limits.user_id, required=True)
     walk.text("request_group", request.request_group, limits.request_group, required=True)
@@ -256,14 +247,12 @@ def check_delete_request_group(request: pb.DeleteRequestGroupRequest, limits: Li
 
 
 def check_delete_user(request: pb.DeleteUserRequest, limits: Limits) -> None:
-    """The rules of a call to erase a user. Raises InvalidInput."""
     walk = Walk()
     walk.text("user_id", request.user_id, limits.user_id, required=True)
     walk.finish()
 
 
 def check_login(request: auth_pb.LoginRequest, limits: Limits) -> None:
-    """The rules of a login. Raises InvalidInput."""
     walk = Walk()
     walk.text("email", request.email, limits.email, required=True)
     walk.text("password", request.password, limits.password, required=True)
@@ -271,14 +260,12 @@ def check_login(request: auth_pb.LoginRequest, limits: Limits) -> None:
 
 
 def check_list_keys(request: auth_pb.ListApiKeysRequest) -> None:
-    """The rules of a listing of keys. Raises InvalidInput."""
     walk = Walk()
     walk.page_size("page_size", request.page_size)
     walk.finish()
 
 
 def check_revoke_key(request: auth_pb.RevokeApiKeyRequest) -> None:
-    """The rules of a revocation. Raises InvalidInput."""
     walk = Walk()
     walk.text("key_id", request.key_id, 64, required=True)
     walk.finish()

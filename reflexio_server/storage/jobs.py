@@ -37,7 +37,6 @@ def ask(conn: Connection, kind: str, account_id: int | None, now: int) -> int:
 
 
 def find(conn: Connection, job_id: int) -> Job:
-    """A job by its number."""
     return Job(*conn.execute(select(*_columns).where(jobs.c.id == job_id)).one())
 
 

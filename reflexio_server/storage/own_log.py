@@ -159,7 +159,6 @@ class OwnLog:
         self._write_note(self._in_file, self._seen)
 
     def close(self) -> None:
-        """Close the note."""
         os.close(self._note)
 
     def _begin(self, conn: sqlite3.Connection) -> None:

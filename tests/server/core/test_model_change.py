@@ -164,7 +164,7 @@ def test_a_change_goes_on_where_it_was_after_a_restart_and_can_be_taken_back(
                     go_on(change, coming)
                     batches.append(1)
                 else:
-                    change._stopping.wait(0.01)
+                    change.thread.over.wait(0.01)
 
             patched.setattr(EmbedderChange, "_go_on", twice)
             half = start(tmp_path)

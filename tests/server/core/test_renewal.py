@@ -42,7 +42,7 @@ class Gate:
 
         def held(self_: Renewal, rows: Any, unread: Any) -> None:
             while not self._steps.acquire(timeout=0.02):
-                if self_._stopping.is_set():
+                if self_.thread.over.is_set():
                     return
             write(self_, rows, unread)
 
