@@ -128,7 +128,7 @@ class AsyncReflexioClient(AsyncReads, AsyncDeletes):
         message = self._publish_message(user_id, interactions, source, agent_version, request_group, request_id)
         if not wait_for_response:
             receipt = AsyncPublishReceipt(message.request_id)
-            await self._aside(self._enqueue, message, receipt)
+            await self._aside(self._append, message, receipt)
             return receipt
         message.wait_until = pb.WAIT_UNTIL_SEARCHABLE
         seconds = self._seconds(timeout)

@@ -132,7 +132,7 @@ class AsyncDeletes(AwaitedCalls):
         self._account()
         if not checks.flag("wait_for_response", wait):
             receipt = AsyncDeleteReceipt(delete.new_id())
-            await self._aside(self._enqueue_delete, delete, receipt)
+            await self._aside(self._append_delete, delete, receipt)
             return receipt
         seconds = self._seconds(timeout)
         patience = Patience(seconds)

@@ -180,7 +180,7 @@ class ReflexioClient(Reads, Deletes):
         message = self._publish_message(user_id, interactions, source, agent_version, request_group, request_id)
         if not wait_for_response:
             receipt = PublishReceipt(message.request_id)
-            self._enqueue(message, receipt)
+            self._append(message, receipt)
             return receipt
         message.wait_until = pb.WAIT_UNTIL_SEARCHABLE
         seconds = self._seconds(timeout)

@@ -207,7 +207,7 @@ class Deletes(BlockingCalls):
         self._account()
         if not checks.flag("wait_for_response", wait):
             receipt = DeleteReceipt(delete.new_id())
-            self._enqueue_delete(delete, receipt)
+            self._append_delete(delete, receipt)
             return receipt
         seconds = self._seconds(timeout)
         patience = Patience(seconds)

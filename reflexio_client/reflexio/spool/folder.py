@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reflexio import checks, fork
+from reflexio import checks
 from reflexio.ids import uuid7
+from reflexio.spool import fork
 
 if sys.platform == "win32":
     import msvcrt

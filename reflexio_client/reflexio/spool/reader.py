@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reflexio.spool.database import PUBLISH, SCHEMA_VERSION, DamagedError, NewerVersionError, check_tables, version_of
 from reflexio.spool.folder import FileLock, check_own
-from reflexio.spool.row import as_moment, as_text
+from reflexio.spool.reading import as_moment, as_text
 
 
 @dataclass(slots=True)

@@ -11,13 +11,14 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from reflexio import checks
+from reflexio.cli.spool_export import exported
+from reflexio.cli.spool_flush import flush
 from reflexio.errors import ReflexioError
 from reflexio.spool import reader
 from reflexio.spool.database import NewerVersionError
-from reflexio.spool.export import exported
 from reflexio.spool.folder import check_folder, default_folder, spool_paths
 from reflexio.spool.revive import revive
-from reflexio.spool.terminal import OutputError, complain, finish, say, shown
+from reflexio.terminal import OutputError, complain, finish, say, shown
 
 _UNREADABLE = (OSError, sqlite3.Error, NewerVersionError, ValueError, OverflowError)
 
@@ -123,8 +124,6 @@ def _status(folder: Path, _options: argparse.Namespace) -> int:
 
 
 def _flush(folder: Path, options: argparse.Namespace) -> int:
-    from reflexio.spool.flush import flush  # the client imports this package
-
     found = _overviews(folder)
     code = flush(folder, options, [one for one in found if isinstance(one, reader.Overview)])
     for one in _overviews(folder):  # what is damaged shows when it is read
