@@ -137,7 +137,7 @@ def _dead(folder: Path, _options: argparse.Namespace) -> int:
     number = code = 0
     for path in spool_paths(folder):
         try:
-            for one in reader.refused(path):
+            for one in reader.dead(path):
                 number += 1
                 when = datetime.fromtimestamp(one.refused_at / 1e6).isoformat(" ", "seconds")
                 place = f" {one.field}:" if one.field else ""
@@ -186,7 +186,7 @@ def _export(folder: Path, options: argparse.Namespace) -> int:
 
 
 def _requests(path: Path, *, refused: bool) -> Iterator[tuple[str, bytes]]:
-    return ((one.method, one.payload) for one in reader.refused(path)) if refused else reader.waiting(path)
+    return ((one.method, one.payload) for one in reader.dead(path)) if refused else reader.waiting(path)
 
 
 def _overviews(folder: Path) -> list[reader.Overview | Unreadable]:

@@ -1,8 +1,8 @@
 """The house of delivery: what was accepted lies in a SQLite file of this process until the server has it."""
 
 from reflexio.spool.database import PUBLISH
-from reflexio.spool.folder import SpoolSettings
-from reflexio.spool.outbox import MAX_BYTES, MAX_ITEMS, Spool
+from reflexio.spool.folder import MAX_BYTES, MAX_ITEMS, SpoolSettings
+from reflexio.spool.outbox import Spool
 from reflexio.spool.reading import Row
 from reflexio.spool.sender import Sender
 

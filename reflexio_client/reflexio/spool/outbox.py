@@ -19,8 +19,6 @@ from reflexio.spool.salvage import FAULTS
 from reflexio.spool.turns import Turns, goes_before
 from reflexio.spool.watch import ANYBODY, Watch, Watched
 
-MAX_ITEMS = 1_000_000
-MAX_BYTES = 1024 * 1024 * 1024
 _MEMORY_ITEMS = 10_000
 _MEMORY_BYTES = 64 * 1024 * 1024
 _KEPT_REJECTIONS = 1_000

@@ -16,13 +16,13 @@ def revive(path: Path, request_ids: Collection[str]) -> list[str]:
     """Let the dead of these ids wait again, without ids all publishes; returns the ids.
 
     They go into a new file that nobody owns, which the client at work or the next start delivers. A delete is revived
-    by its id only: it takes what is there when it arrives. Raises what `reader.refused` does.
+    by its id only: it takes what is there when it arrives. Raises what `reader.dead` does.
     """
 
     def wanted(one: reader.Dead) -> bool:
         return one.request_id in request_ids if request_ids else one.method == PUBLISH
 
-    chosen = [one for one in reader.refused(path) if wanted(one)]
+    chosen = [one for one in reader.dead(path) if wanted(one)]
     if not chosen:
         return []
     about = reader.overview(path)

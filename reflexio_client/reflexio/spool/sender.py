@@ -75,7 +75,7 @@ class Sender:
         self._start_anew(self._dispatcher.api_key)
 
     def append(self, receipt: Receipt[Any], user_id: str, payload: bytes, method: str = PUBLISH) -> None:
-        """Take a request of one of the client's methods; raises QueueFullError, SpoolError or ClosedError."""
+        """Append a request of one of the client's methods; raises QueueFullError, SpoolError or ClosedError."""
         farewell = ""
         try:
             with self.spool.changed:
