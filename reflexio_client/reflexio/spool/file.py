@@ -40,7 +40,6 @@ class SpoolFile(ReadableFile):
         super().__init__(connection, path)
         self.held_up = ""
         self._lock = lock
-        self._execute = connection.execute
         self._retry_at = 0.0
 
     @classmethod
@@ -110,12 +109,7 @@ class SpoolFile(ReadableFile):
             other.close()
             raise
         old, lock = self._connection, self._lock
-        self.path, self._connection, self._lock, self._execute = (
-            other.path,
-            other._connection,
-            other._lock,
-            other._execute,
-        )
+        self.path, self._connection, self._lock = other.path, other._connection, other._lock
         old.close()
         if lock is not None:
             lock.release(remove=True)
@@ -123,7 +117,7 @@ class SpoolFile(ReadableFile):
     def append(self, row_id: int, request_id: str, user_id: str, payload: bytes, method: str, accepted_at: int) -> None:
         """Add a request; when this returns, it is as durable as the file. Raises SpoolError."""
         try:
-            self._execute(_INSERT, (row_id, request_id, user_id, payload, method, accepted_at))
+            self._connection.execute(_INSERT, (row_id, request_id, user_id, payload, method, accepted_at))
         except sqlite3.Error as error:
             if is_damage(error):
                 self._note(error)
