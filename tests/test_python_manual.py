@@ -60,7 +60,7 @@ def test_the_examples_print_what_the_manual_says(time: str, account: Caller) -> 
 
 def test_the_manual_has_every_method_and_every_error() -> None:
     text = PAGE.read_text()
-    methods = {name for name in dir(reflexio.ReflexioClient) if not name.startswith("_")} - {"after_fork", "api_key"}
+    methods = {name for name in dir(reflexio.ReflexioClient) if not name.startswith("_")} - {"api_key"}
     errors = {name for name in reflexio.__all__ if name.endswith("Error")}
     assert not [name for name in methods | errors if f"{name}" not in text]
     called = "".join(code for _, _, code, _ in blocks())

@@ -10,17 +10,16 @@ with reflexio.ReflexioClient(url_endpoint="http://127.0.0.1:8081/") as client:
 """
 # ruff: noqa: E402
 
-from reflexio.whose import refuse_others
+from reflexio.whose import refuse_others as _refuse_others
 
 __distribution__ = "reflexio-grpc"  # on the package index, the name reflexio is somebody else's
-refuse_others()
+_refuse_others()
 
 from reflexio.aio import AsyncReflexioClient
 from reflexio.client import ReflexioClient
 from reflexio.errors import (
     AlreadyExistsError,
     AuthenticationError,
-    BulkInterruptedError,
     ClosedError,
     ConfigurationError,
     DeadlineExceededError,
@@ -53,6 +52,7 @@ from reflexio.models import (
     UserActionType,
 )
 from reflexio.outcomes import (
+    BulkInterruptedError,
     BulkProgress,
     BulkResult,
     ClientStats,
@@ -123,3 +123,8 @@ __all__ = [
     "__distribution__",
     "__version__",
 ]
+
+for _name in __all__:
+    if not _name.startswith("__"):
+        globals()[_name].__module__ = __name__  # so that reprs, tracebacks and pickles name what users import
+del _name

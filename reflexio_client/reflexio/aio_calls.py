@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
-from reflexio import checks, convert, fork, queries, rpcs
+from reflexio import checks, convert, queries, rpcs
 from reflexio.base import AGAIN_SECONDS, OWN_PUBLISHES_SECONDS, ClientBase
 from reflexio.channel import open_aio_channel
 from reflexio.errors import NotFoundError, ReflexioError
@@ -17,7 +17,7 @@ from reflexio.models import Interaction, RequestWithInteractions
 from reflexio.places import MOST_CALLS
 from reflexio.retry import Patience, is_refusal, may_pass
 from reflexio.rpcs import A, Q, Rpc
-from reflexio.sender import Sender
+from reflexio.spool import Sender, fork
 from reflexio.v1 import interaction_service_pb2 as pb
 
 T = TypeVar("T")
@@ -32,9 +32,9 @@ class AwaitedCalls(ClientBase):
     _places: asyncio.Semaphore
     _threads: ThreadPoolExecutor | None = None
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Start anew in a forked child."""
-        super().after_fork()
+        super()._after_fork()
         fork.abandon((self._channel, self._loop, self._threads))
         self._channel = self._loop = self._threads = None
 

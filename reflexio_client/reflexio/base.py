@@ -11,7 +11,7 @@ from typing import Any, Never
 import grpc
 import grpc.aio
 
-from reflexio import checks, convert, fork, greenlets
+from reflexio import checks, convert, greenlets
 from reflexio.channel import DEFAULT_URL, parse_url
 from reflexio.deletes import Delete
 from reflexio.errors import (
@@ -28,8 +28,7 @@ from reflexio.outcomes import ClientStats, Delivery, FlushResult, PublishRequest
 from reflexio.places import MOST_CALLS
 from reflexio.receipt import Receipt
 from reflexio.security import Tls, insecure_allowed, refuse_clear_text
-from reflexio.sender import Sender
-from reflexio.spool import MAX_BYTES, MAX_ITEMS, SpoolSettings
+from reflexio.spool import MAX_BYTES, MAX_ITEMS, Sender, SpoolSettings, fork
 from reflexio.spool.folder import Durability, default_folder, has_orphans
 from reflexio.spool.moved import say_what_waits_elsewhere
 from reflexio.status import error_from_rpc
@@ -120,7 +119,7 @@ class ClientBase:
         else:
             self._deliver_orphans()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Start anew in a forked child."""
         self._lock = threading.RLock()
         self._senders.clear()  # what they held is the parent's
@@ -198,13 +197,13 @@ class ClientBase:
         request = PublishRequest(user_id, interactions, request_group, source, agent_version, request_id)
         return convert.publish_message(request)
 
-    def _enqueue(self, message: pb.PublishInteractionsRequest, receipt: Receipt[Any]) -> None:
+    def _append(self, message: pb.PublishInteractionsRequest, receipt: Receipt[Any]) -> None:
         payload = pb.PublishInteractionStreamRequest(request=message).SerializeToString()
-        self._sender_of(self._account()).take(receipt, message.user_id, payload)
+        self._sender_of(self._account()).append(receipt, message.user_id, payload)
 
-    def _enqueue_delete(self, delete: Delete, receipt: Receipt[Any]) -> None:
+    def _append_delete(self, delete: Delete, receipt: Receipt[Any]) -> None:
         payload = delete.message.SerializeToString()
-        self._sender_of(self._account()).take(receipt, delete.user_id, payload, delete.method)
+        self._sender_of(self._account()).append(receipt, delete.user_id, payload, delete.method)
 
     def _sender_before(self, *, deletes_only: bool) -> Sender | None:
         """Who still delivers what a call must not overtake: anything, or if there are deletes among it.

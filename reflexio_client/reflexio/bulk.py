@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TextIO
 
 from reflexio import checks, convert
-from reflexio.errors import BulkInterruptedError, InvalidArgumentError, ReflexioError, UnavailableError
+from reflexio.errors import InvalidArgumentError, ReflexioError, UnavailableError
 from reflexio.models import SupportsModelDump
-from reflexio.outcomes import BulkProgress, BulkResult, PublishRequest, Rejection
+from reflexio.outcomes import BulkInterruptedError, BulkProgress, BulkResult, PublishRequest, Rejection
 from reflexio.retry import Patience, is_refusal, plan_after
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.verdict import read_verdict

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import grpc
 
-from reflexio import checks, convert, fork, queries, rpcs, wire
+from reflexio import checks, convert, queries, rpcs, wire
 from reflexio.base import AGAIN_SECONDS, OWN_PUBLISHES_SECONDS, ClientBase
 from reflexio.channel import open_channel
 from reflexio.errors import NotFoundError, ReflexioError
@@ -16,7 +16,7 @@ from reflexio.models import Interaction, RequestWithInteractions
 from reflexio.places import Places
 from reflexio.retry import Patience, is_refusal, may_pass
 from reflexio.rpcs import A, Q, Rpc
-from reflexio.sender import Sender
+from reflexio.spool import Sender, fork
 from reflexio.v1 import interaction_service_pb2 as pb
 
 T = TypeVar("T")
@@ -31,9 +31,9 @@ class BlockingCalls(ClientBase):
     def _places(self) -> Places:
         return Places()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Start anew in a forked child."""
-        super().after_fork()
+        super()._after_fork()
         fork.abandon(self._channel)
         self._channel = None
         vars(self).pop("_places", None)

@@ -2,33 +2,58 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from types import TracebackType
-from typing import Literal, Self, overload
+from typing import Any, Literal, Self, Unpack, overload
 
-from reflexio import checks, convert, greenlets, rpcs
+from reflexio import checks, convert, deletes, greenlets, queries, rpcs
 from reflexio.base import CLOSE_SECONDS, Interactions
 from reflexio.bulk import Bulk, Item
-from reflexio.client_deletes import Deletes
-from reflexio.client_reads import Reads
+from reflexio.calls import BlockingCalls
 from reflexio.errors import ReflexioError
-from reflexio.models import ApiKey, Identity, Token
-from reflexio.outcomes import BulkProgress, BulkResult, ClientStats, FlushResult, PublishUserInteractionResponse
+from reflexio.models import (
+    ApiKey,
+    GetInteractionsResponse,
+    GetRequestsResponse,
+    Identity,
+    Interaction,
+    RequestWithInteractions,
+    SearchInteractionsResponse,
+    Token,
+)
+from reflexio.outcomes import (
+    BulkProgress,
+    BulkResult,
+    ClientStats,
+    DeleteResponse,
+    FlushResult,
+    PublishUserInteractionResponse,
+)
 from reflexio.progress import progress_bar
-from reflexio.receipt import PublishReceipt
+from reflexio.receipt import DeleteReceipt, PublishReceipt
+from reflexio.requests import (
+    GetFields,
+    GetInteractionsRequest,
+    GetRequestsFields,
+    GetRequestsRequest,
+    SearchFields,
+    SearchInteractionsRequest,
+)
 from reflexio.retry import Patience
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_service_pb2 as pb
 
 
-class ReflexioClient(Reads, Deletes):
+class ReflexioClient(BlockingCalls):
     """Stores interactions at a Reflexio server and finds them again. Safe for use by several threads.
 
     Every method raises children of `ReflexioError`: `InvalidArgumentError` for what it is given,
     `AuthenticationError` without a valid key, `UnavailableError` and `DeadlineExceededError` when the server
     cannot be reached or is too slow. Reads are repeated for a few seconds while the server is not available.
-    Publishing and the account are here, reads in client_reads.py, deletes in client_deletes.py.
+
+    A delete erases what was stored before it, and what this client published before it: that is delivered first, and
+    what it publishes afterwards stays. What other processes publish and deliver later stays too.
 
     Args:
         api_key: from `login()`; default: the environment's REFLEXIO_API_KEY.
@@ -97,47 +122,26 @@ class ReflexioClient(Reads, Deletes):
 
     # Publishing.
 
+    # fmt: off
     @overload
     def publish_interaction(
-        self,
-        user_id: str,
-        interactions: Interactions,
-        source: str = "",
-        agent_version: str = "",
-        request_group: str | None = None,
-        wait_for_response: Literal[False] = False,
-        *,
-        request_id: str | None = None,
+        self, user_id: str, interactions: Interactions, source: str = "", agent_version: str = "",
+        request_group: str | None = None, wait_for_response: Literal[False] = False, *, request_id: str | None = None,
         timeout: float | None = None,
     ) -> PublishReceipt: ...
-
     @overload
     def publish_interaction(
-        self,
-        user_id: str,
-        interactions: Interactions,
-        source: str = "",
-        agent_version: str = "",
-        request_group: str | None = None,
-        *,
-        wait_for_response: Literal[True],
-        request_id: str | None = None,
+        self, user_id: str, interactions: Interactions, source: str = "", agent_version: str = "",
+        request_group: str | None = None, *, wait_for_response: Literal[True], request_id: str | None = None,
         timeout: float | None = None,
     ) -> PublishUserInteractionResponse: ...
-
     @overload
     def publish_interaction(
-        self,
-        user_id: str,
-        interactions: Interactions,
-        source: str = "",
-        agent_version: str = "",
-        request_group: str | None = None,
-        wait_for_response: bool = False,
-        *,
-        request_id: str | None = None,
+        self, user_id: str, interactions: Interactions, source: str = "", agent_version: str = "",
+        request_group: str | None = None, wait_for_response: bool = False, *, request_id: str | None = None,
         timeout: float | None = None,
     ) -> PublishReceipt | PublishUserInteractionResponse: ...
+    # fmt: on
 
     def publish_interaction(
         self,
@@ -180,7 +184,7 @@ class ReflexioClient(Reads, Deletes):
         message = self._publish_message(user_id, interactions, source, agent_version, request_group, request_id)
         if not wait_for_response:
             receipt = PublishReceipt(message.request_id)
-            self._enqueue(message, receipt)
+            self._append(message, receipt)
             return receipt
         message.wait_until = pb.WAIT_UNTIL_SEARCHABLE
         seconds = self._seconds(timeout)
@@ -270,3 +274,261 @@ class ReflexioClient(Reads, Deletes):
         for sender in self._all_senders():
             sender.close(max(0.0, end - time.monotonic()))
         self._disconnect()
+
+    # Reads.
+
+    def search_interactions(
+        self,
+        request: SearchInteractionsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[SearchFields],
+    ) -> SearchInteractionsResponse:
+        """Find interactions by meaning and by words, best first; without a query the newest first.
+
+        It first waits at most 2 seconds for this client's own publishes that are still on their way.
+
+        Args:
+            request: a `SearchInteractionsRequest` or a dict of its fields; or give the fields as keywords:
+                user_id, query, top_k=10, min_score, request_id, request_group, sources, roles, user_actions,
+                agent_version, start_time, end_time, most_recent_k, include_images.
+            timeout: seconds.
+            **keywords: see request.
+        """
+        search = queries.Search(request, keywords)
+        pending = self._await_own(search.asked.user_id)
+        search.read(self._call(rpcs.SEARCH, search.message, timeout))
+        while (message := search.next()) is not None:
+            search.read_more(self._call(rpcs.GET, message, timeout))
+        response = search.response(pending)
+        self._add_pictures(response.interactions, search.asked.include_images, timeout)
+        return response
+
+    def get_interactions(
+        self,
+        request: GetInteractionsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetFields],
+    ) -> GetInteractionsResponse:
+        """Read interactions in the order of time.
+
+        It first waits at most 2 seconds for this client's own publishes that are still on their way.
+
+        Args:
+            request: a `GetInteractionsRequest` or a dict of its fields; or give the fields as keywords:
+                user_id, top_k=30, order="newest", interaction_ids, page_token, request_id, request_group, sources,
+                roles, user_actions, agent_version, start_time, end_time, most_recent_k, include_images.
+            timeout: seconds for each page.
+            **keywords: see request.
+        """
+        pages = queries.InteractionPages(request, keywords, default_limit=30)
+        pending = self._await_own(pages.asked.user_id)
+        found = [i for page in self._pages(pages, timeout) for i in page]
+        return pages.response(found, pending)
+
+    def iter_interactions(
+        self,
+        request: GetInteractionsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetFields],
+    ) -> Iterator[Interaction]:
+        """Iterate as `get_interactions` reads, but over everything unless top_k is given, one page in memory."""
+        pages = queries.InteractionPages(request, keywords, default_limit=None)
+        self._await_own(pages.asked.user_id)
+        return (i for page in self._pages(pages, timeout) for i in page)
+
+    def get_requests(
+        self,
+        request: GetRequestsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetRequestsFields],
+    ) -> GetRequestsResponse:
+        """Read a user's requests by thread, with their interactions: those of a thread together, the newest first.
+
+        It first waits at most 2 seconds for this client's own publishes that are still on their way.
+
+        Args:
+            request: a `GetRequestsRequest` or a dict of its fields; or give the fields as keywords: user_id (needed),
+                request_id, request_group, start_time, end_time, top_k=30, order="newest", page_token, include_images.
+            timeout: seconds for each page.
+            **keywords: see request.
+        """
+        pages = queries.RequestPages(request, keywords, default_limit=30)
+        pending = self._await_own(pages.asked.user_id)
+        found = [r for page in self._request_pages(pages, timeout) for r in page]
+        return pages.response(found, pending)
+
+    def iter_requests(
+        self,
+        request: GetRequestsRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[GetRequestsFields],
+    ) -> Iterator[RequestWithInteractions]:
+        """Iterate as `get_requests` reads, but over everything unless top_k is given, one page in memory.
+
+        Requests of a thread come one after another; `request.request_group` names it.
+        """
+        pages = queries.RequestPages(request, keywords, default_limit=None)
+        self._await_own(pages.asked.user_id)
+        return (r for page in self._request_pages(pages, timeout) for r in page)
+
+    def get_image(self, interaction_id: str, *, timeout: float | None = None) -> bytes:
+        """The bytes of an interaction's picture, of any size. Raises NotFoundError."""
+        return self._image(interaction_id, timeout)
+
+    # Deletes.
+
+    # fmt: off
+    @overload
+    def delete_interaction(
+        self, user_id: str | None, interaction_id: str, wait_for_response: Literal[False] = False, *,
+        timeout: float | None = None,
+    ) -> DeleteReceipt: ...
+    @overload
+    def delete_interaction(
+        self, user_id: str | None, interaction_id: str, wait_for_response: Literal[True], *,
+        timeout: float | None = None,
+    ) -> DeleteResponse: ...
+    @overload
+    def delete_interaction(
+        self, user_id: str | None, interaction_id: str, wait_for_response: bool, *, timeout: float | None = None
+    ) -> DeleteReceipt | DeleteResponse: ...
+    # fmt: on
+
+    def delete_interaction(
+        self, user_id: str | None, interaction_id: str, wait_for_response: bool = False, *, timeout: float | None = None
+    ) -> DeleteReceipt | DeleteResponse:
+        """Delete one interaction.
+
+        Its request stays, and publishing that again does not bring the interaction back. A request goes with its last
+        interaction.
+
+        Args:
+            user_id: whose it must be; None: anybody's in the account.
+            interaction_id: the interaction.
+            wait_for_response: False: return as soon as it is on disk; it is delivered as publishes are, in its place
+                among them. True: return when it is gone.
+            timeout: seconds, when waiting. This client's earlier publishes of the user, or without a user_id all of
+                them, are waited for first: if they do not arrive in time, nothing is deleted. The call is repeated
+                while the server is not available; the counts are those of the attempt that was answered.
+
+        Returns:
+            A `DeleteReceipt`, or when waiting a `DeleteResponse`.
+
+        Raises:
+            QueueFullError, SpoolError: not waiting, as in `publish_interaction`.
+            NotFoundError: waiting, and it is not there, perhaps because an attempt of this very call, whose answer
+                was lost, has deleted it.
+        """
+        return self._delete(deletes.interaction(user_id, interaction_id), wait_for_response, timeout)
+
+    # fmt: off
+    @overload
+    def delete_request(
+        self, request_id: str, wait_for_response: Literal[False] = False, *, user_id: str | None = None,
+        timeout: float | None = None,
+    ) -> DeleteReceipt: ...
+    @overload
+    def delete_request(
+        self, request_id: str, wait_for_response: Literal[True], *, user_id: str | None = None,
+        timeout: float | None = None,
+    ) -> DeleteResponse: ...
+    @overload
+    def delete_request(
+        self, request_id: str, wait_for_response: bool, *, user_id: str | None = None, timeout: float | None = None
+    ) -> DeleteReceipt | DeleteResponse: ...
+    # fmt: on
+
+    def delete_request(
+        self,
+        request_id: str,
+        wait_for_response: bool = False,
+        *,
+        user_id: str | None = None,
+        timeout: float | None = None,
+    ) -> DeleteReceipt | DeleteResponse:
+        """Delete a request with all its interactions.
+
+        Its request_id stays taken: publishing it again raises `RequestErasedError`. The rest as in
+        `delete_interaction`.
+
+        Args:
+            request_id: the request.
+            wait_for_response: return when it is gone, not as soon as it is on disk.
+            user_id: whose it must be; None: anybody's in the account.
+            timeout: seconds, when waiting.
+        """
+        return self._delete(deletes.request(request_id, user_id), wait_for_response, timeout)
+
+    # fmt: off
+    @overload
+    def delete_request_group(
+        self, request_group: str, user_id: str, wait_for_response: Literal[False] = False, *,
+        timeout: float | None = None,
+    ) -> DeleteReceipt: ...
+    @overload
+    def delete_request_group(
+        self, request_group: str, user_id: str, wait_for_response: Literal[True], *, timeout: float | None = None
+    ) -> DeleteResponse: ...
+    @overload
+    def delete_request_group(
+        self, request_group: str, user_id: str, wait_for_response: bool, *, timeout: float | None = None
+    ) -> DeleteReceipt | DeleteResponse: ...
+    # fmt: on
+
+    def delete_request_group(
+        self, request_group: str, user_id: str, wait_for_response: bool = False, *, timeout: float | None = None
+    ) -> DeleteReceipt | DeleteResponse:
+        """Delete every request of a user's thread; the rest as in `delete_interaction`.
+
+        Args:
+            request_group: the thread.
+            user_id: whose thread.
+            wait_for_response: return when it is gone, not as soon as it is on disk.
+            timeout: seconds, when waiting. Much is deleted step by step: when the time is up, a part may be gone, and
+                another call goes on from there.
+        """
+        return self._delete(deletes.request_group(request_group, user_id), wait_for_response, timeout)
+
+    # fmt: off
+    @overload
+    def delete_user(
+        self, user_id: str, wait_for_response: Literal[False] = False, *, timeout: float | None = None
+    ) -> DeleteReceipt: ...
+    @overload
+    def delete_user(
+        self, user_id: str, wait_for_response: Literal[True], *, timeout: float | None = None
+    ) -> DeleteResponse: ...
+    @overload
+    def delete_user(
+        self, user_id: str, wait_for_response: bool, *, timeout: float | None = None
+    ) -> DeleteReceipt | DeleteResponse: ...
+    # fmt: on
+
+    def delete_user(
+        self, user_id: str, wait_for_response: bool = False, *, timeout: float | None = None
+    ) -> DeleteReceipt | DeleteResponse:
+        """Delete everything of a user, and the user; the rest as in `delete_request_group`.
+
+        Args:
+            user_id: whose.
+            wait_for_response: return when it is gone, not as soon as it is on disk.
+            timeout: seconds, when waiting.
+        """
+        return self._delete(deletes.user(user_id), wait_for_response, timeout)
+
+    def _delete(self, delete: deletes.Delete, wait: bool, timeout: float | None) -> DeleteReceipt | DeleteResponse:
+        self._check_open()
+        self._account()
+        if not checks.flag("wait_for_response", wait):
+            receipt = DeleteReceipt(delete.new_id())
+            self._append_delete(delete, receipt)
+            return receipt
+        seconds = self._seconds(timeout)
+        patience = Patience(seconds)
+        self._go_behind(delete.user_id or None, seconds, "deleted")
+        return deletes.response(self._call_patiently(deletes.RPCS[delete.method], delete.message, patience))

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reflexio.outcomes import BulkResult
 from reflexio.whose import refuse_others
 
 refuse_others()  # here, as every module that does something imports this one
@@ -127,15 +126,3 @@ class SpoolError(ReflexioError):
 
 class ClosedError(ReflexioError):
     """The client is closed."""
-
-
-class BulkInterruptedError(ReflexioError):
-    """`publish_many` could not go on; `__cause__` says why.
-
-    Attributes:
-        result: what became of the requests until then. Those not counted in it may or may not be stored.
-    """
-
-    def __init__(self, message: str, result: BulkResult) -> None:
-        super().__init__(message)
-        self.result = result

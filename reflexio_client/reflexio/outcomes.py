@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from reflexio.errors import ReflexioError
 from reflexio.models import Publishable
-
-if TYPE_CHECKING:
-    from reflexio.errors import ReflexioError
 
 
 @dataclass(slots=True)
@@ -109,7 +106,7 @@ class Delivery:
 
     request_id: str
     user_id: str
-    error: "ReflexioError | None" = None
+    error: ReflexioError | None = None
     adopted: bool = False
     method: str = "publish_interaction"
 
@@ -165,6 +162,18 @@ class BulkResult:
     rejections: list[Rejection] = field(default_factory=list)
     unlisted: int = 0
     rejections_file: str = ""
+
+
+class BulkInterruptedError(ReflexioError):
+    """`publish_many` could not go on; `__cause__` says why.
+
+    Attributes:
+        result: what became of the requests until then. Those not counted in it may or may not be stored.
+    """
+
+    def __init__(self, message: str, result: BulkResult) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 @dataclass(slots=True)

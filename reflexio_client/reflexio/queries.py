@@ -21,10 +21,11 @@ from reflexio.requests import GetInteractionsRequest, GetRequestsRequest, Search
 from reflexio.v1 import interaction_service_pb2 as pb
 
 R = TypeVar("R", SearchInteractionsRequest, GetInteractionsRequest, GetRequestsRequest)
+Fields = Mapping[str, Any]
 _MAX_PAGE = 1000
 
 
-def request_of(kind: type[R], request: R | Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> R:
+def _request_of(kind: type[R], request: R | Fields | None, keywords: Fields) -> R:
     """The request of a read that takes a request object, a dict or keywords."""
     names = [field.name for field in fields(kind)]
     if request is None:
@@ -58,8 +59,9 @@ def _note(pending: int, unindexed: int = 0) -> str:
 class Search:
     """One search; hits the answer had no room for are fetched afterwards."""
 
-    def __init__(self, request: SearchInteractionsRequest) -> None:
-        self.message = convert.search_message(request)
+    def __init__(self, request: SearchInteractionsRequest | Fields | None, keywords: Fields) -> None:
+        self.asked = _request_of(SearchInteractionsRequest, request, keywords)
+        self.message = convert.search_message(self.asked)
         self._answer = pb.SearchInteractionsResponse()
         self._abridged: set[str] = set()
         self._fetched: dict[str, Interaction] = {}
@@ -107,9 +109,12 @@ class Search:
 class InteractionPages:
     """The pages of a listing, up to top_k interactions, without one up to the default; None: all there are."""
 
-    def __init__(self, request: GetInteractionsRequest, default_limit: int | None) -> None:
-        self.message = convert.get_message(request)
-        limit = request.top_k if request.top_k is not None else default_limit
+    def __init__(
+        self, request: GetInteractionsRequest | Fields | None, keywords: Fields, default_limit: int | None
+    ) -> None:
+        self.asked = _request_of(GetInteractionsRequest, request, keywords)
+        self.message = convert.get_message(self.asked)
+        limit = self.asked.top_k if self.asked.top_k is not None else default_limit
         self._left = None if limit is None else max(checks.count("top_k", limit), len(self.message.interaction_ids))
         self._more = True
         self._missing: list[str] = []
@@ -149,9 +154,12 @@ class RequestPages:
     next page begins with another.
     """
 
-    def __init__(self, request: GetRequestsRequest, default_limit: int | None) -> None:
-        self.message = convert.get_requests_message(request)
-        limit = request.top_k if request.top_k is not None else default_limit
+    def __init__(
+        self, request: GetRequestsRequest | Fields | None, keywords: Fields, default_limit: int | None
+    ) -> None:
+        self.asked = _request_of(GetRequestsRequest, request, keywords)
+        self.message = convert.get_requests_message(self.asked)
+        limit = self.asked.top_k if self.asked.top_k is not None else default_limit
         self._left = None if limit is None else checks.count("top_k", limit)
         self._more = True
         self._begun: RequestWithInteractions | None = None

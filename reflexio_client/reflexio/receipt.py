@@ -22,7 +22,7 @@ class Receipt(Generic[T]):
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
-        self.hurry: Callable[[], None] = lambda: None
+        self._hurry: Callable[[], None] = lambda: None
         self._pid = os.getpid()
         self._outcome: Outcome[T] = Outcome()
 
@@ -40,11 +40,11 @@ class Receipt(Generic[T]):
         """The server has carried it out or refused it, or the client was closed before."""
         return self._outcome.done()
 
-    def resolve(self, outcome: T) -> None:
+    def _resolve(self, outcome: T) -> None:
         """For the sender: the server has carried it out."""
         self._outcome.set_result(outcome)
 
-    def fail(self, error: ReflexioError) -> None:
+    def _fail(self, error: ReflexioError) -> None:
         """For the sender: it will not be carried out."""
         self._outcome.set_exception(error)
 
@@ -52,7 +52,7 @@ class Receipt(Generic[T]):
         if self._pid != os.getpid() and not self._outcome.done():
             raise ReflexioError(f"{self.request_id} is delivered by the process that accepted it, before the fork")
         if not self._outcome.done():
-            self.hurry()
+            self._hurry()
         return self._outcome
 
     def _late(self, timeout: float | None) -> DeadlineExceededError:

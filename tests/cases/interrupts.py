@@ -16,8 +16,8 @@ from types import FrameType
 import pytest
 
 import reflexio
-from reflexio import fork
 from reflexio.locks import Condition, Outcome
+from reflexio.spool import fork
 from tests.client.scripted_server import KEY, ScriptedServer
 
 NOWHERE = "http://127.0.0.1:1/"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import reflexio
-from reflexio.sender import Sender
 from reflexio.spool import Spool, SpoolSettings
 from reflexio.spool.file import SpoolFile
+from reflexio.spool.sender import Sender
 from reflexio.v1 import interaction_service_pb2 as pb
 from tests.cases.spool_files import append, change, leave
 from tests.client.scripted_server import KEY, ScriptedServer, publish_stream
@@ -185,9 +185,9 @@ def drain(spool: Spool) -> list[str]:
     while batch := spool.take(10, 10_000):
         went += [row.request_id for row in batch]
         if batch[0].is_delete:
-            spool.remove(batch[0])
+            spool.complete(batch[0])
         else:
-            spool.delete(batch)
+            spool.acknowledge(batch)
     return went
 
 

@@ -95,7 +95,7 @@ def test_one_that_always_fails_holds_up_no_others_and_no_deletes_of_others(scrip
     client.close()
 
 
-def test_a_message_that_is_too_large_for_grpc_is_parked_with_the_reason(scripted: ScriptedServer) -> None:
+def test_a_message_that_is_too_large_for_grpc_is_buried_with_the_reason(scripted: ScriptedServer) -> None:
     def limited(sent: Any, context: grpc.ServicerContext) -> Any:
         if any(len(r.interactions[0].content) > 10_000 for r in sent):
             text = "CLIENT: Received message larger than max (20000 vs. 10000)"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import reflexio
-from reflexio.spool.commands import main
+from reflexio.cli.spool import main
 from tests.cases.spool_files import change, leave
 from tests.client.scripted_server import KEY, ScriptedServer, verdict
 

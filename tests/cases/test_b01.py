@@ -7,7 +7,6 @@ import pytest
 
 import reflexio
 from reflexio.queries import RequestPages
-from reflexio.requests import GetRequestsRequest
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from tests.support import Caller
@@ -52,7 +51,7 @@ ERASED = {
     ],
 )
 def test_what_another_request_follows_is_complete(top_k: int | None, found: list[str]) -> None:
-    pages = RequestPages(GetRequestsRequest(user_id="u", top_k=top_k), default_limit=None)
+    pages = RequestPages(None, {"user_id": "u", "top_k": top_k}, default_limit=None)
     by_token = dict(ERASED)
     if top_k == 3:  # asked for again with one less, the server gives one less
         answers = [page(("B", "bc"), ("C", "d"), token="2"), page(("B", "bc"), token="3")]
@@ -71,13 +70,13 @@ def test_a_request_that_goes_on_over_three_pages_stays_one() -> None:
         "1": page(("A", "b"), token="2", continues=True),
         "2": page(("A", "c"), ("B", "d")),
     }
-    pages = RequestPages(GetRequestsRequest(user_id="u"), default_limit=None)
+    pages = RequestPages(None, {"user_id": "u"}, default_limit=None)
     assert list(read(pages, by_token)) == [("A", "abc"), ("B", "d")]
 
 
 def test_the_rest_that_is_erased_at_the_end_leaves_what_there_was() -> None:
     by_token = {"": page(("A", "a"), token="1", continues=True), "1": page()}
-    pages = RequestPages(GetRequestsRequest(user_id="u"), default_limit=None)
+    pages = RequestPages(None, {"user_id": "u"}, default_limit=None)
     assert list(read(pages, by_token)) == [("A", "a")]
 
 

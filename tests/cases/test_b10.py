@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reflexio.spool.commands import main
+from reflexio.cli.spool import main
 from tests.client.scripted_server import KEY
 
 

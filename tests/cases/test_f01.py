@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 import reflexio
-from reflexio import sender
-from reflexio.spool import Spool, SpoolSettings
-from reflexio.spool.commands import main
+from reflexio.cli.spool import main
+from reflexio.spool import Spool, SpoolSettings, sender
 from tests.cases.spool_files import DAMAGES, PAGE, append, change, leave, overwrite
 from tests.client.scripted_server import KEY, ScriptedServer, eventually
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import reflexio
-from reflexio import sender
+from reflexio.spool import sender
 from tests.cases.spool_files import DAMAGES, change, leave
 from tests.client.scripted_server import KEY, ScriptedServer, eventually, verdict
 

@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 
 import reflexio
-from reflexio import errors, models, outcomes, requests
-from reflexio.errors import BulkInterruptedError, InvalidArgumentError, ReflexioError
-from reflexio.outcomes import BulkResult, Counts, Rejection
+from reflexio import (
+    BulkInterruptedError,
+    BulkResult,
+    Counts,
+    InvalidArgumentError,
+    ReflexioError,
+    Rejection,
+    models,
+    outcomes,
+    requests,
+)
 from tests.client.scripted_server import KEY, ScriptedServer
 
 COPIES: list[Callable[[Any], Any]] = [
@@ -23,7 +31,7 @@ COPIES: list[Callable[[Any], Any]] = [
 
 
 def all_kinds(kind: type[ReflexioError] = ReflexioError) -> Iterator[type[ReflexioError]]:
-    if kind.__module__ == errors.__name__:
+    if kind.__module__ == reflexio.__name__:
         yield kind
     for child in kind.__subclasses__():
         yield from all_kinds(child)
@@ -33,7 +41,7 @@ def example(kind: type[ReflexioError]) -> ReflexioError:
     if kind is BulkInterruptedError:
         refused = Rejection(3, "r3", "INVALID_FIELD", "interactions", "äöü")
         error: ReflexioError = BulkInterruptedError("stopped", BulkResult(Counts(1, 2, 3), Counts(4, 5, 6), [refused]))
-        error.__cause__ = example(errors.UnavailableError)
+        error.__cause__ = example(reflexio.UnavailableError)
     else:
         more: dict[str, Any] = {"violations": [("a", "b")]} if issubclass(kind, InvalidArgumentError) else {}
         metadata = {"error_id": "e1", "field": "x"}
@@ -69,14 +77,14 @@ def test_every_error_keeps_all_it_says(copied: Callable[[Any], Any]) -> None:
 
 
 def test_a_copy_is_one_of_its_own() -> None:
-    error = example(errors.InternalError)
+    error = example(reflexio.InternalError)
     copied = copy.deepcopy(error)
     copied.metadata["error_id"] = "another"
     assert error.metadata["error_id"] == "e1"
 
 
 def raise_it(kind: str) -> None:
-    raise example(getattr(errors, kind))
+    raise example(getattr(reflexio, kind))
 
 
 def test_a_pool_hands_on_every_error() -> None:
@@ -95,7 +103,9 @@ def test_what_is_given_and_answered_can_be_copied(copied: Callable[[Any], Any]) 
         thing
         for module in (models, outcomes, requests)
         for thing in vars(module).values()
-        if isinstance(thing, type) and dataclasses.is_dataclass(thing) and thing.__module__ == module.__name__
+        if isinstance(thing, type)
+        and dataclasses.is_dataclass(thing)
+        and thing.__module__ in (reflexio.__name__, module.__name__)
     }
     assert len(kinds) > 20
     for kind in kinds:

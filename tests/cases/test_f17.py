@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import reflexio
-from reflexio.spool.terminal import shown
+from reflexio.terminal import shown
 from tests.client.scripted_server import KEY, ScriptedServer, verdict
 
 EVIL = [

@@ -14,8 +14,8 @@ from tests.client.scripted_server import KEY, ScriptedServer
 
 STORY = """
     import json, sys, time, warnings
-    import reflexio, reflexio.sender
-    reflexio.sender._ADOPTION_SECONDS = 0.1
+    import reflexio, reflexio.spool.sender
+    reflexio.spool.sender._ADOPTION_SECONDS = 0.1
     if sys.argv[3:]: warnings.simplefilter("error")
     c = reflexio.ReflexioClient(sys.argv[1], sys.argv[2])
     receipts = [c.publish_interaction("u", [{"content": str(i)}]) for i in range(2)]

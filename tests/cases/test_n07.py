@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import reflexio
+from reflexio.cli.spool import main
 from reflexio.spool import moved
-from reflexio.spool.commands import main
 from reflexio.v1 import auth_pb2
 from reflexio.v1 import auth_service_pb2 as auth
 from tests.client.scripted_server import KEY, ScriptedServer, answer, make_key

@@ -26,7 +26,7 @@ def run(server: ScriptedServer, story: Callable[[reflexio.AsyncReflexioClient], 
 
 def test_it_has_the_same_methods_with_the_same_parameters() -> None:
     for name, method in inspect.getmembers(reflexio.ReflexioClient, inspect.isfunction):
-        if not name.startswith("_") and name != "after_fork":
+        if not name.startswith("_"):
             other = getattr(reflexio.AsyncReflexioClient, name)
             assert list(inspect.signature(method).parameters) == list(inspect.signature(other).parameters), name
             assert inspect.iscoroutinefunction(other) or inspect.isasyncgenfunction(other), name

@@ -166,7 +166,7 @@ def test_retry_info_is_obeyed(server: ScriptedServer, client: reflexio.ReflexioC
     assert client.stats().rejected == 0
 
 
-def test_without_retry_info_the_one_too_large_is_found_and_parked(
+def test_without_retry_info_the_one_too_large_is_found_and_buried(
     server: ScriptedServer, client: reflexio.ReflexioClient
 ) -> None:
     def too_large(sent: Any, context: grpc.ServicerContext) -> Any:
@@ -185,7 +185,7 @@ def test_without_retry_info_the_one_too_large_is_found_and_parked(
     assert sum(batch == ["huge"] for batch in batches(server)) == 1, "it is not repeated blindly"
 
 
-def test_a_poison_request_is_parked_and_the_others_delivered(
+def test_a_poison_request_is_buried_and_the_others_delivered(
     server: ScriptedServer, client: reflexio.ReflexioClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(retry._PLANS, "INTERNAL", retry.Plan(split=True, attempts=3))

@@ -12,10 +12,10 @@ import trustme
 
 import reflexio
 from reflexio.channel import parse_url
+from reflexio.cli import spool as commands
 from reflexio.errors import ConfigurationError
 from reflexio.ids import account_tag
 from reflexio.security import Tls
-from reflexio.spool import commands
 from tests.client.scripted_server import KEY, ScriptedServer
 from tests.support import PASSWORD
 

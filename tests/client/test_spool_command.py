@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import reflexio
-from reflexio.spool.commands import main
+from reflexio.cli.spool import main
 from tests.client.scripted_server import KEY, ScriptedServer, make_key, verdict
 
 NOWHERE = "http://127.0.0.1:1/"

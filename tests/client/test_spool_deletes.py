@@ -13,9 +13,9 @@ import grpc
 import pytest
 
 import reflexio
+from reflexio.cli.spool import main
 from reflexio.outcomes import Rejection
 from reflexio.spool import Row, Spool, SpoolSettings
-from reflexio.spool.commands import main
 from reflexio.spool.file import SpoolFile
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
@@ -56,9 +56,9 @@ def drain(spool: Spool, limit: int = 10) -> list[list[str]]:
     while batch := spool.take(limit, 1000):
         batches.append([row.request_id for row in batch])
         if batch[0].is_delete:
-            spool.remove(batch[0])
+            spool.complete(batch[0])
         else:
-            spool.delete(batch)
+            spool.acknowledge(batch)
     return batches
 
 
@@ -114,15 +114,15 @@ def test_a_delete_is_off_the_disk_for_good_before_anything_behind_it_goes(tmp_pa
         (row,) = spool.take(10, 1000)
         assert row.request_id == "delete 1"
         with pytest.raises(reflexio.SpoolError, match="delete 1 stays in the spool"):
-            spool.remove(row)
+            spool.complete(row)
         with pytest.raises(reflexio.SpoolError):
-            spool.park(row, Rejection(None, row.request_id, "INTERNAL", "", ""))
+            spool.bury(row, Rejection(None, row.request_id, "INTERNAL", "", ""))
     assert (spool.pending(), spool.rejected) == (3, 0)
     connection.execute("PRAGMA query_only = 0")
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
-    spool.remove(spool.take(10, 1000)[0])
-    spool.park(spool.take(10, 1000)[0], Rejection(None, "delete 2", "INTERNAL", "", ""))
+    spool.complete(spool.take(10, 1000)[0])
+    spool.bury(spool.take(10, 1000)[0], Rejection(None, "delete 2", "INTERNAL", "", ""))
     levels = [one for one in statements if one.startswith("PRAGMA synchronous =")]
     assert levels == ["PRAGMA synchronous = FULL", "PRAGMA synchronous = 1"] * 2, "written through to the disk"
     assert drain(spool) == [["a"]]
@@ -154,16 +154,16 @@ def test_one_that_does_not_leave_the_disk_is_sent_again_before_what_is_behind_it
 def test_a_disk_that_fails_once_costs_a_second_call_and_no_more(
     server: ScriptedServer, client: reflexio.ReflexioClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remove = SpoolFile.remove
+    complete = SpoolFile.complete
     failed: list[Row] = []
 
     def failing_once(self: SpoolFile, row: Row) -> None:
         if not failed:
             failed.append(row)
             raise reflexio.SpoolError("just now not")
-        remove(self, row)
+        complete(self, row)
 
-    monkeypatch.setattr(SpoolFile, "remove", failing_once)
+    monkeypatch.setattr(SpoolFile, "complete", failing_once)
     receipt = client.delete_user("ada")
     with pytest.raises(reflexio.NotFoundError):
         receipt.wait(60)
@@ -177,7 +177,7 @@ def test_who_waits_for_a_user_waits_for_deletes_that_do_not_say_whose(tmp_path: 
     assert (spool.pending("ada"), spool.pending("bob"), spool.pending()) == (1, 2, 2)
     assert spool.wait_for_user("ada", 0.01) == 1
     watch = spool.watch("ada")
-    spool.remove(spool.take(1, 1000)[0])
+    spool.complete(spool.take(1, 1000)[0])
     assert watch.done.done()
     spool.recount()
     assert (spool.pending("ada"), spool.pending("bob")) == (0, 1)
@@ -187,7 +187,7 @@ def test_an_erased_request_leaves_nothing_behind(tmp_path: Path) -> None:
     spool = Spool(settings(tmp_path))
     append(spool, "a", "b")
     for row, reason in zip(spool.take(2, 1000), ("REQUEST_ERASED", "INVALID_FIELD"), strict=True):
-        spool.park(row, Rejection(None, row.request_id, reason, "", ""))
+        spool.bury(row, Rejection(None, row.request_id, reason, "", ""))
     assert (spool.rejected, spool.dead, spool.pending()) == (2, 1, 0)
 
 

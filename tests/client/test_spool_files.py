@@ -127,10 +127,10 @@ def test_what_cannot_be_deleted_is_not_sent_again_and_deleted_later(spool_dir: P
     assert spool._own is not None
     connection = spool._own._connection
     connection.execute("PRAGMA query_only = 1")
-    spool.delete(spool.take(1, 1000))
+    spool.acknowledge(spool.take(1, 1000))
     assert [row.request_id for row in spool.take(10, 1000)] == ["b"]
     connection.execute("PRAGMA query_only = 0")
-    spool.delete(spool.take(1, 1000))
+    spool.acknowledge(spool.take(1, 1000))
     assert spool.close() == 0
     assert os.listdir(spool_dir) == []
 

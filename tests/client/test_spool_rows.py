@@ -23,7 +23,7 @@ def test_rows_stay_until_they_are_deleted(spool: Spool) -> None:
     assert [row.request_id for row in spool.take(10, 1000)] == ["r0", "r1", "r2"]
     assert [row.row_id for row in spool.take(10, 1000)] == ids
     assert (spool.pending(), spool.bytes) == (3, 12)
-    spool.delete(spool.take(2, 1000))
+    spool.acknowledge(spool.take(2, 1000))
     assert [row.request_id for row in spool.take(10, 1000)] == ["r2"]
     assert (spool.pending("ada"), spool.pending("bob"), spool.bytes) == (1, 0, 4)
 
@@ -47,14 +47,14 @@ def test_a_full_spool_refuses_and_keeps_what_it_has(tmp_path: Path) -> None:
     assert [row.request_id for row in spool.take(10, 1000)] == ["a", "c"]
 
 
-def test_postponed_rows_go_last_and_parked_ones_leave_their_reason(spool: Spool) -> None:
+def test_postponed_rows_go_last_and_buried_ones_leave_their_reason(spool: Spool) -> None:
     spool.append("a", "ada", b"1")
     spool.append("b", "ada", b"1")
     first = spool.take(1, 1000)[0]
     assert spool.postpone(first) == 1
     assert [row.request_id for row in spool.take(10, 1000)] == ["b", "a"]
     assert spool.postpone(first) == 2
-    spool.park(first, Rejection(None, "a", "INVALID_FIELD", "", "no"))
+    spool.bury(first, Rejection(None, "a", "INVALID_FIELD", "", "no"))
     assert (spool.pending(), spool.bytes, spool.rejected) == (1, 1, 1)
     assert spool.rejections[0].request_id == "a"
 
@@ -62,7 +62,7 @@ def test_postponed_rows_go_last_and_parked_ones_leave_their_reason(spool: Spool)
 def test_kept_rejections_are_bounded_but_all_are_counted(spool: Spool) -> None:
     for i in range(1_500):
         spool.append(str(i), "ada", b"")
-        spool.park(spool.take(1, 1)[0], Rejection(None, str(i), "", "", ""))
+        spool.bury(spool.take(1, 1)[0], Rejection(None, str(i), "", "", ""))
     assert (spool.rejected, len(spool.rejections), spool.rejections[-1].request_id) == (1_500, 1_000, "1499")
 
 
@@ -77,7 +77,7 @@ def test_waiting_is_for_what_was_pending_at_the_call(spool: Spool) -> None:
     while not spool._watches:
         time.sleep(0.001)
     spool.append("later", "ada", b"")
-    spool.delete(spool.take(1, 1))
+    spool.acknowledge(spool.take(1, 1))
     thread.join(30)
     assert left == [0]
     assert spool.wait_for_user(None, 0.01) == 2

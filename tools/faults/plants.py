@@ -76,18 +76,18 @@ def _drop_unique_key(data_dir: Path) -> None:
 
 
 def _unspool_first() -> None:
-    from reflexio.dispatch import Dispatcher
+    from reflexio.spool.dispatch import Dispatcher
 
     send = Dispatcher._send
 
     def sending(self: Any, batch: Any, *rest: Any) -> Any:
         for row in batch:
-            row.home.delete([row.row_id])
+            row.home.acknowledge([row.row_id])
         time.sleep(_WINDOW)
         try:
             return send(self, batch, *rest)
         except BaseException:
-            self._spool.delete(batch)  # keeps its counts right, or it would spin
+            self._spool.acknowledge(batch)  # keeps its counts right, or it would spin
             raise
 
     _replace(Dispatcher, "_send", sending)

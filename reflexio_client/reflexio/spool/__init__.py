@@ -1,9 +1,9 @@
-"""The durable outbox: publishes and deletes in a SQLite file of this process until the server has acknowledged them."""
+"""The house of delivery: what was accepted lies in a SQLite file of this process until the server has it."""
 
 from reflexio.spool.database import PUBLISH
-from reflexio.spool.folder import SpoolSettings
-from reflexio.spool.outbox import MAX_BYTES, MAX_ITEMS, Spool
-from reflexio.spool.row import Row
-from reflexio.spool.watch import Watch
+from reflexio.spool.folder import MAX_BYTES, MAX_ITEMS, SpoolSettings
+from reflexio.spool.outbox import Spool
+from reflexio.spool.reading import Row
+from reflexio.spool.sender import Sender
 
-__all__ = ["MAX_BYTES", "MAX_ITEMS", "PUBLISH", "Row", "Spool", "SpoolSettings", "Watch"]
+__all__ = ["MAX_BYTES", "MAX_ITEMS", "PUBLISH", "Row", "Sender", "Spool", "SpoolSettings"]

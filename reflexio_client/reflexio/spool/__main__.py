@@ -2,7 +2,7 @@
 
 import sys
 
-from reflexio.spool.commands import main
+from reflexio.cli.spool import main
 
 if __name__ == "__main__":
     sys.exit(main())

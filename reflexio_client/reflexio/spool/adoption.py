@@ -13,8 +13,8 @@ from reflexio.spool.database import NewerVersionError, is_damage
 from reflexio.spool.file import SpoolFile
 from reflexio.spool.folder import ForeignError, SpoolSettings, check_private, spool_paths
 from reflexio.spool.salvage import FAULTS
-from reflexio.spool.terminal import shown
 from reflexio.supervised import say
+from reflexio.terminal import shown
 
 ADVICE = (
     "To be rid of it, move it away with the files beside it (-wal, -shm, .lock); "

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from reflexio.errors import SpoolError
 from reflexio.outcomes import Rejection
 from reflexio.spool.database import DamagedError, Transaction, create, is_damage, open_file, remove
 from reflexio.spool.folder import FileLock, SpoolSettings, check_own, make_folder
-from reflexio.spool.reading import READ_ALL, ReadableFile
-from reflexio.spool.row import Row
+from reflexio.spool.reading import READ_ALL, ReadableFile, Row
 from reflexio.spool.salvage import FAULTS
 
 KEPT_DEAD = 10_000
@@ -34,16 +33,13 @@ class SpoolFile(ReadableFile):
     """A file and the right to it. Not for several threads at once: callers hold a lock.
 
     Attributes:
-        path: of the database; None: it is in memory only.
         held_up: why the disk does not let acknowledged requests go; empty when it does.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None, lock: FileLock | None) -> None:
-        super().__init__(connection)
-        self.path = path
+        super().__init__(connection, path)
         self.held_up = ""
         self._lock = lock
-        self._insert = connection.execute
         self._retry_at = 0.0
 
     @classmethod
@@ -113,20 +109,15 @@ class SpoolFile(ReadableFile):
             other.close()
             raise
         old, lock = self._connection, self._lock
-        self.path, self._connection, self._lock, self._insert = (
-            other.path,
-            other._connection,
-            other._lock,
-            other._insert,
-        )
+        self.path, self._connection, self._lock = other.path, other._connection, other._lock
         old.close()
         if lock is not None:
             lock.release(remove=True)
 
-    def insert(self, row_id: int, request_id: str, user_id: str, payload: bytes, method: str, accepted_at: int) -> None:
+    def append(self, row_id: int, request_id: str, user_id: str, payload: bytes, method: str, accepted_at: int) -> None:
         """Add a request; when this returns, it is as durable as the file. Raises SpoolError."""
         try:
-            self._insert(_INSERT, (row_id, request_id, user_id, payload, method, accepted_at))
+            self._connection.execute(_INSERT, (row_id, request_id, user_id, payload, method, accepted_at))
         except sqlite3.Error as error:
             if is_damage(error):
                 self._note(error)
@@ -134,14 +125,15 @@ class SpoolFile(ReadableFile):
                 f"{request_id} was not accepted: the spool {self.path or 'in memory'} cannot be written: {error}"
             ) from error
 
-    def delete(self, row_ids: Sequence[int], *, at_last: bool = False) -> None:
-        """Forget acknowledged requests. What the disk does not let go is kept in mind and tried again later."""
-        self._undeleted.update(row_ids)
-        if not self._undeleted or self.closed:
+    def acknowledge(self, row_ids: Iterable[int]) -> None:
+        """Let go what the server has settled. What the disk does not let go is kept in mind and tried again later."""
+        self._settled.update(row_ids)
+        self._remove_settled()
+
+    def _remove_settled(self, *, at_last: bool = False) -> None:
+        if not self._settled or self.closed or (time.monotonic() < self._retry_at and not at_last):
             return
-        if time.monotonic() < self._retry_at and not at_last:
-            return
-        whole = list(self._undeleted)
+        whole = list(self._settled)
         for some in (whole, *([i] for i in whole)):  # together, or in a damaged file one by one
             try:
                 with self._transaction():
@@ -155,8 +147,8 @@ class SpoolFile(ReadableFile):
                     return
                 self._note(error)
                 continue
-            self._undeleted.difference_update(some)
-            if not self._undeleted:
+            self._settled.difference_update(some)
+            if not self._settled:
                 self.held_up, self._retry_at = "", 0.0
                 return
 
@@ -168,7 +160,7 @@ class SpoolFile(ReadableFile):
         except FAULTS as error:
             self._note(error)
 
-    def can_remove(self, row: Row) -> bool:
+    def can_complete(self, row: Row) -> bool:
         """Whether a delete could leave the disk; asked before it is sent where that is in doubt."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -182,10 +174,10 @@ class SpoolFile(ReadableFile):
 
     def skip(self, row: Row) -> None:
         """Pass over a request that can neither be sent nor leave."""
-        self._undeleted.add(row.row_id)
+        self._settled.add(row.row_id)
 
-    def remove(self, row: Row) -> None:
-        """Forget a delete that was carried out, at once and for good: sent again, it would take what came after it.
+    def complete(self, row: Row) -> None:
+        """Let go a delete that was carried out, at once and for good: sent again, it would take what came after it.
 
         Raises:
             SpoolError: the disk does not let it go.
@@ -215,7 +207,7 @@ class SpoolFile(ReadableFile):
             if not gone.rowcount:
                 self._check_gone([row.row_id])
         except FAULTS:
-            self.delete([row.row_id])  # without room for the dead there is still the log
+            self.acknowledge([row.row_id])  # without room for the dead there is still the log
 
     def inherit_dead(self, other: "SpoolFile") -> None:
         """Take over the dead of a file that is about to go."""
@@ -237,7 +229,7 @@ class SpoolFile(ReadableFile):
 
     def tidy(self, *, idle: bool) -> None:
         """Fold the write-ahead log back into the database when it has grown."""
-        self.delete([])
+        self._remove_settled()
         if self.path is None or self.closed:
             return
         try:
@@ -250,7 +242,7 @@ class SpoolFile(ReadableFile):
             if idle and os.stat(self.path).st_size > _SHRINK_BYTES and self._is_empty():
                 self._connection.execute("VACUUM")  # after an outage: it is all free pages
 
-    def forget(self) -> None:
+    def abandon(self) -> None:
         """In a forked child: never touch it again; the parent goes on."""
         self.closed = True
 
@@ -259,7 +251,7 @@ class SpoolFile(ReadableFile):
         if self.closed:
             return 0
         self.look_again()
-        self.delete([], at_last=True)
+        self._remove_settled(at_last=True)
         left = self.users().total()
         keep = not self._is_empty()
         self.closed = True

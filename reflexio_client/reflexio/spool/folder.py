@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reflexio import checks, fork
+from reflexio import checks
 from reflexio.ids import uuid7
+from reflexio.spool import fork
 
 if sys.platform == "win32":
     import msvcrt
@@ -21,6 +22,8 @@ else:
 SUFFIX = ".spool"
 LOCK_SUFFIX = ".lock"
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+MAX_ITEMS = 1_000_000
+MAX_BYTES = 1024 * 1024 * 1024
 Durability = Literal["process", "power"]
 
 
@@ -41,8 +44,8 @@ class SpoolSettings:
     address: str
     tag: str
     durability: Durability = "process"
-    max_items: int = 1_000_000
-    max_bytes: int = 1024 * 1024 * 1024
+    max_items: int = MAX_ITEMS
+    max_bytes: int = MAX_BYTES
 
     @property
     def prefix(self) -> str:

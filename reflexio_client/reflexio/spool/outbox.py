@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from reflexio.errors import QueueFullError, SpoolError
 from reflexio.outcomes import Rejection
@@ -13,13 +14,11 @@ from reflexio.spool.adoption import ADVICE, MAX_ADOPTED, News, adopt, leave_alon
 from reflexio.spool.database import PUBLISH
 from reflexio.spool.file import SpoolFile
 from reflexio.spool.folder import SpoolSettings
-from reflexio.spool.row import Moments, Row
+from reflexio.spool.reading import Moments, Row
 from reflexio.spool.salvage import FAULTS
 from reflexio.spool.turns import Turns, goes_before
 from reflexio.spool.watch import ANYBODY, Watch, Watched
 
-MAX_ITEMS = 1_000_000
-MAX_BYTES = 1024 * 1024 * 1024
 _MEMORY_ITEMS = 10_000
 _MEMORY_BYTES = 64 * 1024 * 1024
 _KEPT_REJECTIONS = 1_000
@@ -27,7 +26,7 @@ _ERASED = "REQUEST_ERASED"
 
 
 class Spool(Watched):
-    """Rows leave by `delete`, `remove` or `park` only; a full spool refuses, it never drops.
+    """Rows leave by `acknowledge`, `complete` or `bury` only; a full spool refuses, it never drops.
 
     The file of this process comes into being with the first request. Payloads are on disk only; here are numbers.
     A file that cannot be read costs itself alone: what is wrong is said by `say`, once nobody holds the lock.
@@ -102,7 +101,7 @@ class Spool(Watched):
                 if self._opening:  # a signal handler while the file is being made: it goes in as soon as it is there
                     self._early.append(request)
                 else:
-                    self._here(request_id).insert(*request)
+                    self._here(request_id).append(*request)
             except SpoolError:  # after what a signal handler raises it may be there: that is counted anew later
                 self._count(user_id, -1, -size)
                 raise
@@ -113,7 +112,7 @@ class Spool(Watched):
             return row_id
 
     def take(self, limit: int, max_bytes: int) -> list[Row]:
-        """The next publishes, or one delete; they stay until they are deleted or parked."""
+        """The next publishes, or one delete; they stay until they leave."""
         with self.changed:
             batch = self._turns.take(self._files(), limit, max_bytes)
             self._note_damage()
@@ -145,34 +144,34 @@ class Spool(Watched):
         self.say()
         return came > 0
 
-    def delete(self, rows: Iterable[Row]) -> None:
-        """Remove acknowledged rows."""
+    def acknowledge(self, rows: Iterable[Row]) -> None:
+        """Let go the publishes that the server has stored."""
         with self.changed:
-            for file, group in itertools.groupby(rows, key=lambda row: row.home):
+            for file, group in itertools.groupby(rows, key=_home):
                 gone = list(group)
-                file.delete([row.row_id for row in gone])
+                file.acknowledge([row.row_id for row in gone])
                 for row in gone:
                     self._left(row)
             self._note_damage()
             self._end_watches()
 
-    def remove(self, row: Row) -> None:
-        """Remove a delete that was carried out; raises SpoolError: then it stays, and nothing may go before it."""
+    def complete(self, row: Row) -> None:
+        """Let go a delete that was carried out; raises SpoolError: then it stays, and nothing may go before it."""
         with self.changed:
-            row.home.remove(row)
+            _home(row).complete(row)
             self._left(row)
             self._end_watches()
 
-    def park(self, row: Row, rejection: Rejection) -> None:
+    def bury(self, row: Row, rejection: Rejection) -> None:
         """Move a row that the server will not take to the dead, with the reason; nothing is kept of what is erased.
 
-        Raises SpoolError as `remove`.
+        Raises SpoolError as `complete`.
         """
         with self.changed:
             if rejection.reason == _ERASED:
-                row.home.delete([row.row_id])
+                _home(row).acknowledge([row.row_id])
             else:
-                row.home.bury(row, rejection)
+                _home(row).bury(row, rejection)
             self._left(row)
             self.rejected += 1
             self.rejections.append(rejection)
@@ -185,7 +184,7 @@ class Spool(Watched):
         """
         with self.changed:
             self._turns.postpone(row, seconds)
-            row.home.add_attempt(row)
+            _home(row).add_attempt(row)
             return row.attempts
 
     def hasten(self) -> None:
@@ -194,15 +193,15 @@ class Spool(Watched):
             self._turns.hasten()
             self.resting_until = 0.0
 
-    def can_remove(self, row: Row) -> bool:
+    def can_complete(self, row: Row) -> bool:
         """A delete could leave its damaged file, once it is carried out."""
         with self.changed:
-            return row.home.can_remove(row)
+            return _home(row).can_complete(row)
 
     def skip(self, row: Row) -> None:
         """Pass over a delete that could not leave its damaged file: the next start would send it again."""
         with self.changed:
-            row.home.skip(row)
+            _home(row).skip(row)
             self._left(row)
             self._end_watches()
 
@@ -310,10 +309,10 @@ class Spool(Watched):
                 watch.waiting_for = min(watch.waiting_for, self.pending(watch.user_id))
             self._end_watches()
 
-    def forget(self) -> None:
+    def abandon(self) -> None:
         """In a forked child: leave all of it to the parent."""
         for file in self._files():
-            file.forget()
+            file.abandon()
 
     def close(self) -> int:
         """Give the files up for others to adopt, the empty ones removed; returns how many rows are left in them."""
@@ -332,7 +331,7 @@ class Spool(Watched):
             self._max_items = min(self._max_items, _MEMORY_ITEMS)
             self._max_bytes = min(self._max_bytes, _MEMORY_BYTES)
         while self._early:
-            self._own.insert(*self._early.pop(0))
+            self._own.append(*self._early.pop(0))
         return self._own
 
     def _here(self, request_id: str) -> SpoolFile:
@@ -406,8 +405,12 @@ class Spool(Watched):
             del self._users[user_id]
 
     def _left(self, row: Row) -> None:
-        self._turns.forget(row)
+        self._turns.left(row)
         self._count(row.user_id, -1, -len(row.payload))
         for watch in self._watches:
             if watch.covers(row):
                 watch.waiting_for -= 1
+
+
+def _home(row: Row) -> SpoolFile:
+    return cast(SpoolFile, row.home)

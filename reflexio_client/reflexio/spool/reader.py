@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reflexio.spool.database import PUBLISH, SCHEMA_VERSION, DamagedError, NewerVersionError, check_tables, version_of
 from reflexio.spool.folder import FileLock, check_own
-from reflexio.spool.row import as_moment, as_text
+from reflexio.spool.reading import as_moment, as_text
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ def overview(path: Path) -> Overview:
         return Overview(path, owned, *names, rows, deletes, size, as_moment(oldest), dead)
 
 
-def refused(path: Path) -> Iterator[Dead]:
+def dead(path: Path) -> Iterator[Dead]:
     """The refused requests of a file, the oldest first."""
     with _opened(path) as (connection, method, _):
         columns = f"request_id, user_id, reason, field, message, refused_at, {method}, payload"

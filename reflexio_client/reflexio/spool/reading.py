@@ -1,33 +1,82 @@
-"""Reading a spool file, of which anything may be damaged."""
+"""A request in a spool file, and reading it where anything may be damaged."""
 
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, TypeVar, cast
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from reflexio.spool.database import PUBLISH, is_damage
-from reflexio.spool.row import READ, Moments, Row, as_moment, as_text, read_row
 from reflexio.spool.salvage import FAULTS, readable
 
-READ_ALL = f"{READ} ORDER BY id"
-_READ_ONE = f"{READ} NOT INDEXED WHERE id = ?"
-_READ_DELETES = f"{READ} WHERE method <> '{PUBLISH}' ORDER BY id"
+_READ = "SELECT id, request_id, user_id, payload, method, attempts, accepted_at FROM rows"
+_COLUMNS = {"request_id": str, "user_id": str, "payload": bytes, "method": str, "attempts": int, "accepted_at": int}
+_KINDS = (int, *_COLUMNS.values())
+_LATEST = 1 << 55  # the moments of a damaged file shall not lead this process's own out of the range of integers
+READ_ALL = f"{_READ} ORDER BY id"
+_READ_ONE = f"{_READ} NOT INDEXED WHERE id = ?"
+_READ_DELETES = f"{_READ} WHERE method <> '{PUBLISH}' ORDER BY id"
 _MOMENTS = (
     "SELECT coalesce(min(accepted_at), 0), coalesce(max(accepted_at), 0), coalesce(max(accepted_at < before), 0)"
     " FROM (SELECT accepted_at, lag(accepted_at) OVER (ORDER BY id) AS before FROM rows)"
 )
 T = TypeVar("T")
 
-if TYPE_CHECKING:
-    from reflexio.spool.file import SpoolFile
+
+@dataclass(slots=True)
+class Row:
+    """A request that waits.
+
+    Attributes:
+        row_id: its place in its file.
+        request_id: the id under which it is stored, or the delete's own.
+        user_id: whose interactions these are; empty when a delete does not say.
+        payload: the serialized PublishInteractionStreamRequest, or the request of the method's RPC.
+        method: the client's method that took it.
+        attempts: how often it failed on its own.
+        accepted_at: when that was, in Unix microseconds.
+        home: the file it is in.
+        fault: what is wrong with it, so that it cannot be sent; empty when nothing is.
+    """
+
+    row_id: int
+    request_id: str
+    user_id: str
+    payload: bytes = field(repr=False)
+    method: str
+    attempts: int
+    accepted_at: int
+    home: "ReadableFile" = field(repr=False)
+    fault: str = ""
+
+    @property
+    def is_delete(self) -> bool:
+        """It deletes; else it publishes."""
+        return self.method != PUBLISH
+
+
+class Moments(NamedTuple):
+    """When the requests of a file were accepted, in Unix microseconds.
+
+    Attributes:
+        oldest: the first of them.
+        newest: the last of them; 0 when there is none.
+        ahead: they tell nothing: some are yet to come, or the clock went back in between.
+    """
+
+    oldest: int = 0
+    newest: int = 0
+    ahead: bool = False
 
 
 class ReadableFile:
     """The requests in a file. Reading never raises: what is wrong with the file is kept, and what can be read is given.
 
     Attributes:
+        path: of the database; None: it is in memory only.
         damage: what is wrong with the file itself; empty when nothing is known to be. It is never removed then.
         told: the damage was told.
         trouble: why nothing can be read just now; empty after `look_again`.
@@ -35,14 +84,15 @@ class ReadableFile:
         closed: there is nothing to read any more.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+        self.path = path
         self.damage = ""
         self.told = False
         self.trouble = ""
         self.moments = Moments()
         self.closed = False
         self._connection = connection
-        self._undeleted: set[int] = set()  # acknowledged, but the disk would not let them go
+        self._settled: set[int] = set()  # over for this process, though the disk would not let them go
         self._readable: dict[int, bool] = {}  # of a damaged file: the rows that can be found, and whether they delete
 
     def rows(self, skip: Collection[int] = ()) -> Iterator[Row]:
@@ -62,19 +112,14 @@ class ReadableFile:
             try:
                 with closing(self._connection.execute(query)) as cursor:
                     for found in cursor:
-                        if found[0] not in skip and found[0] not in self._undeleted:
-                            yield read_row(found, cast("SpoolFile", self))
+                        if found[0] not in skip and found[0] not in self._settled:
+                            yield _read_row(found, self)
                         last = found[0]
                 return
             except FAULTS as error:
                 self._note(error)
         for row_id, deletes in list(self._readable.items()):
-            if (
-                row_id <= last
-                or row_id in skip
-                or row_id in self._undeleted
-                or (query is _READ_DELETES and not deletes)
-            ):
+            if row_id <= last or row_id in skip or row_id in self._settled or (query is _READ_DELETES and not deletes):
                 continue
             if (row := self.row(row_id)) is not None:
                 yield row
@@ -89,7 +134,7 @@ class ReadableFile:
             self._note(error)
             self._readable.pop(row_id, None)
             return None
-        return None if found is None else read_row(found, cast("SpoolFile", self))
+        return None if found is None else _read_row(found, self)
 
     def users(self) -> Counter[str]:
         """How many requests of whom there are."""
@@ -98,7 +143,7 @@ class ReadableFile:
             users: Counter[str] = Counter()
             for user_id, number in self._connection.execute("SELECT user_id, count(*) FROM rows GROUP BY user_id"):
                 users[as_text(user_id)] += number
-            users.subtract(row.user_id for row in map(self.row, self._undeleted) if row is not None)
+            users.subtract(row.user_id for row in map(self.row, self._settled) if row is not None)
             return +users
 
         return self._read(read, lambda: Counter(row.user_id for row in self.rows()), Counter())
@@ -107,7 +152,7 @@ class ReadableFile:
         """Bytes of the requests that wait."""
 
         def read() -> int:
-            gone = sum(len(row.payload) for row in map(self.row, self._undeleted) if row is not None)
+            gone = sum(len(row.payload) for row in map(self.row, self._settled) if row is not None)
             return self._number("SELECT coalesce(sum(length(payload)), 0) FROM rows") - gone
 
         return self._read(read, lambda: sum(len(row.payload) for row in self.rows()), 0)
@@ -155,3 +200,38 @@ class ReadableFile:
 
     def _number(self, query: str) -> int:
         return int(self._connection.execute(query).fetchone()[0])
+
+
+def _read_row(found: tuple[Any, ...], home: "ReadableFile") -> Row:
+    """The row of what _READ gives; its `fault` says which columns hold what they cannot hold."""
+    row_id, request_id, user_id, payload, method, attempts, accepted_at = found
+    if all(map(isinstance, found, _KINDS)):
+        return Row(row_id, request_id, user_id, payload, method, attempts, as_moment(accepted_at), home)
+    wrong = [
+        name for (name, kind), value in zip(_COLUMNS.items(), found[1:], strict=True) if not isinstance(value, kind)
+    ]
+    return Row(
+        row_id,
+        as_text(request_id),
+        as_text(user_id),
+        payload if isinstance(payload, bytes) else as_text(payload).encode(),
+        as_text(method),
+        attempts if isinstance(attempts, int) else 0,
+        as_moment(accepted_at),
+        home,
+        f"its {' and '.join(wrong)} cannot be what was accepted",
+    )
+
+
+def as_text(value: object) -> str:
+    """Whatever a column of text holds."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return "" if value is None else str(value)
+
+
+def as_moment(value: object) -> int:
+    """Whatever a column of Unix microseconds holds."""
+    return min(max(value, 0), _LATEST) if isinstance(value, int) else 0

@@ -5,8 +5,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 
-from reflexio.spool.file import SpoolFile
-from reflexio.spool.row import Moments, Row
+from reflexio.spool.reading import Moments, ReadableFile, Row
 
 
 class Turns:
@@ -19,9 +18,9 @@ class Turns:
 
     def __init__(self) -> None:
         self._turn = 0
-        self._postponed: dict[tuple[SpoolFile, int], tuple[str, float]] = {}  # whose it is, and when it may go again
+        self._postponed: dict[tuple[ReadableFile, int], tuple[str, float]] = {}  # whose it is, and when it may go again
 
-    def take(self, files: Sequence[SpoolFile], limit: int, max_bytes: int) -> list[Row]:
+    def take(self, files: Sequence[ReadableFile], limit: int, max_bytes: int) -> list[Row]:
         """The next publishes, at least one if one may go, or else a delete on its own."""
         deletes = [row for row in (file.first_delete() for file in files) if row is not None]
         barrier = min(deletes, key=lambda row: (not row.home.moments.ahead, row.accepted_at), default=None)
@@ -50,11 +49,11 @@ class Turns:
         """When the next of the postponed may go, by the monotonic clock; infinity when there is none."""
         return min((due for _, due in self._postponed.values()), default=math.inf)
 
-    def forget(self, row: Row) -> None:
+    def left(self, row: Row) -> None:
         """The row has left."""
         self._postponed.pop((row.home, row.row_id), None)
 
-    def _of(self, file: SpoolFile, barrier: Row | None) -> Iterator[Row]:
+    def _of(self, file: ReadableFile, barrier: Row | None) -> Iterator[Row]:
         """The publishes of a file that may go now, the postponed ones last."""
         now = time.monotonic()
         late = {row_id: due for (home, row_id), (_, due) in self._postponed.items() if home is file}

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from reflexio.locks import Condition, Outcome
 from reflexio.spool.file import SpoolFile
-from reflexio.spool.row import Row
+from reflexio.spool.reading import Row
 
 ANYBODY = ""
 """The user_id of a delete that does not say whose: who waits for one user waits for it too."""

@@ -13,7 +13,7 @@ from reflexio.errors import AuthenticationError, ConfigurationError, ReflexioErr
 from reflexio.ids import account_tag
 from reflexio.security import Tls, read_pem
 from reflexio.spool.reader import Overview
-from reflexio.spool.terminal import complain, say, shown
+from reflexio.terminal import complain, say, shown
 
 _SLICE_SECONDS = 0.2
 _REPORT_SECONDS = 5.0  # between two lines on what does not get through

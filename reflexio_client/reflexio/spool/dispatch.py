@@ -10,16 +10,18 @@ from weakref import WeakValueDictionary
 import grpc
 from google.protobuf.message import DecodeError
 
-from reflexio import deletes, fork, wire
+from reflexio import deletes, wire
 from reflexio.channel import Endpoint, open_channel
 from reflexio.errors import AuthenticationError, NotFoundError, ReflexioError, SpoolError
 from reflexio.outcomes import Delivery, PublishUserInteractionResponse, Rejection
 from reflexio.receipt import Receipt
 from reflexio.retry import ATTEMPTS_OF_ONE, Backoff, pause_of_one, plan_after
-from reflexio.spool import Row, Spool
-from reflexio.spool.terminal import shown
+from reflexio.spool import fork
+from reflexio.spool.outbox import Spool
+from reflexio.spool.reading import Row
 from reflexio.status import error_from_rejection
 from reflexio.supervised import described, say
+from reflexio.terminal import shown
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.verdict import read_verdict
 
@@ -80,7 +82,7 @@ class Dispatcher:
             lost = [row_id for row_id in list(self.receipts) if not self._spool.has(row_id)]
             for receipt in [self.receipts.pop(row_id, None) for row_id in lost]:
                 if receipt is not None:
-                    receipt.fail(SpoolError(f"{receipt.request_id} was lost: {self._spool.complaint}"))
+                    receipt._fail(SpoolError(f"{receipt.request_id} was lost: {self._spool.complaint}"))
 
     def _attempt(self, batch: Sequence[Row]) -> float:
         key = self.api_key
@@ -116,12 +118,12 @@ class Dispatcher:
         if text:
             rejection = Rejection(None, row.request_id, reason, "", text)
             try:
-                self._park(row, rejection, error_from_rejection(rejection))
+                self._bury(row, rejection, error_from_rejection(rejection))
             except SpoolError:
                 if not row.home.damage:
                     raise
                 self._skip(row)
-        elif row.is_delete and row.home.damage and not self._spool.can_remove(row):
+        elif row.is_delete and row.home.damage and not self._spool.can_complete(row):
             self._skip(row)
         else:
             return True
@@ -164,13 +166,13 @@ class Dispatcher:
         stored = [batch[index] for index in verdict.stored]
         if stored:
             self._note_success(len(stored))
-        self._spool.delete(stored)
+        self._spool.acknowledge(stored)
         for row in stored:
             self._end(row, None, PublishUserInteractionResponse(True, "stored", row.request_id))
         for index, rejection in verdict.refused.items():
-            self._park(batch[index], rejection, error_from_rejection(rejection))
+            self._bury(batch[index], rejection, error_from_rejection(rejection))
         for index, rejection in verdict.failed.items():
-            self._retry_single(batch[index], error_from_rejection(rejection), ATTEMPTS_OF_ONE)
+            self._postpone(batch[index], error_from_rejection(rejection), ATTEMPTS_OF_ONE)
         if not (verdict.stored or verdict.refused):
             return self.backoff.next()
         self.lingering = True
@@ -191,7 +193,7 @@ class Dispatcher:
     def _settle_delete(self, row: Row, answer: Any) -> float:
         missing = answer if isinstance(answer, NotFoundError) else None
         with self._spool.changed:
-            self._spool.remove(row)
+            self._spool.complete(row)
             self._end(row, missing, None if missing else deletes.response(answer))
         self._note_success(1)
         self.backoff.reset()
@@ -216,20 +218,20 @@ class Dispatcher:
             self.limit = len(batch) // 2
             return min(wait, 0.5)
         if plan.split:
-            self._retry_single(batch[0], error, plan.attempts)
+            self._postpone(batch[0], error, plan.attempts)
         return wait
 
-    def _retry_single(self, row: Row, error: ReflexioError, attempts: int | None) -> None:
+    def _postpone(self, row: Row, error: ReflexioError, attempts: int | None) -> None:
         """Let the others go first where that may be; after so many attempts give it up."""
         tried = self._spool.postpone(row, pause_of_one(row.attempts))
         if attempts is not None and tried >= attempts:
-            self._park(row, Rejection(None, row.request_id, error.reason or error.code, "", str(error)), error)
+            self._bury(row, Rejection(None, row.request_id, error.reason or error.code, "", str(error)), error)
 
-    def _park(self, row: Row, rejection: Rejection, error: ReflexioError) -> None:
+    def _bury(self, row: Row, rejection: Rejection, error: ReflexioError) -> None:
         said = (shown(text) for text in (row.request_id, rejection.reason, rejection.message))
         say(_log.warning, "%s was refused: %s: %s", *said)
         with self._spool.changed:
-            self._spool.park(row, rejection)
+            self._spool.bury(row, rejection)
             self._end(row, error)
 
     def _end(self, row: Row, error: ReflexioError | None, outcome: Any = None) -> None:
@@ -240,9 +242,9 @@ class Dispatcher:
         if self._on_delivery is not None:
             self._ends.append(Delivery(row.request_id, row.user_id, error, not own, row.method))
         if receipt is not None and error is not None:
-            receipt.fail(error)
+            receipt._fail(error)
         elif receipt is not None:
-            receipt.resolve(outcome)
+            receipt._resolve(outcome)
 
     def _tell(self) -> None:
         """Call on_delivery, once all of a batch is settled: it may do anything, close the client too."""

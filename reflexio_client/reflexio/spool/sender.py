@@ -5,15 +5,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from reflexio import at_exit, fork
 from reflexio.channel import Endpoint
-from reflexio.dispatch import Dispatcher
 from reflexio.errors import ClosedError, ReflexioError
 from reflexio.outcomes import ClientStats, Delivery
 from reflexio.receipt import Receipt
-from reflexio.spool import PUBLISH, Row, Spool, SpoolSettings
-from reflexio.spool.terminal import complain
+from reflexio.spool import at_exit, fork
+from reflexio.spool.database import PUBLISH
+from reflexio.spool.dispatch import Dispatcher
+from reflexio.spool.folder import SpoolSettings
+from reflexio.spool.outbox import Spool
+from reflexio.spool.reading import Row
 from reflexio.supervised import Supervised, say
+from reflexio.terminal import complain
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 _LINGER_SECONDS = 0.02
@@ -64,15 +67,15 @@ class Sender:
         """No thread may be inside SQLite while the process is copied: its locks would stay held in the child."""
         return self.spool.changed
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """What is pending belongs to the parent; the child begins with nothing."""
-        self.spool.forget()
+        self.spool.abandon()
         self._dispatcher.abandon()
         fork.abandon((self._thread, self.spool))
         self._start_anew(self._dispatcher.api_key)
 
-    def take(self, receipt: Receipt[Any], user_id: str, payload: bytes, method: str = PUBLISH) -> None:
-        """Take a request of one of the client's methods; raises QueueFullError, SpoolError or ClosedError."""
+    def append(self, receipt: Receipt[Any], user_id: str, payload: bytes, method: str = PUBLISH) -> None:
+        """Append a request of one of the client's methods; raises QueueFullError, SpoolError or ClosedError."""
         farewell = ""
         try:
             with self.spool.changed:
@@ -80,7 +83,7 @@ class Sender:
                     raise ClosedError("the client is closed")
                 if self._ending and self.spool.durable and not self.spool.pending():
                     farewell = self._farewell(1, "", "", durable=True)
-                receipt.hurry = self.hurry
+                receipt._hurry = self.hurry
                 row_id = self.spool.append(receipt.request_id, user_id, payload, method)
                 self._dispatcher.receipts[row_id] = receipt
                 self.start()
@@ -205,7 +208,7 @@ class Sender:
         cause = f" The last attempt failed: {error.rstrip('.')}." if error else ""
         kept = f" It is kept in {path} and delivered by the next start." if path else ""
         for receipt in receipts:
-            receipt.fail(ClosedError(f"the client was closed before {receipt.request_id} was delivered.{kept}{cause}"))
+            receipt._fail(ClosedError(f"the client was closed before {receipt.request_id} was delivered.{kept}{cause}"))
         self.spool.say()
         if left:
             say(complain, self._farewell(left, path, cause, durable=durable))

@@ -18,7 +18,7 @@ from reflexio.errors import ReflexioError
 class Forkable(Protocol):
     """Something that knows how to start anew."""
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Runs in the child, on its only thread, before anything else."""
 
 
@@ -91,7 +91,7 @@ _one_fork = threading.RLock()
 
 
 def restart_after_fork(thing: Forkable) -> None:
-    """From now on call `thing.after_fork()` in every forked child for as long as the thing lives."""
+    """From now on call `thing._after_fork()` in every forked child for as long as the thing lives."""
     _forkable.add(thing)
 
 
@@ -209,7 +209,7 @@ def _restart_all() -> None:
     while _private:
         os.close(_private.pop())
     for thing in list(_forkable):
-        thing.after_fork()
+        thing._after_fork()
     _restarted_in = os.getpid()
 
 

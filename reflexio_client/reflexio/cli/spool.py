@@ -11,13 +11,14 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from reflexio import checks
+from reflexio.cli.spool_export import exported
+from reflexio.cli.spool_flush import flush
 from reflexio.errors import ReflexioError
 from reflexio.spool import reader
 from reflexio.spool.database import NewerVersionError
-from reflexio.spool.export import exported
 from reflexio.spool.folder import check_folder, default_folder, spool_paths
 from reflexio.spool.revive import revive
-from reflexio.spool.terminal import OutputError, complain, finish, say, shown
+from reflexio.terminal import OutputError, complain, finish, say, shown
 
 _UNREADABLE = (OSError, sqlite3.Error, NewerVersionError, ValueError, OverflowError)
 
@@ -123,8 +124,6 @@ def _status(folder: Path, _options: argparse.Namespace) -> int:
 
 
 def _flush(folder: Path, options: argparse.Namespace) -> int:
-    from reflexio.spool.flush import flush  # the client imports this package
-
     found = _overviews(folder)
     code = flush(folder, options, [one for one in found if isinstance(one, reader.Overview)])
     for one in _overviews(folder):  # what is damaged shows when it is read
@@ -138,7 +137,7 @@ def _dead(folder: Path, _options: argparse.Namespace) -> int:
     number = code = 0
     for path in spool_paths(folder):
         try:
-            for one in reader.refused(path):
+            for one in reader.dead(path):
                 number += 1
                 when = datetime.fromtimestamp(one.refused_at / 1e6).isoformat(" ", "seconds")
                 place = f" {one.field}:" if one.field else ""
@@ -187,7 +186,7 @@ def _export(folder: Path, options: argparse.Namespace) -> int:
 
 
 def _requests(path: Path, *, refused: bool) -> Iterator[tuple[str, bytes]]:
-    return ((one.method, one.payload) for one in reader.refused(path)) if refused else reader.waiting(path)
+    return ((one.method, one.payload) for one in reader.dead(path)) if refused else reader.waiting(path)
 
 
 def _overviews(folder: Path) -> list[reader.Overview | Unreadable]:
