@@ -32,7 +32,7 @@ from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.watching import Watch
 from reflexio_server.index.chroma_folder import CHROMA_FOLDER, ChromaFolders
 from reflexio_server.index.embedder import load_by_id, load_embedder
-from reflexio_server.metrics import Metrics
+from reflexio_server.metrics import Metrics, Parts
 from reflexio_server.process import before_serving, before_threads
 from reflexio_server.rpc.admission import Admit, Watchdog
 from reflexio_server.rpc.decode import Decode
@@ -186,7 +186,7 @@ class App:
             part.thread.start()
             opened.callback(part.thread.end)
             self._watch.threads.append(part.thread)
-        metrics.read(writer, self.vector_maker, self.follower, self.cache, lag, stored, self._watch.threads)
+        metrics.read(Parts(writer, self.vector_maker, self.follower, self.cache, lag, stored, self._watch.threads))
         host, port = self._settings.metrics_host, self._settings.metrics_port or 0
         try:
             port = metrics.serve(host, port)

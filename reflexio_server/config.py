@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import platformdirs
 from pydantic import Field, field_validator, model_validator
@@ -45,22 +45,19 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
-    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, Field(description="Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8081
-    tls_cert: Annotated[
-        Path | None,
-        Field(description="PEM file of the server's certificate and its chain; followed when it changes."),
-    ] = None
-    tls_key: Annotated[Path | None, Field(description="PEM file of the certificate's key, without a passphrase.")] = (
-        None
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8081, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    tls_cert: Path | None = Field(
+        default=None, description="PEM file of the server's certificate and its chain; followed when it changes."
     )
-    tls_client_ca: Annotated[
-        Path | None,
-        Field(description="PEM file of the authority whose certificates clients must show. Default: they need none."),
-    ] = None
-    insecure: Annotated[
-        bool, Field(description="Listen in clear text where others can reach it; for private networks only.")
-    ] = False
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's key, without a passphrase.")
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="PEM file of the authority whose certificates clients must show. Default: they need none.",
+    )
+    insecure: bool = Field(
+        default=False, description="Listen in clear text where others can reach it; for private networks only."
+    )
     data_dir: Path = Field(
         default_factory=_data_dir,
         description="Folder of the database and the index. Default: the platform's data folder.",
@@ -69,85 +66,72 @@ class Settings(BaseSettings):
         default_factory=_model_dir,
         description="Folder of the embedding model. Default: the platform's cache folder.",
     )
-    embedder: Annotated[
-        str,
-        Field(
-            description="Embedding model: minilm (int8 where the processor suits it), minilm-int8, minilm-fp32, "
-            "or wordllama (light; needs the extra of that name).",
-            pattern="^(minilm|minilm-int8|minilm-fp32|wordllama)$",
-        ),
-    ] = "minilm"
-    workers: Annotated[int, Field(description="Calls handled at the same time.", ge=20, le=1000)] = 128
-    max_streams: Annotated[
-        int,
-        Field(description="Streams open at the same time, of all accounts; at most workers - 16.", ge=1, le=984),
-    ] = 32
-    account_calls: Annotated[
-        int | None,
-        Field(
-            description="Calls of one account handled at the same time, streams apart. Default: seven eighths of the "
-            "workers, and half of them while others need some.",
-            ge=1,
-        ),
-    ] = None
-    account_streams: Annotated[
-        int | None, Field(description="Streams of one account open at the same time. Default: half of all.", ge=1)
-    ] = None
-    stream_idle_seconds: Annotated[
-        float,
-        Field(
-            description="A publish stream that sends nothing for so long ends with IDLE; a call whose client so long "
-            "neither sends its message nor takes the answer is cancelled.",
-            gt=0,
-        ),
-    ] = 60.0
-    grace_seconds: Annotated[
-        float, Field(description="How long calls in flight may take to finish after SIGTERM.", ge=0)
-    ] = 10.0
-    login_tries: Annotated[
-        int,
-        Field(description="Failed logins of one account from one address; then one more each minute.", ge=1),
-    ] = 10
-    login_tries_per_address: Annotated[
-        int,
-        Field(
-            description="Failed logins from one address in a minute, whatever the account; a third of them at once.",
-            ge=1,
-        ),
-    ] = 30
-    write_queue: Annotated[
-        int, Field(description="Writes that may wait; beyond it callers get RESOURCE_EXHAUSTED.", ge=1)
-    ] = 1024
-    freshness_seconds: Annotated[
-        float,
-        Field(description="How long a search may wait for vectors of what its user just published.", ge=0),
-    ] = 1.0
-    indexing: Annotated[
-        bool,
-        Field(
-            description="Make vectors behind publishing. Off, for a large import: what is published is found by its "
-            "words only, until a start with it on catches up."
-        ),
-    ] = True
-    vector_cache_mb: Annotated[
-        int, Field(description="Memory for vectors of the users searched last, in MiB.", ge=1)
-    ] = 256
-    reflection: Annotated[
-        bool | None, Field(description="Server reflection. Default: on when listening on loopback only.")
-    ] = None
-    log_level: Annotated[
-        str, Field(description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$")
-    ] = "info"
-    log_format: Annotated[str, Field(description="text, or json: an object a line.", pattern="^(text|json)$")] = "text"
-    metrics_port: Annotated[
-        int | None, Field(description="Port for Prometheus; 0 takes a free one. Default: none.", ge=0, le=65535)
-    ] = None
-    metrics_host: Annotated[str, Field(description="Address to listen on for Prometheus.")] = "127.0.0.1"
-    max_interactions: Annotated[int, Field(description="Interactions in one request.", ge=1)] = 1000
+    embedder: str = Field(
+        default="minilm",
+        pattern="^(minilm|minilm-int8|minilm-fp32|wordllama)$",
+        description="Embedding model: minilm (int8 where the processor suits it), minilm-int8, minilm-fp32, "
+        "or wordllama (light; needs the extra of that name).",
+    )
+    workers: int = Field(default=128, ge=20, le=1000, description="Calls handled at the same time.")
+    max_streams: int = Field(
+        default=32, ge=1, le=984, description="Streams open at the same time, of all accounts; at most workers - 16."
+    )
+    account_calls: int | None = Field(
+        default=None,
+        ge=1,
+        description="Calls of one account handled at the same time, streams apart. Default: seven eighths of the "
+        "workers, and half of them while others need some.",
+    )
+    account_streams: int | None = Field(
+        default=None, ge=1, description="Streams of one account open at the same time. Default: half of all."
+    )
+    stream_idle_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="A publish stream that sends nothing for so long ends with IDLE; a call whose client so long "
+        "neither sends its message nor takes the answer is cancelled.",
+    )
+    grace_seconds: float = Field(
+        default=10.0, ge=0, description="How long calls in flight may take to finish after SIGTERM."
+    )
+    login_tries: int = Field(
+        default=10, ge=1, description="Failed logins of one account from one address; then one more each minute."
+    )
+    login_tries_per_address: int = Field(
+        default=30,
+        ge=1,
+        description="Failed logins from one address in a minute, whatever the account; a third of them at once.",
+    )
+    write_queue: int = Field(
+        default=1024, ge=1, description="Writes that may wait; beyond it callers get RESOURCE_EXHAUSTED."
+    )
+    freshness_seconds: float = Field(
+        default=1.0, ge=0, description="How long a search may wait for vectors of what its user just published."
+    )
+    indexing: bool = Field(
+        default=True,
+        description="Make vectors behind publishing. Off, for a large import: what is published is found by its "
+        "words only, until a start with it on catches up.",
+    )
+    vector_cache_mb: int = Field(
+        default=256, ge=1, description="Memory for vectors of the users searched last, in MiB."
+    )
+    reflection: bool | None = Field(
+        default=None, description="Server reflection. Default: on when listening on loopback only."
+    )
+    log_level: str = Field(
+        default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+    log_format: str = Field(default="text", pattern="^(text|json)$", description="text, or json: an object a line.")
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port for Prometheus; 0 takes a free one. Default: none."
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address to listen on for Prometheus.")
+    max_interactions: int = Field(default=1000, ge=1, description="Interactions in one request.")
     # A response of 3 MiB must have room for any one interaction.
-    max_content_bytes: Annotated[int, Field(description="Bytes of one content.", ge=1, le=1024 * 1024)] = 64 * 1024
-    max_image_bytes: Annotated[int, Field(description="Bytes of one picture.", ge=1)] = 8 * 1024 * 1024
-    max_message_bytes: Annotated[int, Field(description="Bytes of one message.", ge=64 * 1024)] = 16 * 1024 * 1024
+    max_content_bytes: int = Field(default=64 * 1024, ge=1, le=1024 * 1024, description="Bytes of one content.")
+    max_image_bytes: int = Field(default=8 * 1024 * 1024, ge=1, description="Bytes of one picture.")
+    max_message_bytes: int = Field(default=16 * 1024 * 1024, ge=64 * 1024, description="Bytes of one message.")
 
     @model_validator(mode="before")
     @classmethod

@@ -4,6 +4,7 @@ A scrape reads numbers that are kept anyway: it asks no database and waits for n
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, disable_created_metrics, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -49,18 +50,8 @@ class Metrics:
         self._commit_seconds.observe(seconds)
         self._commit_writes.observe(writes)
 
-    def read(
-        self,
-        writer: Writer,
-        vector_maker: VectorMaker,
-        follower: Follower,
-        cache: VectorCache,
-        lag: IndexLag,
-        stored: Stored,
-        threads: Sequence[Supervised],
-    ) -> None:
-        """Tell what these parts say of themselves, too."""
-        self._registry.register(_Parts(writer, vector_maker, follower, cache, lag, stored, threads))
+    def read(self, parts: "Parts") -> None:
+        self._registry.register(parts)
 
     def serve(self, host: str, port: int) -> int:
         """Answer scrapes until `close`; the port, when 0 was given a free one. Raises OSError."""
@@ -73,49 +64,40 @@ class Metrics:
         self._thread.join()
 
 
-class _Parts(Collector):
-    """Reads the parts of a server at each scrape."""
+@dataclass(frozen=True, eq=False)
+class Parts(Collector):
+    """What of a server is asked at each scrape."""
 
-    def __init__(
-        self,
-        writer: Writer,
-        vector_maker: VectorMaker,
-        follower: Follower,
-        cache: VectorCache,
-        lag: IndexLag,
-        stored: Stored,
-        threads: Sequence[Supervised],
-    ) -> None:
-        self._writer = writer
-        self._vector_maker = vector_maker
-        self._follower = follower
-        self._cache = cache
-        self._lag = lag
-        self._stored = stored
-        self._threads = threads
+    writer: Writer
+    vector_maker: VectorMaker
+    follower: Follower
+    cache: VectorCache
+    lag: IndexLag
+    stored: Stored
+    threads: Sequence[Supervised]
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("reflexio_build", "The version that runs.", {"version": __version__})
-        yield _gauge("reflexio_write_queue_depth", "Writes that wait for their turn.", self._writer.waiting)
+        yield _gauge("reflexio_write_queue_depth", "Writes that wait for their turn.", self.writer.waiting)
         yield _gauge(
             "reflexio_index_waiting_interactions",
             "Interactions that wait for their vectors, counted every few seconds.",
-            self._lag.waiting,
+            self.lag.waiting,
         )
         yield _gauge(
             "reflexio_index_waiting_vectors",
             "Vectors that are not in Chroma yet, counted every few seconds.",
-            self._lag.not_in_chroma,
+            self.lag.not_in_chroma,
         )
-        yield _gauge("reflexio_index_open", "1 while Chroma can be asked, else 0.", self._follower.is_open)
+        yield _gauge("reflexio_index_open", "1 while Chroma can be asked, else 0.", self.follower.is_open)
         yield _counter(
-            "reflexio_embedding_failures", "Texts that could not be embedded in three tries.", self._vector_maker.failed
+            "reflexio_embedding_failures", "Texts that could not be embedded in three tries.", self.vector_maker.failed
         )
-        yield _counter("reflexio_vector_cache_hits", "Searches that found their user's vectors.", self._cache.hits)
+        yield _counter("reflexio_vector_cache_hits", "Searches that found their user's vectors.", self.cache.hits)
         yield _counter(
-            "reflexio_vector_cache_misses", "Searches that read their user's vectors from disk.", self._cache.misses
+            "reflexio_vector_cache_misses", "Searches that read their user's vectors from disk.", self.cache.misses
         )
-        totals, disk = self._stored.totals, self._stored.disk
+        totals, disk = self.stored.totals, self.stored.disk
         for name, text, value in (
             ("accounts", "Accounts.", totals.accounts if totals else None),
             ("users", "Users of all accounts.", totals.users if totals else None),
@@ -132,10 +114,10 @@ class _Parts(Collector):
             "Times that a thread's work ended by a failure and began anew.",
             labels=["thread"],
         )
-        for thread in self._threads:
+        for thread in self.threads:
             failures.add_metric([thread.name], thread.failures)
         yield failures
-        yield _gauge("reflexio_vector_cache_bytes", "What the vector cache holds.", self._cache.bytes_held)
+        yield _gauge("reflexio_vector_cache_bytes", "What the vector cache holds.", self.cache.bytes_held)
 
 
 def _gauge(name: str, text: str, value: float | None) -> Metric:

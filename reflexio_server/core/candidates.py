@@ -49,21 +49,21 @@ class Candidates:
     unindexed: int
 
 
+@dataclass(frozen=True, eq=False)
 class Finder:
     """Finds the candidates of one search at a time: all that is asked of the database and the index is asked here."""
 
-    def __init__(self, cache: VectorCache, follower: Follower, embedders: Embedders) -> None:
-        self._cache = cache
-        self._follower = follower
-        self._embedders = embedders
+    cache: VectorCache
+    follower: Follower
+    embedders: Embedders
 
     def find(self, conn: Connection, scope: Scope, query: str) -> Candidates:
         """All that can be compared; of more what is nearest, what fits best by words, and all that have all of them."""
         unindexed = waiting.count_in(conn, scope)
-        embedder = self._embedders.live(conn)
+        embedder = self.embedders.live(conn)
         held = None
         if scope.user_ref is not None:  # None too where there are too many to be compared one by one
-            held = self._cache.of_user(conn, scope.user_ref, embedder.number, EXACT_USER)
+            held = self.cache.of_user(conn, scope.user_ref, embedder.number, EXACT_USER)
         texts = _count_of_texts(conn, scope, held, unindexed)
         words = search_words(query)
         matches = full_text.refs_with_words(conn, scope.account_id, scope.user_ref, words)
@@ -107,7 +107,7 @@ class Finder:
         applied = 0
         fetched, enough = NEAREST, False
         while collection is not None and not enough:
-            found = self._follower.query(collection, vector, fetched, scope.user_ref)
+            found = self.follower.query(collection, vector, fetched, scope.user_ref)
             if found is None:
                 break
             stamps, cosines = found

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -21,17 +22,15 @@ STEP = 250
 _LOOK_SECONDS = 0.05
 
 
+@dataclass(frozen=True, eq=False)
 class Eraser:
     """Erases in one account at a time. What is not there, or another account's, raises NotFound."""
 
-    def __init__(
-        self, database: Database, writer: Writer, follower: Follower, settler: Settler, draining: threading.Event
-    ) -> None:
-        self._database = database
-        self._writer = writer
-        self._follower = follower
-        self._settler = settler
-        self._draining = draining
+    database: Database
+    writer: Writer
+    follower: Follower
+    settler: Settler
+    draining: threading.Event
 
     def interaction(self, account_id: int, interaction_id: str, user_id: str | None) -> ErasedCounts:
         """Erase an interaction of the account, or of the user if one is named, and its request with its last one."""
@@ -61,7 +60,7 @@ class Eraser:
         return self._in_steps(account_id, user_id, None, goes_on)
 
     def _at_once(self, account_id: int, resource: str, erase: Callable[[Connection], ErasedCounts]) -> ErasedCounts:
-        erased = self._writer.submit(erase).result()
+        erased = self.writer.submit(erase).result()
         if not erased.interactions:
             raise NotFound(resource)
         self._tell(account_id)
@@ -70,14 +69,14 @@ class Eraser:
     def _in_steps(
         self, account_id: int, user_id: str, request_group: str | None, goes_on: Callable[[], bool]
     ) -> ErasedCounts:
-        with self._database.read() as conn:
+        with self.database.read() as conn:
             part = erasing.part_of(conn, account_id, user_id, request_group)
         steps: list[ErasedCounts] = []
         while part is not None and goes_on():
-            if self._draining.is_set():
+            if self.draining.is_set():
                 raise Draining
             try:
-                step = self._writer.submit(lambda conn: erasing.erase_some(conn, part, STEP, now_us())).result()
+                step = self.writer.submit(lambda conn: erasing.erase_some(conn, part, STEP, now_us())).result()
             except TooBusy:
                 if not steps:
                     raise
@@ -96,5 +95,5 @@ class Eraser:
         )
 
     def _tell(self, account_id: int) -> None:
-        self._follower.follow({account_id})
-        self._settler.wake()
+        self.follower.follow({account_id})
+        self.settler.wake()

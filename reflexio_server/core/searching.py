@@ -35,6 +35,7 @@ class Found:
     unindexed_count: int
 
 
+@dataclass(frozen=True, eq=False)
 class Searcher:
     """Searches one account at a time.
 
@@ -42,25 +43,18 @@ class Searcher:
     vectors can be made within `freshness_seconds`; what is left is counted in the answer.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        vector_maker: VectorMaker,
-        finder: Finder,
-        freshness_seconds: float,
-    ) -> None:
-        self._database = database
-        self._vector_maker = vector_maker
-        self._finder = finder
-        self._freshness_seconds = freshness_seconds
+    database: Database
+    vector_maker: VectorMaker
+    finder: Finder
+    freshness_seconds: float
 
     def search(self, account_id: int, query: SearchQuery, include_images: bool, deadline: float) -> Found:
         """The best hits; without a query the newest. `deadline`: when the caller stops waiting (time.monotonic)."""
         if query.user_id is not None and query.query:
-            fresh_by = min(deadline, time.monotonic() + self._freshness_seconds)
+            fresh_by = min(deadline, time.monotonic() + self.freshness_seconds)
             with stage("index"):
-                self._vector_maker.embed_user(account_id, query.user_id, fresh_by)
-        with self._database.read() as conn:
+                self.vector_maker.embed_user(account_id, query.user_id, fresh_by)
+        with self.database.read() as conn:
             user_ref = None
             if query.user_id is not None:
                 user_ref = interactions.user_ref(conn, account_id, query.user_id)
@@ -69,7 +63,7 @@ class Searcher:
             scope = Scope(account_id, user_ref, query.filter)
             if query.query:
                 with stage("find"):
-                    found = self._finder.find(conn, scope, query.query)
+                    found = self.finder.find(conn, scope, query.query)
                     hits = ranking.best(
                         found.refs, found.cosines, found.threads, found.matched, query.top_k, query.min_score
                     )

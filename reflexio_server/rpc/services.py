@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import grpc
 
@@ -33,33 +34,24 @@ def _deadline(context: grpc.ServicerContext) -> float:
     return time.monotonic() + remaining - min(0.5, 0.2 * remaining)
 
 
+@dataclass(frozen=True, eq=False)
 class InteractionService(pb_grpc.InteractionServiceServicer):
     """Stores interactions and finds them again."""
 
-    def __init__(
-        self,
-        publisher: Publisher,
-        searcher: Searcher,
-        lister: Lister,
-        eraser: Eraser,
-        limits: Limits,
-        stream_idle_seconds: float,
-        draining: threading.Event,
-    ) -> None:
-        self._publisher = publisher
-        self._searcher = searcher
-        self._lister = lister
-        self._eraser = eraser
-        self._limits = limits
-        self._stream_idle_seconds = stream_idle_seconds
-        self._draining = draining
+    publisher: Publisher
+    searcher: Searcher
+    lister: Lister
+    eraser: Eraser
+    limits: Limits
+    stream_idle_seconds: float
+    draining: threading.Event
 
     def PublishInteractions(
         self, request: pb.PublishInteractionsRequest, context: grpc.ServicerContext
     ) -> pb.PublishInteractionsResponse:
-        validation.check_publish(request, self._limits, in_stream=False)
+        validation.check_publish(request, self.limits, in_stream=False)
         waits = request.wait_until == pb.WAIT_UNTIL_SEARCHABLE
-        published = self._publisher.publish(
+        published = self.publisher.publish(
             caller().account.account_id, convert.new_request(request), _deadline(context) if waits else None
         )
         return pb.PublishInteractionsResponse(
@@ -72,34 +64,34 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     def PublishInteractionStream(
         self, request_iterator: Iterator[Message], context: grpc.ServicerContext
     ) -> pb.PublishInteractionStreamResponse:
-        stream = PublishStream(caller().account.account_id, self._publisher, self._limits)
-        return stream.run(request_iterator, context, self._stream_idle_seconds, self._draining, recheck)
+        stream = PublishStream(caller().account.account_id, self.publisher, self.limits)
+        return stream.run(request_iterator, context, self.stream_idle_seconds, self.draining, recheck)
 
     def SearchInteractions(
         self, request: pb.SearchInteractionsRequest, context: grpc.ServicerContext
     ) -> pb.SearchInteractionsResponse:
-        validation.check_search(request, self._limits)
-        query = convert.search_query(request, self._limits.query)
-        found = self._searcher.search(caller().account.account_id, query, request.include_images, _deadline(context))
+        validation.check_search(request, self.limits)
+        query = convert.search_query(request, self.limits.query)
+        found = self.searcher.search(caller().account.account_id, query, request.include_images, _deadline(context))
         return convert.search_response(found)
 
     def GetInteractions(
         self, request: pb.GetInteractionsRequest, context: grpc.ServicerContext
     ) -> pb.GetInteractionsResponse:
-        validation.check_get(request, self._limits)
+        validation.check_get(request, self.limits)
         account = caller().account
-        page = self._lister.page(account.account_id, convert.page_query(account, request))
+        page = self.lister.page(account.account_id, convert.page_query(account, request))
         return convert.page_response(account, request, page)
 
     def GetRequests(self, request: pb.GetRequestsRequest, context: grpc.ServicerContext) -> pb.GetRequestsResponse:
-        validation.check_get_requests(request, self._limits)
+        validation.check_get_requests(request, self.limits)
         account = caller().account
-        page = self._lister.requests(account.account_id, convert.request_page_query(account, request))
+        page = self.lister.requests(account.account_id, convert.request_page_query(account, request))
         return convert.request_page_response(account, request, page)
 
     def GetImage(self, request: pb.GetImageRequest, context: grpc.ServicerContext) -> Iterator[pb.GetImageResponse]:
         validation.check_get_image(request)
-        info, data = self._lister.image(caller().account.account_id, request.interaction_id)
+        info, data = self.lister.image(caller().account.account_id, request.interaction_id)
         yield pb.GetImageResponse(image=convert.image(info), data=data[:CHUNK_BYTES])
         for start in range(CHUNK_BYTES, len(data), CHUNK_BYTES):
             yield pb.GetImageResponse(data=data[start : start + CHUNK_BYTES])
@@ -107,31 +99,31 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     def DeleteInteraction(
         self, request: pb.DeleteInteractionRequest, context: grpc.ServicerContext
     ) -> pb.DeleteInteractionResponse:
-        validation.check_delete_interaction(request, self._limits)
+        validation.check_delete_interaction(request, self.limits)
         user_id = request.user_id if request.HasField("user_id") else None
-        erased = self._eraser.interaction(caller().account.account_id, request.interaction_id, user_id)
+        erased = self.eraser.interaction(caller().account.account_id, request.interaction_id, user_id)
         return pb.DeleteInteractionResponse(erased=convert.erased(erased))
 
     def DeleteRequest(
         self, request: pb.DeleteRequestRequest, context: grpc.ServicerContext
     ) -> pb.DeleteRequestResponse:
-        validation.check_delete_request(request, self._limits)
+        validation.check_delete_request(request, self.limits)
         user_id = request.user_id if request.HasField("user_id") else None
-        erased = self._eraser.request(caller().account.account_id, request.request_id, user_id)
+        erased = self.eraser.request(caller().account.account_id, request.request_id, user_id)
         return pb.DeleteRequestResponse(erased=convert.erased(erased))
 
     def DeleteRequestGroup(
         self, request: pb.DeleteRequestGroupRequest, context: grpc.ServicerContext
     ) -> pb.DeleteRequestGroupResponse:
-        validation.check_delete_request_group(request, self._limits)
-        erased = self._eraser.request_group(
+        validation.check_delete_request_group(request, self.limits)
+        erased = self.eraser.request_group(
             caller().account.account_id, request.user_id, request.request_group, context.is_active
         )
         return pb.DeleteRequestGroupResponse(erased=convert.erased(erased))
 
     def DeleteUser(self, request: pb.DeleteUserRequest, context: grpc.ServicerContext) -> pb.DeleteUserResponse:
-        validation.check_delete_user(request, self._limits)
-        erased = self._eraser.user(caller().account.account_id, request.user_id, context.is_active)
+        validation.check_delete_user(request, self.limits)
+        erased = self.eraser.user(caller().account.account_id, request.user_id, context.is_active)
         return pb.DeleteUserResponse(erased=convert.erased(erased))
 
 

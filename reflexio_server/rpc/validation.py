@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2
@@ -47,7 +47,7 @@ class Limits:
 
 
 class Walk:
-    """Collects violations; `finish` raises them together."""
+    """Collects violations, and raises them together as InvalidInput at the end of its block."""
 
     def __init__(self) -> None:
         self.inside = ""
@@ -100,33 +100,34 @@ class Walk:
         if value > MOST_PAGE:
             self.over(field, value, MOST_PAGE, "results", instead)
 
-    def finish(self) -> None:
-        """Raise InvalidInput if anything was wrong."""
-        if self._violations:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._violations and kind is None:
             raise InvalidInput(self._violations, self._total)
 
 
 def check_publish(request: pb.PublishInteractionsRequest, limits: Limits, *, in_stream: bool) -> None:
-    walk = Walk()
-    walk.text("user_id", request.user_id, limits.user_id, required=True)
-    walk.text("request_group", request.request_group, limits.request_group)
-    walk.text("source", request.source, limits.source)
-    walk.text("agent_version", request.agent_version, limits.agent_version)
-    walk.text("request_id", request.request_id, limits.request_id, required=in_stream)
-    walk.known("wait_until", request.wait_until, pb.WaitUntil)
-    if in_stream and request.wait_until:
-        walk.wrong("wait_until", "must be unset in a stream: each message is stored as it comes")
-    count = len(request.interactions)
-    if count == 0:
-        walk.wrong("interactions", "is required: send at least one interaction")
-    elif count > limits.interactions:
-        instead = "send several requests, or stream them with PublishInteractionStream"
-        walk.over("interactions", count, limits.interactions, "interactions", instead)
-    else:
-        for number, item in enumerate(request.interactions):
-            walk.inside = f"interactions[{number}]"
-            _check_interaction(walk, item, limits)
-    walk.finish()
+    with Walk() as walk:
+        walk.text("user_id", request.user_id, limits.user_id, required=True)
+        walk.text("request_group", request.request_group, limits.request_group)
+        walk.text("source", request.source, limits.source)
+        walk.text("agent_version", request.agent_version, limits.agent_version)
+        walk.text("request_id", request.request_id, limits.request_id, required=in_stream)
+        walk.known("wait_until", request.wait_until, pb.WaitUntil)
+        if in_stream and request.wait_until:
+            walk.wrong("wait_until", "must be unset in a stream: each message is stored as it comes")
+        count = len(request.interactions)
+        if count == 0:
+            walk.wrong("interactions", "is required: send at least one interaction")
+        elif count > limits.interactions:
+            instead = "send several requests, or stream them with PublishInteractionStream"
+            walk.over("interactions", count, limits.interactions, "interactions", instead)
+        else:
+            for number, item in enumerate(request.interactions):
+                walk.inside = f"interactions[{number}]"
+                _check_interaction(walk, item, limits)
 
 
 def _check_interaction(walk: Walk, item: InteractionData, limits: Limits) -> None:
@@ -152,44 +153,41 @@ def _check_interaction(walk: Walk, item: InteractionData, limits: Limits) -> Non
 
 
 def check_search(request: pb.SearchInteractionsRequest, limits: Limits) -> None:
-    walk = Walk()
-    if request.HasField("user_id"):
-        walk.text("user_id", request.user_id, limits.user_id, required=True)
-    walk.text("query", request.query, sys.maxsize)  # what is over its limit is cut, not refused
-    walk.page_size("top_k", request.top_k, instead="narrow the filter, or read all of it page by page")
-    if not 0 <= request.min_score <= 1:
-        walk.wrong("min_score", "must be between 0 and 1")
-    if request.min_score and not request.query.strip():
-        walk.wrong("min_score", "needs a query: without one there are no scores")
-    _check_filter(walk, request.filter, limits)
-    walk.finish()
+    with Walk() as walk:
+        if request.HasField("user_id"):
+            walk.text("user_id", request.user_id, limits.user_id, required=True)
+        walk.text("query", request.query, sys.maxsize)  # what is over its limit is cut, not refused
+        walk.page_size("top_k", request.top_k, instead="narrow the filter, or read all of it page by page")
+        if not 0 <= request.min_score <= 1:
+            walk.wrong("min_score", "must be between 0 and 1")
+        if request.min_score and not request.query.strip():
+            walk.wrong("min_score", "needs a query: without one there are no scores")
+        _check_filter(walk, request.filter, limits)
 
 
 def check_get(request: pb.GetInteractionsRequest, limits: Limits) -> None:
-    walk = Walk()
-    if request.HasField("user_id"):
-        walk.text("user_id", request.user_id, limits.user_id, required=True)
-    walk.texts("interaction_ids", request.interaction_ids, MOST_IDS, 64, instead="ask in several calls")
-    if request.interaction_ids and request.HasField("filter"):
-        walk.wrong("filter", "cannot be combined with interaction_ids: send one of them")
-    walk.page_size("page_size", request.page_size)
-    walk.known("order", request.order, pb.Order)
-    _check_filter(walk, request.filter, limits)
-    walk.finish()
+    with Walk() as walk:
+        if request.HasField("user_id"):
+            walk.text("user_id", request.user_id, limits.user_id, required=True)
+        walk.texts("interaction_ids", request.interaction_ids, MOST_IDS, 64, instead="ask in several calls")
+        if request.interaction_ids and request.HasField("filter"):
+            walk.wrong("filter", "cannot be combined with interaction_ids: send one of them")
+        walk.page_size("page_size", request.page_size)
+        walk.known("order", request.order, pb.Order)
+        _check_filter(walk, request.filter, limits)
 
 
 def check_get_requests(request: pb.GetRequestsRequest, limits: Limits) -> None:
-    walk = Walk()
-    walk.text("user_id", request.user_id, limits.user_id, required=True)
-    walk.text("request_id", request.request_id, limits.request_id)
-    walk.text("request_group", request.request_group, limits.request_group)
-    walk.page_size("page_size", request.page_size)
-    walk.known("order", request.order, pb.Order)
-    if request.HasField("start_time"):
-        walk.time("start_time", request.start_time)
-    if request.HasField("end_time"):
-        walk.time("end_time", request.end_time)
-    walk.finish()
+    with Walk() as walk:
+        walk.text("user_id", request.user_id, limits.user_id, required=True)
+        walk.text("request_id", request.request_id, limits.request_id)
+        walk.text("request_group", request.request_group, limits.request_group)
+        walk.page_size("page_size", request.page_size)
+        walk.known("order", request.order, pb.Order)
+        if request.HasField("start_time"):
+            walk.time("start_time", request.start_time)
+        if request.HasField("end_time"):
+            walk.time("end_time", request.end_time)
 
 
 def _check_filter(walk: Walk, wanted: pb.InteractionFilter, limits: Limits) -> None:
@@ -212,60 +210,51 @@ def _check_filter(walk: Walk, wanted: pb.InteractionFilter, limits: Limits) -> N
 
 
 def check_health(request: health_pb2.HealthCheckRequest) -> None:
-    walk = Walk()
-    walk.text("service", request.service, 256)
-    walk.finish()
+    with Walk() as walk:
+        walk.text("service", request.service, 256)
 
 
 def check_get_image(request: pb.GetImageRequest) -> None:
-    walk = Walk()
-    walk.text("interaction_id", request.interaction_id, 64, required=True)
-    walk.finish()
+    with Walk() as walk:
+        walk.text("interaction_id", request.interaction_id, 64, required=True)
 
 
 def check_delete_interaction(request: pb.DeleteInteractionRequest, limits: Limits) -> None:
-    walk = Walk()
-    walk.text("interaction_id", request.interaction_id, 64, required=True)
-    if request.HasField("user_id"):
-        walk.text("user_id", request.user_id, limits.user_id, required=True)
-    walk.finish()
+    with Walk() as walk:
+        walk.text("interaction_id", request.interaction_id, 64, required=True)
+        if request.HasField("user_id"):
+            walk.text("user_id", request.user_id, limits.user_id, required=True)
 
 
 def check_delete_request(request: pb.DeleteRequestRequest, limits: Limits) -> None:
-    walk = Walk()
-    walk.text("request_id", request.request_id, limits.request_id, required=True)
-    if request.HasField("user_id"):
-        walk.text("user_id", request.user_id, limits.user_id, required=True)
-    walk.finish()
+    with Walk() as walk:
+        walk.text("request_id", request.request_id, limits.request_id, required=True)
+        if request.HasField("user_id"):
+            walk.text("user_id", request.user_id, limits.user_id, required=True)
 
 
 def check_delete_request_group(request: pb.DeleteRequestGroupRequest, limits: Limits) -> None:
-    walk = Walk()
-    walk.text("user_id", request.user_id, limits.user_id, required=True)
-    walk.text("request_group", request.request_group, limits.request_group, required=True)
-    walk.finish()
+    with Walk() as walk:
+        walk.text("user_id", request.user_id, limits.user_id, required=True)
+        walk.text("request_group", request.request_group, limits.request_group, required=True)
 
 
 def check_delete_user(request: pb.DeleteUserRequest, limits: Limits) -> None:
-    walk = Walk()
-    walk.text("user_id", request.user_id, limits.user_id, required=True)
-    walk.finish()
+    with Walk() as walk:
+        walk.text("user_id", request.user_id, limits.user_id, required=True)
 
 
 def check_login(request: auth_pb.LoginRequest, limits: Limits) -> None:
-    walk = Walk()
-    walk.text("email", request.email, limits.email, required=True)
-    walk.text("password", request.password, limits.password, required=True)
-    walk.finish()
+    with Walk() as walk:
+        walk.text("email", request.email, limits.email, required=True)
+        walk.text("password", request.password, limits.password, required=True)
 
 
 def check_list_keys(request: auth_pb.ListApiKeysRequest) -> None:
-    walk = Walk()
-    walk.page_size("page_size", request.page_size)
-    walk.finish()
+    with Walk() as walk:
+        walk.page_size("page_size", request.page_size)
 
 
 def check_revoke_key(request: auth_pb.RevokeApiKeyRequest) -> None:
-    walk = Walk()
-    walk.text("key_id", request.key_id, 64, required=True)
-    walk.finish()
+    with Walk() as walk:
+        walk.text("key_id", request.key_id, 64, required=True)
