@@ -15,7 +15,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import accounts as account_module
 from reflexio_server.core import candidates
 from reflexio_server.storage import collections, waiting
-from tests.model import GROUPS, ROLES, SOURCES, TIMES, USERS, newest_first, random_scope, selected
+from tests.reference import GROUPS, ROLES, SOURCES, TIMES, USERS, newest_first, random_scope, selected
 from tests.support import Caller, LocalServer
 from tests.wire import everything, seeded, timestamp, wait_until
 from tests.words import Words, use

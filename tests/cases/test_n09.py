@@ -9,7 +9,7 @@ import pytest
 import reflexio
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from tests.model import pages, threads
+from tests.reference import pages, threads
 from tests.support import Caller
 from tests.wire import MICROS, failure, publish, seeded, timestamp
 

@@ -7,7 +7,7 @@ import pytest
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import ranking
-from tests.model import fill, random_scope, selected
+from tests.reference import fill, random_scope, selected
 from tests.support import Caller, LocalServer
 from tests.wire import MIB, publish, seeded
 

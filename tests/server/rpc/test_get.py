@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core.listing import PAGE_BYTES
-from tests.model import fill, newest_first, random_scope, selected
+from tests.reference import fill, newest_first, random_scope, selected
 from tests.support import Caller, LocalServer
 from tests.wire import MIB, MICROS, NEVER_STORED, everything, expect, failure, publish, seeded, timestamp
 

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 import reflexio
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from tests.model import Threads, fill, pages, random_requests_scope, selected_requests, threads
+from tests.reference import Threads, fill, pages, random_requests_scope, selected_requests, threads
 from tests.support import Caller, LocalServer
 from tests.wire import MIB, MICROS, expect, failure, publish, seeded, timestamp, to_first_schema
 

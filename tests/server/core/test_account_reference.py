@@ -15,7 +15,7 @@ from passlib.hash import argon2
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import accounts as account_module
-from tests.account_model import CALLS, Checked
+from tests.account_reference import CALLS, Checked
 from tests.soundness import faults
 from tests.support import Caller, LocalServer
 from tests.wire import NEVER_STORED, RPCS, seeded
@@ -151,7 +151,7 @@ def foreign_calls(mine: Caller, theirs: Checked, source: random.Random) -> Itera
 
 @pytest.mark.timeout(300)
 def test_five_accounts_of_the_same_names_never_meet(server: LocalServer, accounts: list[Checked]) -> None:
-    """Each answer is what the account's own model says; what is not yours cannot be told from what is not there."""
+    """Each answer is what the account's own reference says; what is not yours cannot be told from what is not there."""
     source = seeded()
     counted: Counter[str] = Counter()
     while sum(counted.values()) < OPERATIONS:

@@ -1,4 +1,4 @@
-"""A plain model of what an account holds, and calls that are held against it."""
+"""A plain reference of what an account holds, and calls that are held against it."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ import grpc
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from tests.model import (
+from tests.reference import (
     GROUPS,
     USERS,
     Place,
@@ -86,7 +86,7 @@ def _pictures(items: Iterable[Item]) -> set[bytes]:
 
 
 class Checked:
-    """An account on a server beside its model; every call's answer must be the model's. All choices are `source`'s."""
+    """An account on a server beside its reference; every call's answer must be the reference's. All choices are `source`'s."""
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller

@@ -1,4 +1,4 @@
-"""Searches held against a plain model that compares everything, and how much of it Chroma finds."""
+"""Searches held against a plain reference that compares everything, and how much of it Chroma finds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import candidates as finding
 from reflexio_server.core import ranking
 from reflexio_server.storage import collections, waiting
-from tests.model import fill, random_scope, selected
+from tests.reference import fill, random_scope, selected
 from tests.support import Caller, LocalServer
 from tests.wire import seeded, wait_until
 from tests.words import Words
