@@ -86,7 +86,7 @@ def _pictures(items: Iterable[Item]) -> set[bytes]:
 
 
 class Checked:
-    """An account on a server beside its reference; every call's answer must be the reference's. All choices are `source`'s."""
+    """An account on a server beside its reference, whose answers its own must be. All choices are `source`'s."""
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller

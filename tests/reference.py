@@ -1,4 +1,4 @@
-"""A plain reference of which interactions and requests a filter means, and random data and filters to hold it against."""
+"""A plain reference of what a filter means, and random data and filters to hold it against."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
