@@ -101,10 +101,10 @@ class OpenStream:
 
 
 class SilentCall:
-    """A unary call whose message never comes, on a connection that no other call shares."""
+    """A unary call whose message never comes; `apart`: on a connection that no other call shares."""
 
-    def __init__(self, address: str, path: str, metadata: Any = ()) -> None:
-        self._channel = grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+    def __init__(self, address: str, path: str, metadata: Any = (), *, apart: bool = False) -> None:
+        self._channel = grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", int(apart))])
         self._messages: SimpleQueue[bytes | None] = SimpleQueue()
         call: Any = self._channel.stream_unary(path)  # of a unary method: so that the headers go first
         self.call: Any = call.future(iter(self._messages.get, None), metadata=metadata, timeout=60)

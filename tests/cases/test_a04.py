@@ -27,7 +27,7 @@ def silence(server: LocalServer, count: int, paths: tuple[str, ...], addresses: 
             here.append(opened.enter_context(Relay(server.address, source=f"127.0.0.{number}")).address)
         for number in range(count):
             for path in paths:
-                opened.callback(SilentCall(here[number % addresses], path).close)
+                opened.callback(SilentCall(here[number % addresses], path, apart=True).close)
         yield
 
 
