@@ -17,9 +17,8 @@ from alembic.runtime.migration import MigrationContext
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio_server.core import settling
 from reflexio_server.storage.database import DATABASE_FILE
-from reflexio_server.storage.settling import unsettled_accounts
 from reflexio_server.storage.sqlite import make_engine
-from tests.cases.index_server import rows
+from tests.state import is_settled, rows
 from tests.support import Caller, LocalServer
 from tests.wire import code_of, publish, wait_until
 from tests.words import Words, use
@@ -36,11 +35,6 @@ def server(start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch) -
 
 def hashes(data_dir: Path) -> dict[str, bytes]:
     return dict(rows(data_dir, "SELECT request_id, body_hash FROM requests"))
-
-
-def is_settled(server: LocalServer) -> bool:
-    with server.app.database.read() as conn:
-        return not unsettled_accounts(conn)
 
 
 def migrate(data_dir: Path) -> None:

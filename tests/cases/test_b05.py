@@ -10,7 +10,8 @@ from chromadb.api.shared_system_client import SharedSystemClient
 
 from reflexio_server.index import chroma_folder
 from reflexio_server.index.chroma import ChromaIndex
-from tests.cases.index_server import PanicException, fail_times, found, quick_server, wait_for_index
+from tests.cases.index_server import PanicException, fail_times, found, quick_server
+from tests.state import wait_for_index
 from tests.wire import wait_until
 
 TRIES = 30

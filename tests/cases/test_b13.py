@@ -8,7 +8,8 @@ import pytest
 
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.storage import collections
-from tests.cases.index_server import found, quick_server, wait_for_index
+from tests.cases.index_server import found, quick_server
+from tests.state import wait_for_index
 from tests.wire import wait_until
 
 

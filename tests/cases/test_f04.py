@@ -17,7 +17,8 @@ from reflexio_server.core.listing import Lister
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.storage import waiting
 from reflexio_server.storage.writer import Writer
-from tests.cases.index_server import PanicException, fail_times, found, has_followed, quick_server, wait_for_index
+from tests.cases.index_server import PanicException, fail_times, found, quick_server
+from tests.state import has_followed, wait_for_index
 from tests.support import LocalServer, failure_of
 from tests.wire import metric, wait_until
 from tests.words import Words

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -72,14 +72,6 @@ def test_an_account_with_few_places_is_slowed_too(start: Callable[..., LocalServ
         assert sum(result.requests.stored for result in threads.map(client.publish_many, requests)) == 24
         found = threads.map(lambda _: len(client.get_interactions(user_id="ada").interactions), range(48))
         assert set(found) == {24}
-
-
-@pytest.fixture
-def scripted() -> Iterator[ScriptedServer]:
-    server = ScriptedServer()
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize("refusal", [BUSY, RESET, PROXY])

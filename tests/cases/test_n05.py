@@ -14,10 +14,10 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import accounts as account_module
 from reflexio_server.core import candidates
-from reflexio_server.storage import collections, waiting
 from tests.reference import GROUPS, ROLES, SOURCES, TIMES, USERS, newest_first, random_scope, selected
+from tests.state import wait_for_index
 from tests.support import Caller, LocalServer
-from tests.wire import everything, seeded, timestamp, wait_until
+from tests.wire import everything, seeded, timestamp
 from tests.words import Words, use
 
 LONG = bool(os.environ.get("REFLEXIO_LONG"))  # 2,000 examples, some minutes
@@ -32,15 +32,6 @@ def server(start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch) -
     quick = argon2.using(type="ID", memory_cost=8, rounds=1, parallelism=1)
     monkeypatch.setattr(account_module, "_password_hash", quick)
     return start()
-
-
-def wait_for_index(server: LocalServer) -> None:
-    def complete() -> bool:
-        with server.app.database.read() as conn:
-            lagging = collections.lagging_accounts(conn, server.live_model())
-            return waiting.first(conn) is None and not lagging
-
-    wait_until(complete, "every vector in Chroma", 60)
 
 
 Found = tuple[str, float, float, float, float]

@@ -16,7 +16,8 @@ from reflexio_server.cli.main import main
 from reflexio_server.index import nearest
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.storage import collections, vectors
-from tests.cases.index_server import quick_server, wait_for_index
+from tests.cases.index_server import quick_server
+from tests.state import wait_for_index
 from tests.support import LocalServer
 
 COUNT = 300

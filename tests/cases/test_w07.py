@@ -28,7 +28,8 @@ from reflexio_server.model import ApiKey
 from reflexio_server.shortage import DISK, FILES, MEMORY, shortage
 from reflexio_server.storage import accounts as store
 from reflexio_server.storage.database import Database
-from tests.cases.index_server import PanicException, fail_times, folders, quick_server, rows, wait_for_index
+from tests.cases.index_server import PanicException, fail_times, quick_server
+from tests.state import folders, rows, wait_for_index
 from tests.support import PASSWORD, Caller, ServerProcess, create_account, failure_of, log_in
 from tests.wire import wait_until
 from tools.server_process import OWN, Code

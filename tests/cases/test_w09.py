@@ -18,7 +18,8 @@ from reflexio_server.app import INDEX_HEALTH
 from reflexio_server.cli.main import main
 from reflexio_server.storage import jobs, waiting
 from reflexio_server.storage.sqlite import make_engine
-from tests.cases.index_server import fail_times, folders, found, quick_server, wait_for_index
+from tests.cases.index_server import fail_times, found, quick_server
+from tests.state import folders, wait_for_index
 from tests.support import LocalServer
 from tests.wire import metric, wait_until
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from tools.contract import Metadata, random_message, set_random
 
@@ -39,32 +41,19 @@ def varint(value: int) -> bytes:
 
 
 def records(raw: bytes) -> list[Record]:
-    """The fields of a serialized message."""
-    found, at = [], 0
-
-    def number() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = raw[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-
-    while at < len(raw):
-        tag = number()
-        kind, start = tag & 7, at
-        if kind == _VARINT:
-            number()
-        elif kind == _LENGTH:
-            size = number()
-            start, at = at, at + size
-        else:
-            at += {_FIXED64: 8, _FIXED32: 4}[kind]
-        found.append(Record(tag >> 3, kind, raw[start:at]))
-    return found
+    """The fields of a serialized message; none of what is no message, or has groups."""
+    as_body: dict[int, Callable[[Any], bytes]] = {
+        _VARINT: varint,
+        _LENGTH: bytes,
+        _FIXED64: lambda value: value.to_bytes(8, "little"),
+        _FIXED32: lambda value: value.to_bytes(4, "little"),
+    }
+    try:
+        found = UnknownFieldSet(Empty.FromString(raw))
+        fields = [found[at] for at in range(len(found))]
+        return [Record(field.field_number, field.wire_type, as_body[field.wire_type](field.data)) for field in fields]
+    except (DecodeError, KeyError):
+        return []
 
 
 def _encoded(fields: list[Record]) -> bytes:
@@ -178,14 +167,11 @@ _ON_FIELDS: tuple[Callable[[list[Record], int, random.Random], bytes], ...] = (
 def mutate_bytes(raw: bytes, source: random.Random, depth: int = 3) -> bytes:
     """Change a serialized message, or, if it is lucky, a message in it, whose length is then put right."""
     fields = records(raw)
-    if not fields or source.random() < 0.4:
+    if not fields or source.random() < 0.3:
         return source.choice(_ON_BYTES)(raw, source)
     at = source.randrange(len(fields))
     if depth and fields[at].kind == _LENGTH and fields[at].body and source.random() < 0.5:
-        try:
-            inner = mutate_bytes(fields[at].body, source, depth - 1)
-        except (IndexError, KeyError):  # a text, not a message
-            inner = _flip_bits(fields[at].body, source)
+        inner = mutate_bytes(fields[at].body, source, depth - 1)
         return _encoded([*fields[:at], replace(fields[at], body=inner), *fields[at + 1 :]])
     return source.choice(_ON_FIELDS)(fields, at, source)
 
@@ -236,10 +222,7 @@ def mutated(message: Any, source: random.Random) -> bytes:
         return random_message(GetMessageClass(message.DESCRIPTOR), source).SerializeToString()
     raw = bytes(message.SerializeToString())
     for _ in range(source.choice((1, 1, 1, 3))):
-        try:
-            raw = mutate_bytes(raw, source)
-        except (IndexError, KeyError):  # what an earlier change left is no message any more
-            raw = _flip_bits(raw, source)
+        raw = mutate_bytes(raw, source)
     return raw
 
 

@@ -7,6 +7,7 @@ import socket
 import struct
 
 from tools.contract import NEVER_STORED, RPCS, Named, path_of, right_request
+from tools.faults.mutations import varint
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS = 0, 1, 4
@@ -121,15 +122,8 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes, *, lie: int = 0) 
 
 def _text(text: bytes) -> bytes:
     """RFC 7541 §5: a string that is not Huffman-coded, its length an integer with a prefix of 7 bits."""
-    length = len(text)
-    if length < 127:
-        return bytes([length]) + text
-    out, rest = bytearray([127]), length - 127
-    while rest >= 128:
-        out.append(rest % 128 + 128)
-        rest //= 128
-    out.append(rest)
-    return bytes(out) + text
+    size = len(text)
+    return (bytes([size]) if size < 127 else b"\x7f" + varint(size - 127)) + text
 
 
 def message_of(body: bytes, flag: int, lie: int | None = None) -> bytes:

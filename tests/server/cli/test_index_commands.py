@@ -24,6 +24,7 @@ from reflexio_server.model import NewInteraction, NewRequest, UserAction
 from reflexio_server.storage import accounts, collections, embedders, jobs, vectors, waiting
 from reflexio_server.storage.database import DATABASE_FILE, Database
 from reflexio_server.storage.publishing import store_requests
+from tests.state import wait_for_index
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words
@@ -238,15 +239,6 @@ def filled(server: LocalServer, count: int = 250) -> Caller:
     caller.publish("user", *(f"text number {number}" for number in range(count)))
     wait_for_index(server)
     return caller
-
-
-def wait_for_index(server: LocalServer) -> None:
-    def complete() -> bool:
-        with server.app.database.read() as conn:
-            behind = collections.lagging_accounts(conn, server.live_model())
-            return waiting.first(conn) is None and not behind
-
-    wait_until(complete, "the index to be complete")
 
 
 def held(server: LocalServer, account_id: int = 1) -> tuple[ChromaIndex, str, list[int]]:

@@ -1,7 +1,6 @@
 """What the tests of an index that is built anew share: a store to build it of, and whether nothing is missing."""
 
 import hashlib
-import os
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -11,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from reflexio_server.core.accounts import new_account
-from reflexio_server.index import chroma_folder
-from reflexio_server.storage import collections, vectors, waiting
-from reflexio_server.storage.accounts import add_account
-from reflexio_server.storage.database import DATABASE_FILE, Database
-from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, log_in
+from reflexio_server.storage import collections, vectors
+from reflexio_server.storage.database import DATABASE_FILE
+from tests.state import has_followed
+from tests.support import Caller, LocalServer, ServerProcess
 from tests.wire import wait_until
 
 SEED = 20261123
@@ -47,16 +44,6 @@ def serving(data_dir: Path, model_dir: Path, *arguments: str) -> Iterator[Server
     finally:
         if server.process.poll() is None:
             server.kill()
-
-
-def new_caller(server: LocalServer) -> Caller:
-    """An account, without the second that the command line takes."""
-    email = f"{os.urandom(4).hex()}@example.com"
-    database = Database(server.data_dir, owner=False)
-    with database.write() as conn:
-        add_account(conn, *new_account(email, PASSWORD), 1)
-    database.close()
-    return log_in(server.address, email)
 
 
 def back(server: LocalServer | ServerProcess, caller: Caller) -> Caller:
@@ -107,18 +94,6 @@ def stamps(data_dir: Path) -> list[Stamp]:
     return [(*row[:4], hashlib.sha256(row[4]).hexdigest()) for row in rows]
 
 
-def folders(data_dir: Path) -> list[str]:
-    return sorted(path.name for path in (data_dir / chroma_folder.CHROMA_FOLDER).iterdir() if path.is_dir())
-
-
-def has_followed(server: LocalServer) -> bool:
-    """Whether the index is open, no row waits for its vector, and no vector for the index."""
-    if server.app.follower._index is None:  # looked at first: what it holds may be forgotten before it is opened
-        return False
-    with server.app.database.read() as conn:
-        return not waiting.first(conn) and not collections.lagging_accounts(conn, server.live_model())
-
-
 def wait_for_index(server: LocalServer) -> None:
     wait_until(lambda: has_followed(server), "the index to be complete")
     index, model = server.app.follower._index, server.live_model()
@@ -145,7 +120,7 @@ def wait_for_vectors(data_dir: Path, count: int) -> None:
 def filled(start: Callable[..., LocalServer], data_dir: Path, count: int = 250) -> tuple[LocalServer, Caller]:
     """A server with an index that holds everything."""
     server = start(data_dir)
-    caller = new_caller(server)
+    caller = server.new_caller()
     publish(caller, texts(count))
     wait_for_index(server)
     return server, caller

@@ -20,6 +20,7 @@ from reflexio_server.core.embedding import BATCH
 from reflexio_server.index.embedder import Embedder, load_by_id, load_embedder
 from reflexio_server.storage import collections, embedders, waiting
 from reflexio_server.storage.database import DATABASE_FILE
+from tests.server.core.recovery import back
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import to_first_schema, wait_until
 from tests.words import Words, use
@@ -53,10 +54,6 @@ class Gate:
 
     def open(self) -> None:
         self._allowed.release(100_000)
-
-
-def back(server: LocalServer | ServerProcess, caller: Caller) -> Caller:
-    return Caller(server.address, caller.email, caller.api_key)
 
 
 def status(data_dir: Path) -> dict[str, Any]:

@@ -1,12 +1,9 @@
 """Erasing: what goes, what stays, what a late retry is told, and that nothing of it is left on disk."""
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,7 +12,7 @@ import pytest
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import erasing
-from reflexio_server.storage.database import DATABASE_FILE
+from tests.state import rows
 from tests.support import Caller, LocalServer
 from tests.wire import blocked_writer, everything, expect, failure, publish, say, timestamp, wait_until
 
@@ -33,12 +30,6 @@ def get_image(caller: Caller, interaction_id: str) -> bytes:
     request = pb.GetImageRequest(interaction_id=interaction_id)
     answers = caller.interactions.GetImage(request, metadata=caller.metadata, timeout=30)
     return b"".join(part.data for part in answers)
-
-
-def columns(data_dir: Path, query: str, *values: Any) -> list[Any]:
-    """Rows of a query, seen from outside of the server."""
-    with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
-        return conn.execute(query, values).fetchall()
 
 
 def test_an_interaction_goes_and_its_request_stays(caller: Caller) -> None:
@@ -130,17 +121,17 @@ def test_a_user_goes_and_may_come_again_as_another(server: LocalServer, caller: 
     assert not caller.search(user_id="ann@example.com", query="kitten").hits
     assert [hit.interaction.user_id for hit in caller.search(query="kitten", top_k=1000).hits] == ["bob"]
     expect(failure(caller.delete_user, "ann@example.com"), GONE, "NOT_FOUND", resource="user")
-    rows = columns(
+    kept = rows(
         server.data_dir,
         "SELECT user_ref, request_group, source, agent_version, stored_at, created_at,"
         " published_ids FROM requests WHERE request_id = 'r' AND erased_at > 0",
     )
-    assert (None, "", "", "", 0, 0, None) in rows
+    assert (None, "", "", "", 0, 0, None) in kept
     later = caller.publish("ann@example.com", "I am new here", request_id="another", wait_until=2)
     assert not set(later.interaction_ids) & set(stored.interaction_ids)
     hits = caller.search(user_id="ann@example.com", query="kitten", top_k=1000).hits
     assert [hit.interaction.content for hit in hits] == ["I am new here"]
-    numbers = [row[0] for row in columns(server.data_dir, "SELECT id FROM users ORDER BY id")]
+    numbers = [row[0] for row in rows(server.data_dir, "SELECT id FROM users ORDER BY id")]
     assert len(numbers) == len(set(numbers))
 
 

@@ -27,7 +27,6 @@ from tests.server.core.recovery import (
     Stamp,
     back,
     damage,
-    folders,
     publish,
     same,
     searches,
@@ -38,6 +37,7 @@ from tests.server.core.recovery import (
     unindexed,
     wait_for_index,
 )
+from tests.state import folders
 from tests.support import Caller, LocalServer, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words, use

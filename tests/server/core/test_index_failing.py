@@ -22,7 +22,6 @@ from tests.server.core.recovery import (
     back,
     damage,
     filled,
-    folders,
     publish,
     same,
     searches,
@@ -31,6 +30,7 @@ from tests.server.core.recovery import (
     unindexed,
     wait_for_index,
 )
+from tests.state import folders
 from tests.support import LocalServer
 from tests.wire import wait_until
 from tests.words import Words

@@ -20,8 +20,6 @@ from tests.server.core.recovery import (
     back,
     damage,
     filled,
-    folders,
-    new_caller,
     publish,
     same,
     searches,
@@ -33,6 +31,7 @@ from tests.server.core.recovery import (
     wait_for_index,
     wait_for_vectors,
 )
+from tests.state import folders
 from tests.support import LocalServer, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words, use
@@ -68,7 +67,7 @@ def test_vectors_that_the_index_never_got_are_found_and_applied(
     with monkeypatch.context() as patched:
         patched.setattr(following.Follower, "start", lambda _: None)
         server = start(tmp_path)
-        caller = new_caller(server)
+        caller = server.new_caller()
         publish(caller, texts(250))
         wait_until(lambda: unindexed(caller) == 0, "all vectors")
         expected = searches(caller)
@@ -167,7 +166,7 @@ def test_an_older_folder_in_the_place_of_the_live_one_is_noticed(
     stopped_store(start, data_dir)
     shutil.copytree(data_dir / "chroma", tmp_path / "older")
     server = start(data_dir)
-    caller = new_caller(server)
+    caller = server.new_caller()
     publish(caller, texts(150, SEED + 1))
     wait_for_index(server)
     expected = searches(caller)

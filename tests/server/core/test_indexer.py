@@ -18,7 +18,6 @@ from reflexio_server.index import chroma
 from reflexio_server.storage import waiting
 from tests.server.core.recovery import (
     back,
-    new_caller,
     publish,
     same,
     searches,
@@ -90,7 +89,7 @@ def test_a_text_that_cannot_be_embedded_does_not_stop_the_others(
 ) -> None:
     use(monkeypatch, Words(refused="unspeakable"))
     server = start(tmp_path)
-    caller = new_caller(server)
+    caller = server.new_caller()
     contents = texts(30)
     contents[7] = "an unspeakable violin"
     waited = caller.publish("user", *contents, wait_until=pb.WAIT_UNTIL_SEARCHABLE)
@@ -120,7 +119,7 @@ def test_a_text_that_could_not_be_embedded_at_first_is_tried_again(
 
     monkeypatch.setattr(embedder, "embed", fail_twice)
     server = start(tmp_path)
-    caller = new_caller(server)
+    caller = server.new_caller()
     assert caller.publish("user", "a violin", wait_until=pb.WAIT_UNTIL_SEARCHABLE).searchable
     assert (len(tries), server.app.vector_maker.failed, len(stamps(tmp_path))) == (3, 0, 1)
 
@@ -130,7 +129,7 @@ def test_a_text_that_one_model_cannot_embed_is_tried_by_the_next(
 ) -> None:
     use(monkeypatch, Words("one", refused="unspeakable"))
     server = start(tmp_path)
-    caller = new_caller(server)
+    caller = server.new_caller()
     publish(caller, ["an unspeakable violin"])
     wait_for_index(server)
     assert (server.app.vector_maker.failed, stamps(tmp_path)) == (1, [])
@@ -145,7 +144,7 @@ def test_vectors_that_cannot_be_written_now_are_not_made_again(
     tmp_path: Path, start: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start(tmp_path)
-    caller = new_caller(server)
+    caller = server.new_caller()
     submit = server.app.vector_maker._writer.submit
     refused: list[int] = []
 
@@ -189,7 +188,7 @@ def test_the_indexer_survives_a_database_that_cannot_be_read_for_a_while(
     tmp_path: Path, start: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start(tmp_path)
-    caller = new_caller(server)
+    caller = server.new_caller()
     failures: list[int] = []
     first_waiting = waiting.first
 

@@ -20,10 +20,9 @@ from reflexio_server.core.renewal import Renewal
 from reflexio_server.index.embedder import load_embedder
 from reflexio_server.index.minilm import MiniLM
 from reflexio_server.storage.database import DATABASE_FILE
-from reflexio_server.storage.settling import unsettled_accounts
-from tests.disk import found_in
 from tests.old_store import EMAIL, make_store
 from tests.soundness import faults
+from tests.state import found_in, is_settled
 from tests.support import Caller, LocalServer, ServerProcess, log_in
 from tests.wire import wait_until
 from tests.words import Words, use
@@ -73,11 +72,6 @@ def find(caller: Caller, said: Sequence[str]) -> None:
     for number in (1, 2, 3, 999, 1999, 2000):
         only = pb.InteractionFilter(request_id=f"r{number}")
         assert lexical(caller, said[number - 1], filter=only) == {f"r{number}": pytest.approx(1)}
-
-
-def is_settled(server: LocalServer) -> bool:
-    with server.app.database.read() as conn:
-        return not unsettled_accounts(conn)
 
 
 @pytest.fixture

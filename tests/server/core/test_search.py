@@ -9,9 +9,9 @@ import pytest
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core.embedding import VectorMaker
-from reflexio_server.storage import collections, waiting
+from tests.state import wait_for_index
 from tests.support import Caller, LocalServer
-from tests.wire import publish, wait_until
+from tests.wire import publish
 
 Say = noun.InteractionData
 SEARCHABLE = pb.WAIT_UNTIL_SEARCHABLE
@@ -40,15 +40,8 @@ def library(server: LocalServer) -> Caller:
     caller = server.new_caller()
     caller.publish("reader", *TEXTS, wait_until=SEARCHABLE)
     caller.publish("other", "A grey kitten of another user", "Nothing of note", wait_until=SEARCHABLE)
-    wait_until(lambda: is_followed(server), "Chroma to follow")
+    wait_for_index(server)  # searches over an account ask Chroma alone
     return caller
-
-
-def is_followed(server: LocalServer) -> bool:
-    """Whether searches over an account ask Chroma alone: it holds every vector there is."""
-    with server.app.database.read() as conn:
-        waits = waiting.first(conn) is not None
-        return not waits and not collections.lagging_accounts(conn, server.live_model())
 
 
 def contents(answer: pb.SearchInteractionsResponse) -> list[str]:

@@ -10,10 +10,10 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import candidates as finding
 from reflexio_server.core import ranking
-from reflexio_server.storage import collections, waiting
 from tests.reference import fill, random_scope, selected
+from tests.state import wait_for_index
 from tests.support import Caller, LocalServer
-from tests.wire import seeded, wait_until
+from tests.wire import seeded
 from tests.words import Words
 
 VOCABULARY = (
@@ -27,15 +27,6 @@ RECALL = 0.95
 @pytest.fixture
 def server(start: Callable[..., LocalServer], embedder: Words) -> LocalServer:
     return start()
-
-
-def wait_for_vectors(server: LocalServer) -> None:
-    def complete() -> bool:
-        with server.app.database.read() as conn:
-            model = server.live_model()
-            return waiting.first(conn) is None and not collections.lagging_accounts(conn, model)
-
-    wait_until(complete, "every vector in Chroma")
 
 
 def say(source: Any, count: int) -> list[str]:
@@ -53,7 +44,7 @@ def test_what_is_found_and_its_order_is_what_a_plain_model_says(server: LocalSer
     source = seeded()
     caller = server.new_caller()
     stored = fill(caller, source, 120, say(source, 300))
-    wait_for_vectors(server)
+    wait_for_index(server)
     sizes = set()
     for _ in range(100):
         scope = random_scope(source, 120)
@@ -112,7 +103,7 @@ def test_chroma_finds_nearly_all_that_is_nearest(
     source = seeded()
     caller = server.new_caller()
     stored = fill(caller, source, 1000, say(source, 3000))
-    wait_for_vectors(server)
+    wait_for_index(server)
     most = len(stored) // 15  # as a filter that passes more than 20,000 of 300,000
     monkeypatch.setattr(finding, "EXACT_FILTERED", most)
     monkeypatch.setattr(finding, "EXACT_USER", most)
@@ -157,7 +148,7 @@ def test_the_model_would_notice(server: LocalServer, embedder: Words) -> None:
     caller: Caller = server.new_caller()
     caller.publish("ann", "boat river", "boat lake", "ship")
     stored = sorted(caller.get(user_id="ann").interactions, key=lambda item: -item.sequence)
-    wait_for_vectors(server)
+    wait_for_index(server)
     hits = list(caller.search(user_id="ann", query="boat river", top_k=1000).hits)
     cosines = meaning(embedder, stored, "boat river")
     check(hits, stored, cosines, "boat river", {})

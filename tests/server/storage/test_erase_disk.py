@@ -16,9 +16,8 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import settling
 from reflexio_server.storage.database import DATABASE_FILE
-from reflexio_server.storage.settling import unsettled_accounts
-from tests.disk import found_in
 from tests.soundness import faults
+from tests.state import found_in, is_settled
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import everything, publish, seeded, wait_until
 from tests.words import Words, use
@@ -72,11 +71,6 @@ class Canaries:
             **fields,
         )
         return list(stored.interaction_ids)
-
-
-def is_settled(server: LocalServer) -> bool:
-    with server.app.database.read() as conn:
-        return not unsettled_accounts(conn)
 
 
 def erase_all(caller: Caller, canaries: Canaries) -> None:

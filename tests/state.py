@@ -1,0 +1,53 @@
+"""What a server holds and still has to do, as a test looks at it from beside."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from reflexio_server.index.chroma_folder import CHROMA_FOLDER
+from reflexio_server.storage import collections, waiting
+from reflexio_server.storage.database import DATABASE_FILE
+from reflexio_server.storage.settling import unsettled_accounts
+from tests.support import LocalServer
+from tests.wire import wait_until
+
+
+def rows(data_dir: Path, query: str, *values: Any) -> list[Any]:
+    with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
+        return conn.execute(query, values).fetchall()
+
+
+def found_in(data_dir: Path, texts: list[str]) -> dict[str, str]:
+    """Which of these stand in which file."""
+    files = [path for path in data_dir.rglob("*") if path.is_file()]
+    contents = {path: path.read_bytes() for path in files}
+    return {
+        text: str(path.relative_to(data_dir))
+        for text in texts
+        for path, data in contents.items()
+        if text.encode() in data
+    }
+
+
+def folders(data_dir: Path) -> list[str]:
+    """The index's folders, those set aside included."""
+    return sorted(path.name for path in (data_dir / CHROMA_FOLDER).iterdir() if path.is_dir())
+
+
+def is_settled(server: LocalServer) -> bool:
+    """Whether what was erased is overwritten."""
+    with server.app.database.read() as conn:
+        return not unsettled_accounts(conn)
+
+
+def has_followed(server: LocalServer) -> bool:
+    """Whether the index is open, no row waits for its vector, and no vector for the index."""
+    if not server.app.follower.is_open:  # looked at first: what it holds may be forgotten before it is opened
+        return False
+    with server.app.database.read() as conn:
+        return not waiting.first(conn) and not collections.lagging_accounts(conn, server.live_model())
+
+
+def wait_for_index(server: LocalServer) -> None:
+    wait_until(lambda: has_followed(server), "the index to be complete")
