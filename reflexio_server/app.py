@@ -31,7 +31,7 @@ from reflexio_server.core.stored import Stored
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.watching import Watch
 from reflexio_server.index.chroma_folder import CHROMA_FOLDER, ChromaFolders
-from reflexio_server.index.embedder import load_by_id, load_embedder
+from reflexio_server.index.loading import load_by_id, load_embedder
 from reflexio_server.metrics import Metrics, Parts
 from reflexio_server.process import before_serving, before_threads
 from reflexio_server.rpc.admission import Admit, Watchdog

@@ -31,7 +31,7 @@ SHARED = {"clock", "errors", "model", "process", "shortage", "stages", "words"}
 SHARED_WITH_CLIENT = {"ids", "supervised"}
 CLIENTS = {"", "aio", "base", "calls", "client"}  # and with more behind a `_`
 LIBRARIES = set().union(*FLOORS.values()) - FLOORS.keys()
-DIALECT = re.compile(r"sqlite|postgres|psycopg|^sqlalchemy\.dialects", re.IGNORECASE)
+DIALECT = re.compile(r"sqlite(?!_TMPDIR)|postgres|psycopg|^sqlalchemy\.dialects", re.IGNORECASE)  # that is Chroma's own
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reflexio_server.index.embedder import ModelMissing, load_embedder
+from reflexio_server.index.embedder import ModelMissing
+from reflexio_server.index.loading import load_embedder
 from reflexio_server.index.minilm import MANIFEST_FILE, MODEL_FILES, TOKENIZER_FILE, find_fault
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc, interaction_ser
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.config import Settings
 from reflexio_server.index.chroma import QuietSettings
-from reflexio_server.index.embedder import load_embedder
+from reflexio_server.index.loading import load_embedder
 from tools.benchmarks.locomo import CATEGORIES, Evidence, Question, Turn, evidence_of, load
 from tools.server_process import PASSWORD, ServerProcess, create_account
 

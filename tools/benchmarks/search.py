@@ -21,7 +21,8 @@ from reflexio_server.core import ranking
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.chroma_folder import CHROMA_FOLDER, newest_folder
-from reflexio_server.index.embedder import Embedder, load_embedder
+from reflexio_server.index.embedder import Embedder
+from reflexio_server.index.loading import load_embedder
 from reflexio_server.storage import collections, interactions, vectors, waiting
 from reflexio_server.storage.database import Database
 from tools.benchmarks.beside import Arm, in_turn

@@ -17,7 +17,8 @@ from reflexio_server import app as app_module
 from reflexio_server.cli.main import main
 from reflexio_server.core.embedder_change import EmbedderChange
 from reflexio_server.core.embedding import BATCH
-from reflexio_server.index.embedder import Embedder, load_by_id, load_embedder
+from reflexio_server.index.embedder import Embedder
+from reflexio_server.index.loading import load_by_id, load_embedder
 from reflexio_server.storage import collections, embedders, waiting
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.server.core.recovery import back

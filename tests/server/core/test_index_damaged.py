@@ -16,7 +16,8 @@ import pytest
 
 from reflexio_server.core.index_jobs import expected_of
 from reflexio_server.index import chroma_check, chroma_folder
-from reflexio_server.index.embedder import Embedder, load_embedder
+from reflexio_server.index.embedder import Embedder
+from reflexio_server.index.loading import load_embedder
 from reflexio_server.storage import collections
 from reflexio_server.storage.database import DATABASE_FILE, Database
 from tests.server.core.recovery import (

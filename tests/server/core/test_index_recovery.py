@@ -10,7 +10,7 @@ import pytest
 
 from reflexio_server.core import following
 from reflexio_server.index.chroma import ChromaIndex
-from reflexio_server.index.embedder import load_embedder
+from reflexio_server.index.loading import load_embedder
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.server.core.recovery import (
     LATER,

@@ -17,7 +17,7 @@ import pytest
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import renewal, settling
 from reflexio_server.core.renewal import Renewal
-from reflexio_server.index.embedder import load_embedder
+from reflexio_server.index.loading import load_embedder
 from reflexio_server.index.minilm import MiniLM
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.old_store import EMAIL, make_store

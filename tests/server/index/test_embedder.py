@@ -15,7 +15,8 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from reflexio_server.index.embedder import EMBEDDER_NAMES, Embedder, load_embedder
+from reflexio_server.index.embedder import Embedder
+from reflexio_server.index.loading import EMBEDDER_NAMES, load_embedder
 from reflexio_server.index.minilm import has_int8_dot_product
 
 ROOT = Path(__file__).parents[3]
@@ -283,7 +284,7 @@ def refuse(event, arguments):
     if event.startswith("socket."):
         raise RuntimeError(event)
 sys.addaudithook(refuse)
-from reflexio_server.index.embedder import load_embedder
+from reflexio_server.index.loading import load_embedder
 print(load_embedder(sys.argv[1], Path(sys.argv[2])).embed("quiet").shape[0])
 """
     assert run_python(code, name, str(model_dir)) == "1\n"
@@ -293,7 +294,7 @@ def test_loading_minilm_does_not_import_what_only_building_needs(model_dir: Path
     code = """
 import sys
 from pathlib import Path
-from reflexio_server.index.embedder import load_embedder
+from reflexio_server.index.loading import load_embedder
 load_embedder("minilm", Path(sys.argv[1])).embed("light")
 print([name for name in ("onnx", "torch", "huggingface_hub") if name in sys.modules])
 """
@@ -324,7 +325,8 @@ def test_without_its_package_wordllama_says_what_to_install() -> None:
 import sys
 from pathlib import Path
 import reflexio_server.index.wordllama
-from reflexio_server.index.embedder import ModelMissing, load_embedder
+from reflexio_server.index.embedder import ModelMissing
+from reflexio_server.index.loading import load_embedder
 sys.path.clear()  # nothing is installed any more
 try:
     load_embedder("wordllama", Path("unused"))

