@@ -27,12 +27,23 @@ FLOORS: dict[str, set[str]] = {
     "rpc": {"rpc", "core", "shared", *GRPC},
     "core": {"core", "storage", "index", "shared"},
     "storage": {"storage", "shared", "sqlalchemy", "alembic"},
-    "index": {"index", "shared", "chromadb", "onnx", "onnxruntime", "tokenizers", "safetensors", "wordllama"},
+    "index": {"index", "shared", "chromadb", "onnxruntime", "tokenizers", "wordllama"},
 }
 # What every floor may use, and what is shared with the client.
 SHARED = {"errors", "model", "process", "shortage", "stages", "words"}
 SHARED_WITH_CLIENT = {"ids", "supervised"}
-GUARDED = {*FLOORS, *GRPC, "sqlalchemy", "alembic", "chromadb", "onnx", "onnxruntime", "tokenizers", "top"}
+GUARDED = {
+    *FLOORS,
+    *GRPC,
+    "sqlalchemy",
+    "alembic",
+    "chromadb",
+    "onnx",
+    "onnxruntime",
+    "safetensors",
+    "tokenizers",
+    "top",
+}
 
 
 def modules() -> list[Path]:
