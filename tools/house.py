@@ -19,7 +19,7 @@ FLOORS: dict[str, set[str]] = {
     "rpc": {"rpc", "core", "shared", *GRPC},
     "core": {"core", "storage", "index", "shared", "sqlalchemy.Connection"},  # the one that it passes on
     "storage": {"storage", "shared", "sqlalchemy", "alembic"},
-    "index": {"index", "shared", "chromadb", "onnx", "onnxruntime", "tokenizers", "safetensors", "wordllama"},
+    "index": {"index", "shared", "chromadb", "onnxruntime", "tokenizers", "wordllama"},
     "shared": {"shared"},
     "command": {"command", "clients", "delivery", "leaves", "shared", *GRPC},
     "clients": {"clients", "delivery", "leaves", "shared", *GRPC},

@@ -86,7 +86,7 @@ def _kind(code: str, reason: str) -> type[ReflexioError]:
 def _details(call: grpc.Call) -> dict[str, Any]:
     """What the google.rpc details of a status say, by the names of the errors' arguments."""
     found: dict[str, Any] = {"reason": "", "metadata": {}, "retry_after": None, "violations": []}
-    trailers = dict(call.trailing_metadata() or ())
+    trailers = {key: value for key, value in call.trailing_metadata() or ()}  # grpc.aio's was no mapping before 1.80
     found["call_id"] = trailers.get("x-request-id", "")
     status = status_pb2.Status()
     try:

@@ -1,7 +1,10 @@
-"""MiniLM's weights -> an ONNX graph of fused operators -> the same graph in int8.
+"""MiniLM's weights -> an ONNX graph of fused operators, in float32 or in int8.
 
 The graph takes one chunk without padding ("input_ids", int32, shape (1, tokens)) and gives its unit vector
 ("vector", float32, shape (1, 384)): no attention mask, and mean pooling and L2 are part of the graph.
+
+In int8, weights are rounded here, activations as they come. It is the graph that onnxruntime.quantization makes of the
+float32 one (quantize_dynamic, per channel, int8 weights); that needs the package `onnx`.
 """
 
 from collections.abc import Mapping
@@ -9,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from reflexio_server.index.minilm import DIMENSIONS, MAX_TOKENS
+from reflexio_server.index import onnx_file
+from reflexio_server.index.minilm import DIMENSIONS, MAX_TOKENS, Precision
 
 # From the model's config.json: num_hidden_layers, num_attention_heads, layer_norm_eps.
 _LAYERS = 6
@@ -22,149 +23,162 @@ _HEADS = 12
 _EPSILON = 1e-12
 
 _FUSED = "com.microsoft"  # onnxruntime's own operators
-_OPSETS = [helper.make_opsetid("", 18), helper.make_opsetid(_FUSED, 1)]
+_OPSETS = {"": 18, _FUSED: 1}
 _IR_VERSION = 9  # the one that belongs to opset 18-20
 
 Weights = Mapping[str, NDArray[np.float32]]
 
 
-class _Graph:
-    """Collects nodes and constants; everything is called by its name."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def constant(self, name: str, values: NDArray[Any]) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def node(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, domain=domain, **attributes))
-        return output
-
-
-def build_fp32(weights: Weights, path: Path) -> None:
-    """Write the float32 graph.
+def build(weights: Weights, precision: Precision, path: Path) -> None:
+    """Write the graph: about 90 MB in float32, 23 MB in int8. The same weights make the same bytes on every machine.
 
     Args:
         weights: the tensors of model.safetensors, by their names there.
-        path: the file to write, about 90 MB.
+        precision: of the matrices, and in int8 of the embeddings.
+        path: the file to write.
 
     Raises:
         KeyError: a tensor is missing from `weights`.
     """
-    graph = _Graph()
-    hidden = _add_embeddings(graph, weights)
+    graph = _Graph(weights) if precision == "fp32" else _Int8Graph(weights)
+    hidden = graph.embed()
     for number in range(_LAYERS):
-        hidden = _add_layer(graph, weights, f"encoder.layer.{number}.", hidden)
+        hidden = graph.layer(f"encoder.layer.{number}.", hidden)
     axis = graph.constant("token_axis", np.array([1], dtype=np.int64))
     mean = graph.node("ReduceMean", [hidden, axis], "mean", keepdims=0)
     vector = graph.node("LpNormalization", [mean], "vector", axis=-1, p=2)
-
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "all-MiniLM-L6-v2",
-            [helper.make_tensor_value_info("input_ids", TensorProto.INT32, [1, "tokens"])],
-            [helper.make_tensor_value_info(vector, TensorProto.FLOAT, [1, DIMENSIONS])],
-            graph.constants,
-        ),
-        opset_imports=_OPSETS,
-        ir_version=_IR_VERSION,
+    content = onnx_file.model(
+        "all-MiniLM-L6-v2",
+        graph.nodes,
+        graph.constants,
+        [onnx_file.value("input_ids", onnx_file.INT32, [1, "tokens"])],
+        [onnx_file.value(vector, onnx_file.FLOAT, [1, DIMENSIONS])],
+        _OPSETS,
+        _IR_VERSION,
     )
-    # Says that nothing is left to fuse; without it the quantizer warns through the root logger.
-    helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
-    onnx.save(model, str(path))
+    path.write_bytes(content)
 
 
-def build_int8(fp32: Path, int8: Path) -> None:
-    """Write the graph in `fp32` with its weights in int8 to `int8`, about 23 MB.
+class _Graph:
+    """Collects nodes and constants; everything is called by its name."""
 
-    Activations are quantized as they come. A temporary file is written beside `fp32` meanwhile.
-    """
-    quantize_dynamic(
-        fp32,
-        int8,
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        # Shape inference does not know the fused operators; what they give is float.
-        extra_options={"DefaultTensorType": TensorProto.FLOAT},
-    )
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self.nodes: list[bytes] = []
+        self.constants: list[bytes] = []
 
+    def constant(self, name: str, values: NDArray[Any]) -> str:
+        self.constants.append(onnx_file.tensor(name, values))
+        return name
 
-def _add_embeddings(graph: _Graph, weights: Weights) -> str:
-    prefix = "embeddings."
-    words = graph.constant("words", weights[prefix + "word_embeddings.weight"])
-    # Every token is of segment 0, so that segment's vector is added to the positions once and for all.
-    positions = graph.constant(
-        "positions",
-        weights[prefix + "position_embeddings.weight"][:MAX_TOKENS]
-        + weights[prefix + "token_type_embeddings.weight"][0],
-    )
-    gamma, beta = _add_norm(graph, weights, prefix + "LayerNorm")
-    # The operator has a second output, a mask index, which nobody needs; it must be named all the same.
-    graph.nodes.append(
-        helper.make_node(
-            "EmbedLayerNormalization",
-            ["input_ids", "", words, positions, "", gamma, beta],
-            ["embedded", "mask_index"],
-            name="embedded",
-            domain=_FUSED,
-            epsilon=_EPSILON,
-        )
-    )
-    return "embedded"
+    def node(self, operator: str, inputs: list[str], output: str, *more: str, domain: str = "", **kwargs: float) -> str:
+        self.nodes.append(onnx_file.node(operator, inputs, [output, *more], domain, **kwargs))
+        return output
 
-
-def _add_layer(graph: _Graph, weights: Weights, prefix: str, hidden: str) -> str:
-    """Add one transformer layer; return the name of what it gives, shape (1, tokens, 384)."""
-
-    def norm_after(projected: str, residual: str, part: str) -> str:
-        gamma, beta = _add_norm(graph, weights, f"{prefix}{part}.LayerNorm")
-        bias = graph.constant(f"{prefix}{part}.bias", weights[f"{prefix}{part}.dense.bias"])
-        return graph.node(
-            "SkipLayerNormalization",
-            [projected, residual, gamma, beta, bias],
-            f"{prefix}{part}.normed",
-            _FUSED,
-            epsilon=_EPSILON,
+    def embed(self) -> str:
+        prefix = "embeddings."
+        # Every token is of segment 0, so that segment's vector is added to the positions once and for all.
+        positions = self.weights[prefix + "position_embeddings.weight"][:MAX_TOKENS]
+        return self.add_embedding(
+            {
+                "words": self.weights[prefix + "word_embeddings.weight"],
+                "positions": positions + self.weights[prefix + "token_type_embeddings.weight"][0],
+                "embedded.gamma": self.weights[prefix + "LayerNorm.weight"],
+                "embedded.beta": self.weights[prefix + "LayerNorm.bias"],
+            }
         )
 
-    def project(inputs: str, part: str) -> str:
-        # safetensors keep (outputs, inputs), as torch does; MatMul wants (inputs, outputs).
-        matrix = graph.constant(f"{prefix}{part}.matrix", weights[f"{prefix}{part}.dense.weight"].T)
-        return graph.node("MatMul", [inputs, matrix], f"{prefix}{part}.projected")
-
-    query_key_value = [f"{prefix}attention.self.{name}" for name in ("query", "key", "value")]
-    attended = graph.node(
-        "Attention",
-        [
+    def layer(self, prefix: str, hidden: str) -> str:
+        """Add one transformer layer; return the name of what it gives, shape (1, tokens, 384)."""
+        query_key_value = [f"{prefix}attention.self.{name}" for name in ("query", "key", "value")]
+        attended = self.add_attention(
             hidden,
-            graph.constant(
-                f"{prefix}qkv.matrix",
-                np.concatenate([weights[f"{name}.weight"].T for name in query_key_value], axis=1),
+            f"{prefix}qkv.matrix",
+            np.concatenate([self.weights[f"{name}.weight"].T for name in query_key_value], axis=1),
+            self.constant(
+                f"{prefix}qkv.bias", np.concatenate([self.weights[f"{name}.bias"] for name in query_key_value])
             ),
-            graph.constant(f"{prefix}qkv.bias", np.concatenate([weights[f"{name}.bias"] for name in query_key_value])),
-        ],
-        f"{prefix}attended",
-        _FUSED,
-        num_heads=_HEADS,
-    )
-    hidden = norm_after(project(attended, "attention.output"), hidden, "attention.output")
-    widened = graph.node(
-        "BiasGelu",
-        [
-            project(hidden, "intermediate"),
-            graph.constant(f"{prefix}intermediate.bias", weights[f"{prefix}intermediate.dense.bias"]),
-        ],
-        f"{prefix}widened",
-        _FUSED,
-    )
-    return norm_after(project(widened, "output"), hidden, "output")
+            f"{prefix}attended",
+        )
+        hidden = self._norm_after(attended, hidden, f"{prefix}attention.output")
+        inner = f"{prefix}intermediate"
+        widened = self.node(
+            "BiasGelu", [self._project(hidden, inner), self._bias(inner)], f"{prefix}widened", domain=_FUSED
+        )
+        return self._norm_after(widened, hidden, f"{prefix}output")
+
+    def _norm_after(self, inputs: str, residual: str, part: str) -> str:
+        gamma = self.constant(f"{part}.gamma", self.weights[f"{part}.LayerNorm.weight"])
+        beta = self.constant(f"{part}.beta", self.weights[f"{part}.LayerNorm.bias"])
+        inputs_of_norm = [self._project(inputs, part), residual, gamma, beta, self._bias(part)]
+        return self.node("SkipLayerNormalization", inputs_of_norm, f"{part}.normed", domain=_FUSED, epsilon=_EPSILON)
+
+    def _bias(self, part: str) -> str:
+        return self.constant(f"{part}.bias", self.weights[f"{part}.dense.bias"])
+
+    def _project(self, inputs: str, part: str) -> str:
+        # The file keeps (outputs, inputs), as torch does; MatMul wants (inputs, outputs).
+        return self.add_product(inputs, f"{part}.matrix", self.weights[f"{part}.dense.weight"].T, f"{part}.projected")
+
+    def add_embedding(self, tables: dict[str, NDArray[np.float32]]) -> str:
+        names = [self.constant(name, values) for name, values in tables.items()]
+        return self.embedding("EmbedLayerNormalization", ["input_ids", "", *_without_segments(*names)])
+
+    def embedding(self, operator: str, inputs: list[str]) -> str:
+        # The operator has a second output, a mask index, which nobody needs; it must be named all the same.
+        return self.node(operator, inputs, "embedded", "mask_index", domain=_FUSED, epsilon=_EPSILON)
+
+    def add_attention(self, inputs: str, name: str, matrix: NDArray[np.float32], bias: str, output: str) -> str:
+        return self.node(
+            "Attention", [inputs, self.constant(name, matrix), bias], output, domain=_FUSED, num_heads=_HEADS
+        )
+
+    def add_product(self, inputs: str, name: str, matrix: NDArray[np.float32], output: str) -> str:
+        return self.node("MatMul", [inputs, self.constant(name, matrix)], output)
 
 
-def _add_norm(graph: _Graph, weights: Weights, prefix: str) -> tuple[str, str]:
-    gamma = graph.constant(f"{prefix}.gamma", weights[f"{prefix}.weight"])
-    beta = graph.constant(f"{prefix}.beta", weights[f"{prefix}.bias"])
-    return gamma, beta
+class _Int8Graph(_Graph):
+    def add_embedding(self, tables: dict[str, NDArray[np.float32]]) -> str:
+        """Each table in uint8, with one scale and one zero point."""
+        rounded, scales, zeros = [], [], []
+        for name, values in tables.items():
+            least, most = float(min(values.min(), 0)), float(max(values.max(), 0))
+            step = (most - least) / 255
+            zero = round(-least / step)
+            whole = np.clip((values / np.float32(step)).round() + np.float32(zero), 0, 255).astype(np.uint8)
+            rounded.append(self.constant(name, whole))
+            scales.append(self.constant(f"{name}.scale", np.array(step, np.float32)))
+            zeros.append(self.constant(f"{name}.zero", np.array(zero, np.uint8)))
+        first, second, third = (_without_segments(*names) for names in (rounded, scales, zeros))
+        return self.embedding("QEmbedLayerNormalization", ["input_ids", "", *first, "", *second, *third])
+
+    def add_attention(self, inputs: str, name: str, matrix: NDArray[np.float32], bias: str, output: str) -> str:
+        rounded, scale, zero = self._round_columns(name, matrix)
+        given, given_scale, given_zero = self._round_as_it_comes(inputs)
+        every = [given, rounded, bias, given_scale, scale, "", given_zero, zero, ""]
+        return self.node("QAttention", every, output, domain=_FUSED, num_heads=_HEADS)
+
+    def add_product(self, inputs: str, name: str, matrix: NDArray[np.float32], output: str) -> str:
+        rounded, scale, zero = self._round_columns(name, matrix)
+        given, given_scale, given_zero = self._round_as_it_comes(inputs)
+        whole = self.node("MatMulInteger", [given, rounded, given_zero, zero], f"{output}.whole")
+        number = self.node("Cast", [whole], f"{output}.cast", to=onnx_file.FLOAT)
+        return self.node("Mul", [number, self.node("Mul", [given_scale, scale], f"{output}.scale")], output)
+
+    def _round_columns(self, name: str, matrix: NDArray[np.float32]) -> tuple[str, str, str]:
+        """A matrix in int8, each column with a scale of its own and 0 as 0."""
+        scale = (np.abs(matrix).max(axis=0).astype(np.float64) * 2 / 254).astype(np.float32)
+        return (
+            self.constant(name, (matrix / scale).round().astype(np.int8)),
+            self.constant(f"{name}.scale", scale),
+            self.constant(f"{name}.zero", np.zeros(len(scale), np.int8)),
+        )
+
+    def _round_as_it_comes(self, name: str) -> tuple[str, str, str]:
+        outputs = f"{name}.rounded", f"{name}.scale", f"{name}.zero"
+        self.node("DynamicQuantizeLinear", [name], *outputs)
+        return outputs
+
+
+def _without_segments(words: str, positions: str, gamma: str, beta: str) -> list[str]:
+    return [words, positions, "", gamma, beta]

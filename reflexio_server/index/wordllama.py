@@ -10,11 +10,11 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reflexio_server.index.embedder import ModelMissing
+from reflexio_server.index.weights import read_weights
 
 _WEIGHTS = "wordllama/weights/l2_supercat_256.safetensors"
 _TOKENIZER = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
@@ -38,7 +38,7 @@ class WordLlama:
         # The package may bring other weights under the same name one day: the id follows the bytes.
         digest = hashlib.sha256(weights + tokenizer).hexdigest()[:8]
         self.model_id = f"wordllama/l2_supercat_256/{digest}/1"
-        self._vectors: NDArray[np.float16] = safetensors.numpy.load(weights)["embedding.weight"]
+        self._vectors: NDArray[np.float16] = read_weights(weights)["embedding.weight"]
         self.dimensions = self._vectors.shape[1]
         self._tokenizer = Tokenizer.from_str(tokenizer.decode())
         self._tokenizer.no_truncation()

@@ -1,8 +1,12 @@
-"""W13: nothing is installed by scripts/setup that is not held to a hash of a lock file."""
+"""W13: nothing is installed by scripts/setup that is not held to a hash of a lock file, made of what is declared."""
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 SETUP = (ROOT / "scripts" / "setup").read_text()
@@ -39,3 +43,16 @@ def test_the_installer_is_taken_by_its_own_lines_of_the_lock(tmp_path: Path) -> 
     ).stdout
     assert re.fullmatch(r"uv==[\d.]+ \\\n(    --hash=sha256:[0-9a-f]{64} \\\n)*    --hash=sha256:[0-9a-f]{64}\n", lines)
     assert re.findall(r"sha256:([0-9a-f]{64})", lines) == pinned("uv")
+
+
+def test_the_lowest_lock_has_the_declared_minimum_of_each_dependency() -> None:
+    """Else a minimum is not what scripts/test --lowest tests: raise it, or run scripts/generate --lock."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+    ]
+    pins = dict(re.findall(r"^([^ ]+)==([^ ]+)", (ROOT / "requirements-lowest.lock").read_text(), re.MULTILINE))
+    for requirement in map(Requirement, declared):
+        (lowest,) = (one.version for one in requirement.specifier if one.operator == ">=")
+        assert Version(pins[requirement.name]) == Version(lowest), requirement
