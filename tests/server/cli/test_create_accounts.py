@@ -32,14 +32,14 @@ def test_the_first_line_of_standard_input_is_the_password(tmp_path: Path, model_
 
 def test_on_a_terminal_the_password_is_asked_for_twice_and_hidden(tmp_path: Path) -> None:
     terminal = Terminal("accounts", "create", EMAIL, "--data-dir", tmp_path)
-    terminal.wait_for("Password:")
+    terminal.wait_for("Password: ")
     terminal.type(PASSWORD)
-    terminal.wait_for("Once more:")
+    terminal.wait_for("Once more: ")
     terminal.type("something else")
     terminal.wait_for("do not match")
-    terminal.wait_for("Password:")
+    terminal.wait_for("Password: ")
     terminal.type(PASSWORD)
-    terminal.wait_for("Once more:")
+    terminal.wait_for("Once more: ")
     terminal.type(PASSWORD)
     terminal.wait_for(f"Made the account {EMAIL}")
     assert terminal.exit_code() == 0
