@@ -33,7 +33,6 @@ class AwaitedCalls(ClientBase):
     _threads: ThreadPoolExecutor | None = None
 
     def _after_fork(self) -> None:
-        """Start anew in a forked child."""
         super()._after_fork()
         fork.abandon((self._channel, self._loop, self._threads))
         self._channel = self._loop = self._threads = None
@@ -71,11 +70,9 @@ class AwaitedCalls(ClientBase):
             raise
 
     async def _call(self, rpc: Rpc[Q, A], request: Q, timeout: float | None) -> A:
-        """As in the blocking client."""
         return await self._unary(rpc, request, Patience(self._seconds(timeout)), is_refusal)
 
     async def _call_patiently(self, rpc: Rpc[Q, A], request: Q, patience: Patience) -> A:
-        """As in the blocking client."""
         return await self._unary(rpc, request, patience, may_pass)
 
     async def _unary(
@@ -93,7 +90,6 @@ class AwaitedCalls(ClientBase):
     async def _repeat(
         self, attempt: Callable[[float], Awaitable[T]], patience: Patience, passes: Callable[[ReflexioError], bool]
     ) -> T:
-        """As in the blocking client."""
         self._open()
         places = self._places
         try:

@@ -120,7 +120,6 @@ class ClientBase:
             self._deliver_orphans()
 
     def _after_fork(self) -> None:
-        """Start anew in a forked child."""
         self._lock = threading.RLock()
         self._senders.clear()  # what they held is the parent's
 
@@ -282,7 +281,6 @@ class ClientBase:
         return FlushResult(pending, errors[0] if errors and pending else "")
 
     def _check_elsewhere(self) -> None:
-        """Raise ReflexioError in on_delivery."""
         for sender in self._all_senders():
             sender.check_elsewhere()
 

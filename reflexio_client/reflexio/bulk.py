@@ -97,7 +97,6 @@ class Bulk:
         return [row.payload for row in self._rows[: self._limit]]
 
     def seconds_left(self) -> float:
-        """The deadline of the next stream."""
         return self._patience.left()
 
     def read(self, answer: pb.PublishInteractionStreamResponse) -> float:
@@ -146,19 +145,16 @@ class Bulk:
         return self._pause(error)
 
     def progress(self) -> BulkProgress:
-        """How far it has come."""
         return BulkProgress(
             replace(self._result.requests), replace(self._result.interactions), time.monotonic() - self._began
         )
 
     def close(self) -> None:
-        """Finish the file of rejections."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def result(self) -> BulkResult:
-        """What became of everything so far."""
         if self._file is not None:
             self._file.flush()
         self._result.rejections.sort(key=lambda rejection: rejection.index or 0)

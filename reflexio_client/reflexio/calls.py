@@ -32,7 +32,6 @@ class BlockingCalls(ClientBase):
         return Places()
 
     def _after_fork(self) -> None:
-        """Start anew in a forked child."""
         super()._after_fork()
         fork.abandon(self._channel)
         self._channel = None

@@ -54,12 +54,10 @@ def text(field: str, value: object, *, required: bool = False) -> str:
 
 
 def texts(field: str, value: object) -> list[str]:
-    """A list of texts; None counts as empty."""
     return [text(f"{field}[{i}]", item, required=True) for i, item in enumerate(items(field, value))]
 
 
 def items(field: str, value: object) -> Sequence[Any]:
-    """A list or tuple; None counts as empty."""
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
@@ -68,7 +66,6 @@ def items(field: str, value: object) -> Sequence[Any]:
 
 
 def known_keys(where: str, given: Iterable[object], allowed: Iterable[str]) -> None:
-    """Refuse the first key that is not allowed."""
     allowed = list(allowed)
     for key in given:
         if key not in allowed:
@@ -85,7 +82,6 @@ def mapping(where: str, value: object) -> Mapping[str, Any]:
 
 
 def count(field: str, value: object, most: int = _MAX_UINT32) -> int:
-    """A number of things, from 1."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         refuse(field, f"must be a whole number, not {type(value).__name__}")
     number = int(value)
@@ -95,7 +91,6 @@ def count(field: str, value: object, most: int = _MAX_UINT32) -> int:
 
 
 def score(field: str, value: object) -> float:
-    """A score; None counts as 0."""
     if value is None:
         return 0.0
     number = _number(value)
@@ -148,7 +143,6 @@ def folder(field: str, value: object) -> Path:
 
 
 def flag(field: str, value: object) -> bool:
-    """True or False; None counts as False."""
     if value is not None and not isinstance(value, bool):
         refuse(field, f"must be True or False, not {type(value).__name__}")
     return bool(value)
@@ -217,11 +211,9 @@ def _of_iso_text(field: str, value: str) -> datetime:
 
 
 def timestamp(microseconds: int) -> Timestamp:
-    """The message for a moment in Unix microseconds."""
     seconds, rest = divmod(microseconds, 1_000_000)
     return Timestamp(seconds=seconds, nanos=rest * 1000)
 
 
 def moment(field: str, value: object) -> Timestamp | None:
-    """The message for a moment; None stays None."""
     return None if value is None else timestamp(microseconds(field, value))

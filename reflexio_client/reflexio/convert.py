@@ -125,7 +125,6 @@ def _read_before(where: str, given: Interaction) -> dict[str, Any]:
 
 
 def search_message(request: SearchInteractionsRequest) -> service_pb2.SearchInteractionsRequest:
-    """The message of a search."""
     return service_pb2.SearchInteractionsRequest(
         user_id=_whose(request.user_id),
         query=checks.text("query", request.query),
@@ -137,7 +136,6 @@ def search_message(request: SearchInteractionsRequest) -> service_pb2.SearchInte
 
 
 def get_message(request: GetInteractionsRequest) -> service_pb2.GetInteractionsRequest:
-    """The message of a listing, without page_size."""
     message = service_pb2.GetInteractionsRequest(
         user_id=_whose(request.user_id),
         interaction_ids=checks.texts("interaction_ids", request.interaction_ids),
@@ -152,7 +150,6 @@ def get_message(request: GetInteractionsRequest) -> service_pb2.GetInteractionsR
 
 
 def get_requests_message(request: GetRequestsRequest) -> service_pb2.GetRequestsRequest:
-    """The message of a listing of requests, without page_size."""
     return service_pb2.GetRequestsRequest(
         user_id=checks.text("user_id", request.user_id, required=True),
         request_id=checks.text("request_id", request.request_id),
@@ -200,7 +197,6 @@ def _filter(request: InteractionFilter) -> service_pb2.InteractionFilter:
 
 
 def interaction(message: interaction_pb2.Interaction) -> Interaction:
-    """A stored interaction."""
     created, stored = _microseconds(message.created_at), _microseconds(message.stored_at)
     return Interaction(
         interaction_id=message.interaction_id,
@@ -246,7 +242,6 @@ def search_hit(message: service_pb2.SearchHit) -> SearchHit:
 
 
 def request_with_interactions(message: service_pb2.RequestWithInteractions) -> RequestWithInteractions:
-    """A request with its interactions."""
     head = message.request
     created, stored = _microseconds(head.created_at), _microseconds(head.stored_at)
     request = Request(
@@ -264,7 +259,6 @@ def request_with_interactions(message: service_pb2.RequestWithInteractions) -> R
 
 
 def published(message: service_pb2.PublishInteractionsResponse) -> PublishUserInteractionResponse:
-    """The answer to a publish that was waited for."""
     return PublishUserInteractionResponse(
         success=True,
         message="stored and searchable" if message.searchable else "stored; not all of it is found by meaning yet",
@@ -276,18 +270,15 @@ def published(message: service_pb2.PublishInteractionsResponse) -> PublishUserIn
 
 
 def account(message: auth_pb2.Account) -> Account:
-    """An account."""
     return Account(message.email, message.tag, message.created_at.seconds)
 
 
 def api_key(message: auth_pb2.ApiKey) -> ApiKey:
-    """An API key without its secret."""
     revoked_at = message.revoked_at.seconds if message.HasField("revoked_at") else None
     return ApiKey(message.key_id, message.hint, message.created_at.seconds, revoked_at)
 
 
 def identity(message: auth_service_pb2.WhoAmIResponse) -> Identity:
-    """Who is calling."""
     return Identity(account(message.account), api_key(message.api_key))
 
 

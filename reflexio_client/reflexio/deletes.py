@@ -35,18 +35,15 @@ class Delete:
 
 
 def interaction(user_id: str | None, interaction_id: str) -> Delete:
-    """Of one interaction."""
     message = pb.DeleteInteractionRequest(interaction_id=_needed("interaction_id", interaction_id))
     return _of_user("delete_interaction", user_id, message)
 
 
 def request(request_id: str, user_id: str | None) -> Delete:
-    """Of one request."""
     return _of_user("delete_request", user_id, pb.DeleteRequestRequest(request_id=_needed("request_id", request_id)))
 
 
 def request_group(request_group: str, user_id: str) -> Delete:
-    """Of a thread of a user."""
     message = pb.DeleteRequestGroupRequest(
         user_id=_needed("user_id", user_id), request_group=_needed("request_group", request_group)
     )
@@ -54,7 +51,6 @@ def request_group(request_group: str, user_id: str) -> Delete:
 
 
 def user(user_id: str) -> Delete:
-    """Of everything of a user."""
     return Delete("delete_user", user_id, pb.DeleteUserRequest(user_id=_needed("user_id", user_id)))
 
 

@@ -61,7 +61,6 @@ def _objection(green: bool, thread: int) -> str:
 
 
 def start_anew() -> None:
-    """In a forked child."""
     global _used
     _used = None
 

@@ -30,7 +30,6 @@ class _Uuid7:
         self._counter = 0
 
     def next(self, count: int) -> list[str]:
-        """So many new ones."""
         millis = time.time_ns() // 1_000_000
         with self._lock:
             if self._counting:  # this is a signal handler that came in between: its ids are left to chance

@@ -67,7 +67,6 @@ class Search:
         self._fetched: dict[str, Interaction] = {}
 
     def read(self, answer: pb.SearchInteractionsResponse) -> None:
-        """Take the answer to `message`."""
         self._answer = answer
         self._abridged = {hit.interaction.interaction_id for hit in answer.hits if hit.abridged}
 
@@ -91,7 +90,6 @@ class Search:
             self._abridged.clear()
 
     def response(self, pending: int) -> SearchInteractionsResponse:
-        """What the user gets, once `next()` is None."""
         hits = [convert.search_hit(hit) for hit in self._answer.hits]
         for hit in hits:
             if hit.abridged:
@@ -127,7 +125,6 @@ class InteractionPages:
         return self.message
 
     def read(self, page: pb.GetInteractionsResponse) -> list[Interaction]:
-        """The interactions of the answer to `next()`."""
         self.message.page_token = page.next_page_token
         self._more = bool(page.next_page_token)
         self._missing += page.missing_interaction_ids
@@ -136,7 +133,6 @@ class InteractionPages:
         return [convert.interaction(i) for i in page.interactions]
 
     def response(self, interactions: list[Interaction], pending: int) -> GetInteractionsResponse:
-        """What the user gets."""
         return GetInteractionsResponse(
             success=True,
             interactions=interactions,
@@ -172,7 +168,6 @@ class RequestPages:
         return self.message
 
     def read(self, page: pb.GetRequestsResponse) -> list[RequestWithInteractions]:
-        """The requests that the answer to `next()` completes."""
         parts = [part for group in page.request_groups for part in group.requests]
         complete: list[RequestWithInteractions] = []
         if self._begun is not None and parts and parts[0].request.request_id != self._begun.request.request_id:
@@ -201,7 +196,6 @@ class RequestPages:
         return complete
 
     def response(self, requests: list[RequestWithInteractions], pending: int) -> GetRequestsResponse:
-        """What the user gets."""
         groups: list[RequestGroup] = []
         for request in requests:
             name = request.request.request_group

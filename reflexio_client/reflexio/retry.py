@@ -93,7 +93,6 @@ class Backoff:
         self._failures = 0
 
     def reset(self) -> None:
-        """After a success."""
         self._failures = 0
 
     def next(self, at_least: float | None = None) -> float:

@@ -42,7 +42,6 @@ class Tls:
 
     @property
     def given(self) -> bool:
-        """Whether anything is set."""
         return any(getattr(self, name) is not None for name in _FILES)
 
 

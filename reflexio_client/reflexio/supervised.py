@@ -62,7 +62,6 @@ class Supervised:
             raise
 
     def is_alive(self) -> bool:
-        """Whether it was started and its work is not over."""
         return self._running.locked()
 
     def is_this(self) -> bool:

@@ -23,7 +23,6 @@ def say(text: str) -> None:
 
 
 def finish() -> None:
-    """See to it that all of it is written. Raises OutputError."""
     with _output():
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -1,13 +1,12 @@
 """`reflexio-server backup` and `restore`: a copy of everything, made while a server runs, and put back."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from reflexio_server.cli.options import folder_errors, must_exist
+from reflexio_server.cli.options import bar, folder_errors, is_in_use, must_exist
 from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.storage import backup as copies
@@ -26,9 +25,9 @@ def backup(settings: Settings, file: Path, force: bool) -> None:
     FILE has everything: accounts, what was said, vectors. Only its owner may read it. It is there when it is whole and
     was looked through, and not before.
     """
-    with _told(), _bar("copying") as show:
+    with _told(), bar("copying") as show:
         database = must_exist(settings)
-        copies.back_up(database, file.absolute(), in_use=_in_use(settings), force=force, show=show)
+        copies.back_up(database, file.absolute(), in_use=is_in_use(settings), force=force, show=show)
     click.echo(f"Copied {database} to {file}.")
 
 
@@ -43,7 +42,7 @@ def restore(settings: Settings, file: Path, without_log: bool) -> None:
     which is told. The search index is held against what is there now at the next start, and built anew if need be.
     """
     try:
-        with _told(), own(settings.data_dir), _bar("restoring") as show:
+        with _told(), own(settings.data_dir), bar("restoring") as show:
             database = settings.data_dir / DATABASE_FILE
             aside = copies.restore(file.absolute(), database, without_log=without_log, show=show)
             from reflexio_server.index.chroma_folder import have_checked  # here, as Chroma takes half a second
@@ -56,14 +55,6 @@ def restore(settings: Settings, file: Path, without_log: bool) -> None:
         click.echo(f"What was there before is {aside}; delete it when it is not needed.")
 
 
-def _in_use(settings: Settings) -> bool:
-    try:
-        with own(settings.data_dir):
-            return False
-    except DataDirectoryInUse:
-        return True
-
-
 @contextmanager
 def _told() -> Iterator[None]:
     with folder_errors():
@@ -71,18 +62,3 @@ def _told() -> Iterator[None]:
             yield
         except copies.CopyRefused as error:
             raise click.ClickException(str(error)) from None
-
-
-@contextmanager
-def _bar(label: str) -> Iterator[copies.Show]:
-    """Shows on a terminal how far it is, and nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.length = max(total, 1)
-            bar.update(done - bar.pos)
-
-        yield show

@@ -1,10 +1,8 @@
 """`reflexio-server index`: what there is, and the jobs that the owner of the data directory does."""
 
 import json
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import click
 
 from reflexio_server.cli.accounts import printable
-from reflexio_server.cli.options import open_database
+from reflexio_server.cli.options import bar, is_in_use, open_database
 from reflexio_server.cli.settings import settings_options
 from reflexio_server.clock import now_us
 from reflexio_server.config import Settings
@@ -21,7 +19,7 @@ from reflexio_server.core.watching import troubles
 from reflexio_server.storage import accounts as account_store
 from reflexio_server.storage import collections, embedders, jobs
 from reflexio_server.storage.collections import AccountIndex
-from reflexio_server.storage.database import Database, DataDirectoryInUse, own
+from reflexio_server.storage.database import Database
 from reflexio_server.storage.jobs import Job
 
 _LOOK_SECONDS = 0.2
@@ -67,7 +65,7 @@ def status(settings: Settings, email: str | None, as_json: bool) -> None:
     """
     with open_database(settings, owning=False) as (database, _):
         report = _report(database, email)
-        if not _nobody_owns(settings):
+        if is_in_use(settings):
             report = replace(report, failing=troubles(settings.data_dir))
     if as_json:
         click.echo(json.dumps(asdict(report)))
@@ -171,55 +169,24 @@ def _do(kind: str, settings: Settings, email: str | None) -> None:
         else:
             with database.write() as conn:
                 job_id = jobs.ask(conn, kind, account_id, now)
-        job = _watch(database, job_id, settings, owner)
+        job = _watch(database, job_id, kind, settings, owner)
         if job.state == "failed":
             raise click.ClickException(job.result)
         click.echo(job.result)
 
 
-def _watch(database: Database, job_id: int, settings: Settings, owner: bool) -> Job:
+def _watch(database: Database, job_id: int, kind: str, settings: Settings, owner: bool) -> Job:
     """Wait for the end of a job, and show on a terminal how far it is."""
     looked = time.monotonic()
-    with _bar() as show:
+    with bar(kind) as show:
         while True:
             with database.read() as conn:
                 job = jobs.find(conn, job_id)
-            show(job)
+            show(job.total if job.state == "done" else job.done, job.total)
             if job.state in ("done", "failed"):
                 return job
             if not owner and time.monotonic() - looked > _OWNER_SECONDS:
                 looked = time.monotonic()
-                if _nobody_owns(settings):
+                if not is_in_use(settings):
                     raise click.ClickException("the server stopped before it was done: run the command again")
             time.sleep(_LOOK_SECONDS)
-
-
-def _nobody_owns(settings: Settings) -> bool:
-    try:
-        with own(settings.data_dir):
-            return True
-    except DataDirectoryInUse:
-        return False
-
-
-@contextmanager
-def _bar() -> Iterator[Any]:
-    """Shows jobs as a bar on a terminal, and nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda job: None
-        return
-    shown: list[Any] = []
-
-    def show(job: Job) -> None:
-        if job.state == "running" and not shown:
-            shown.append(click.progressbar(length=max(job.total, 1), label=job.kind, show_pos=True, file=sys.stderr))
-            shown[0].__enter__()
-        if shown:
-            done = max(job.total, 1) if job.state == "done" else job.done
-            shown[0].update(done - shown[0].pos)
-
-    try:
-        yield show
-    finally:
-        for bar in shown:
-            bar.__exit__(None, None, None)

@@ -1,6 +1,7 @@
-"""What the commands share: the database of a data directory, and errors in a line."""
+"""What the commands share: the database of a data directory, errors in a line, and a bar."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -62,6 +63,30 @@ def open_database(settings: Settings, *, create: bool = False, owning: bool = Tr
             raise click.ClickException(text) from None
         except DatabaseError as error:
             raise click.ClickException(what_is_wrong(settings.data_dir / DATABASE_FILE, error)) from None
+
+
+def is_in_use(settings: Settings) -> bool:
+    """Whether a server runs on the data directory."""
+    try:
+        with own(settings.data_dir):
+            return False
+    except DataDirectoryInUse:
+        return True
+
+
+@contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows on a terminal how far it is, of how much, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    with click.progressbar(length=1, label=label, show_pos=True, file=sys.stderr) as shown:
+
+        def show(done: int, total: int) -> None:
+            shown.length = max(total, 1)
+            shown.update(min(done, shown.length) - shown.pos)
+
+        yield show
 
 
 def must_exist(settings: Settings) -> Path:

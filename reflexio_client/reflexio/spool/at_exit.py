@@ -24,7 +24,6 @@ _open: WeakSet[Closable] = WeakSet()
 
 
 def close_at_exit(thing: Closable) -> None:
-    """Close it when the interpreter exits."""
     _open.add(thing)
 
 

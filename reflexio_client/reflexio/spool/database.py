@@ -160,7 +160,6 @@ def open_file(path: Path, synchronous: str = "NORMAL", *, exclusive: bool = Fals
 
 
 def remove(path: Path) -> None:
-    """Remove a database and what SQLite keeps beside it."""
     for name in (path, f"{path}-wal", f"{path}-shm"):
         with suppress(OSError):
             os.unlink(name)

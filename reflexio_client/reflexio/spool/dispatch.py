@@ -143,7 +143,6 @@ class Dispatcher:
             channel.close()
 
     def stop(self) -> None:
-        """End the call in progress, and make no other."""
         self._stopped = True
         if self._channel is not None:
             self._channel.close()

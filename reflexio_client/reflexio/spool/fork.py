@@ -123,7 +123,6 @@ def open_private(path: Path, flags: int, mode: int) -> int:
 
 
 def close_private(descriptor: int) -> None:
-    """Close what `open_private` opened."""
     with _gate:
         if descriptor in _private:  # else this is a child, where it is closed
             _private.remove(descriptor)

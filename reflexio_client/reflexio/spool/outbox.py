@@ -74,12 +74,10 @@ class Spool(Watched):
 
     @property
     def dead(self) -> int:
-        """How many refused requests are kept."""
         with self.changed:
             return sum(file.dead_count() for file in self._files())
 
     def owns(self, row: Row) -> bool:
-        """The row was published by this process."""
         return row.home is self._own
 
     def append(self, request_id: str, user_id: str, payload: bytes, method: str = PUBLISH) -> int:
@@ -225,13 +223,11 @@ class Spool(Watched):
             )
 
     def pending(self, user_id: str | None = None) -> int:
-        """How many rows there are, of one user or of all."""
         with self.changed:
             return self._pending if user_id is None else self._users[user_id] + self._users[ANYBODY]
 
     @property
     def has_deletes(self) -> bool:
-        """There are deletes among what is pending."""
         with self.changed:
             return any(file.first_delete() for file in self._files())
 

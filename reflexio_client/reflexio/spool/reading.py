@@ -54,7 +54,6 @@ class Row:
 
     @property
     def is_delete(self) -> bool:
-        """It deletes; else it publishes."""
         return self.method != PUBLISH
 
 
@@ -125,7 +124,6 @@ class ReadableFile:
                 yield row
 
     def row(self, row_id: int) -> Row | None:
-        """One request."""
         if self.closed or self.trouble:
             return None
         try:
@@ -137,8 +135,6 @@ class ReadableFile:
         return None if found is None else _read_row(found, self)
 
     def users(self) -> Counter[str]:
-        """How many requests of whom there are."""
-
         def read() -> Counter[str]:
             users: Counter[str] = Counter()
             for user_id, number in self._connection.execute("SELECT user_id, count(*) FROM rows GROUP BY user_id"):
@@ -149,8 +145,6 @@ class ReadableFile:
         return self._read(read, lambda: Counter(row.user_id for row in self.rows()), Counter())
 
     def size(self) -> int:
-        """Bytes of the requests that wait."""
-
         def read() -> int:
             gone = sum(len(row.payload) for row in map(self.row, self._settled) if row is not None)
             return self._number("SELECT coalesce(sum(length(payload)), 0) FROM rows") - gone
@@ -158,7 +152,6 @@ class ReadableFile:
         return self._read(read, lambda: sum(len(row.payload) for row in self.rows()), 0)
 
     def dead_count(self) -> int:
-        """How many refused requests are kept."""
         return self._read(lambda: self._number("SELECT count(*) FROM dead"), lambda: 0, 0)
 
     def look_again(self) -> None:

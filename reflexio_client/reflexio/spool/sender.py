@@ -118,7 +118,6 @@ class Sender:
         return number
 
     def start(self) -> None:
-        """Begin to deliver."""
         with self.spool.changed:
             if self._closed or (self._thread is not None and self._thread.is_alive()):
                 return
@@ -139,7 +138,6 @@ class Sender:
             self.spool.stalled = False
 
     def stats(self) -> ClientStats:
-        """The spool in numbers."""
         with self.spool.changed:
             failure = f"the thread that delivers failed: {said}" if (said := self._thread_failure()) else ""
             return ClientStats(
@@ -180,7 +178,6 @@ class Sender:
             self._ending = ending
 
     def shut(self) -> None:
-        """Take no more."""
         with self.spool.changed:
             self._closed = True
             self.spool.hasten()

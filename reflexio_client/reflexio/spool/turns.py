@@ -50,7 +50,6 @@ class Turns:
         return min((due for _, due in self._postponed.values()), default=math.inf)
 
     def left(self, row: Row) -> None:
-        """The row has left."""
         self._postponed.pop((row.home, row.row_id), None)
 
     def _of(self, file: ReadableFile, barrier: Row | None) -> Iterator[Row]:
