@@ -7,7 +7,7 @@ from reflexio.outcomes import Rejection
 from reflexio.retry import REFUSALS
 from reflexio.v1 import interaction_service_pb2 as pb
 
-_TRANSIENT_REASONS = frozenset({"TOO_BUSY", "DRAINING", "DISK_FULL"})
+_TRANSIENT_REASONS = frozenset({"TOO_BUSY", "DRAINING", "DISK_FULL", "STORAGE_UNAVAILABLE"})
 
 
 @dataclass(frozen=True, slots=True)

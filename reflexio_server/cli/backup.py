@@ -45,9 +45,9 @@ def restore(settings: Settings, file: Path, without_log: bool) -> None:
         with _told(), own(settings.data_dir), bar("restoring") as show:
             database = settings.data_dir / DATABASE_FILE
             aside = copies.restore(file.absolute(), database, without_log=without_log, show=show)
-            from reflexio_server.index.chroma_folder import have_checked  # here, as Chroma takes half a second
+            from reflexio_server.index.chroma_folder import ChromaFolders  # here, as Chroma takes half a second
 
-            have_checked(settings.data_dir)
+            ChromaFolders(settings.data_dir).have_checked()
     except DataDirectoryInUse as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Restored {database} from {file}.")

@@ -61,11 +61,10 @@ class ChromaFolders:
         for folder in self._root.glob("*.damaged"):
             shutil.rmtree(folder, ignore_errors=True)
 
-
-def have_checked(data_dir: Path) -> None:
-    """Let the next start check the index: its note of having been closed in order tells of another database."""
-    for note in (data_dir / CHROMA_FOLDER).glob("*.closed"):
-        note.unlink(missing_ok=True)
+    def have_checked(self) -> None:
+        """Drop the notes of folders that were closed in order."""
+        for note in self._root.glob("*.closed"):
+            note.unlink(missing_ok=True)
 
 
 def newest_folder(root: Path) -> Path | None:

@@ -148,6 +148,10 @@ class Engine(Protocol):
         """Delete what was set aside: something in it was erased."""
         ...
 
+    def have_checked(self) -> None:
+        """Let the next `open` check the index: the database is another one."""
+        ...
+
 
 def fingerprints(matrix: Matrix) -> Prints:
     """A number a vector (n × dimensions), of which damage to any of its values changes the third decimal."""

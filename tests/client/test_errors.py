@@ -7,9 +7,11 @@ import grpc
 import pytest
 
 import reflexio
+from reflexio import status
 from reflexio.models import Token
 from reflexio.outcomes import Rejection
 from reflexio.status import error_from_rejection
+from reflexio.v1.error_reason_pb2 import ErrorReason
 from tests.client.scripted_server import KEY, ScriptedServer, bad_request, fail, info, make_key, retry_after
 
 Code = grpc.StatusCode
@@ -198,3 +200,8 @@ def test_the_public_surface() -> None:
     assert reflexio.__version__ == metadata.version("reflexio-grpc")
     assert all(hasattr(reflexio, name) for name in reflexio.__all__)
     assert list(reflexio.__all__) == sorted(reflexio.__all__)
+
+
+def test_every_reason_of_the_contract_has_a_status() -> None:
+    reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118
+    assert reasons - {"UNSPECIFIED"} == set(status._CODE_OF_REASON)

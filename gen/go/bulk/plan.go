@@ -66,7 +66,11 @@ func isRefusal(reason string) bool {
 }
 
 func isTransient(reason string) bool {
-	return reason == "TOO_BUSY" || reason == "DRAINING" || reason == "DISK_FULL"
+	switch reason {
+	case "TOO_BUSY", "DRAINING", "DISK_FULL", "STORAGE_UNAVAILABLE":
+		return true
+	}
+	return false
 }
 
 func codeName(err error) string { return code.Code(status.Code(err)).String() }

@@ -20,7 +20,7 @@ const MOST_ATTEMPTS = 8;
 const KEPT_REJECTIONS = 1000;
 const FIRST_WAIT_MS = 100;
 const LONGEST_WAIT_MS = 5000;
-const TRANSIENT_REASONS = new Set(["TOO_BUSY", "DRAINING", "DISK_FULL"]);
+const TRANSIENT_REASONS = new Set(["TOO_BUSY", "DRAINING", "DISK_FULL", "STORAGE_UNAVAILABLE"]);
 
 /** What became of a number of things. */
 export interface Counts {
