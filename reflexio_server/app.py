@@ -223,9 +223,7 @@ class App:
             ),
         )
         limits = Limits(
-            interactions=settings.max_interactions,
-            content=settings.max_content_bytes,
-            image=settings.max_image_bytes,
+            interactions=settings.max_interactions, content=settings.max_content_bytes, image=settings.max_image_bytes
         )
         finder = Finder(self.cache, self.follower, self.embedders)
         searcher = Searcher(self.database, self.vector_maker, finder, settings.freshness_seconds)

@@ -63,8 +63,7 @@ class Settings(BaseSettings):
         description="Folder of the database and the index. Default: the platform's data folder.",
     )
     model_dir: Path = Field(
-        default_factory=_model_dir,
-        description="Folder of the embedding model. Default: the platform's cache folder.",
+        default_factory=_model_dir, description="Folder of the embedding model. Default: the platform's cache folder."
     )
     embedder: str = Field(
         default="minilm",

@@ -269,7 +269,6 @@ class Request:
 
     @property
     def place(self) -> Place:
-        """Its place in the order of requests."""
         return self.created_at, self.sequence
 
 

@@ -79,7 +79,6 @@ class Transport:
 
     @property
     def exposed(self) -> bool:
-        """Whether others can read what is sent."""
         return self._certificates is None and not is_loopback(self._settings.host)
 
     def listen(self, server: grpc.Server) -> str:

@@ -59,10 +59,7 @@ def make_store(data_dir: Path, texts: Sequence[str], model: tuple[str, dict[str,
                 "INSERT INTO interactions VALUES (?, 1, ?, ?, ?, ?, 'User', ?, 1, '', '', NULL, NULL, 5, 7, ?)",
                 (ref, user, ref, f"id {ref}", ref, said, 1 if said in vectors else None),
             ),
-            (
-                "INSERT INTO interactions_fts (rowid, owner, text) VALUES (?, ?, ?)",
-                (ref, f"a1 u{user}", said),
-            ),
+            ("INSERT INTO interactions_fts (rowid, owner, text) VALUES (?, ?, ?)", (ref, f"a1 u{user}", said)),
         ]
         if said in vectors:
             rows.append(("INSERT INTO vectors VALUES (?, 1, ?, ?, 1, 0, ?)", (ref, user, ref, vectors[said])))

@@ -75,9 +75,7 @@ class Search:
         if not self._abridged:
             return None
         return pb.GetInteractionsRequest(
-            interaction_ids=sorted(self._abridged),
-            page_size=_MAX_PAGE,
-            include_images=self.message.include_images,
+            interaction_ids=sorted(self._abridged), page_size=_MAX_PAGE, include_images=self.message.include_images
         )
 
     def read_more(self, page: pb.GetInteractionsResponse) -> None:

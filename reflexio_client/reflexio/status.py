@@ -101,11 +101,7 @@ def _details(call: grpc.Call) -> dict[str, Any]:
 
 def _read_detail(detail: Any, found: dict[str, Any]) -> None:
     """A reason counts from a Reflexio server only: another's is nothing that this package knows the meaning of."""
-    info, bad, retry = (
-        error_details_pb2.ErrorInfo(),
-        error_details_pb2.BadRequest(),
-        error_details_pb2.RetryInfo(),
-    )
+    info, bad, retry = (error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo())
     if detail.Unpack(info):
         if info.domain == DOMAIN:
             found["reason"], found["metadata"] = info.reason, dict(info.metadata)

@@ -32,11 +32,7 @@ class VectorMaker:
     """
 
     def __init__(
-        self,
-        database: Database,
-        writer: Writer,
-        embedders: Embedders,
-        stored: Callable[[set[int]], None],
+        self, database: Database, writer: Writer, embedders: Embedders, stored: Callable[[set[int]], None]
     ) -> None:
         self._database = database
         self._writer = writer

@@ -51,7 +51,6 @@ class _Buckets:
         bucket.left = min(self._capacity, bucket.left + 1)
 
     def forget(self, key: bytes) -> None:
-        """Begin anew with the full number."""
         self._buckets.pop(key, None)
 
     def _bucket(self, key: bytes, now: float) -> _Bucket:

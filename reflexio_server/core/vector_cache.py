@@ -68,7 +68,6 @@ class VectorCache:
 
     @property
     def bytes_held(self) -> int:
-        """How many bytes the entries take."""
         return int(self._entries.currsize)
 
     def of_user(self, conn: Connection, user_ref: int, model: int, most: int) -> Vectors | None:

@@ -45,10 +45,7 @@ class Watchdog:
         self.thread.start()
 
     def begin(
-        self,
-        context: grpc.ServicerContext,
-        most: float | None = None,
-        recheck: Callable[[], object] | None = None,
+        self, context: grpc.ServicerContext, most: float | None = None, recheck: Callable[[], object] | None = None
     ) -> None:
         """The call waits for its client from now on; at most `most` seconds if that is less than usual.
 

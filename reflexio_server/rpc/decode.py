@@ -58,7 +58,6 @@ class Decode(Wrapper):
         return with_behaviour(handler, answers if iterates else answer, request_deserializer=None)
 
     def _one(self, method: str, parse: Any, raws: Iterator[bytes], context: grpc.ServicerContext) -> Message:
-        """The message of a unary call."""
         raw = self._next(method, raws, context)
         if raw is None:
             raise MalformedMessage
@@ -67,7 +66,6 @@ class Decode(Wrapper):
     def _all(
         self, method: str, parse: Any, raws: Iterator[bytes], _context: grpc.ServicerContext
     ) -> Iterator[Message | DomainError]:
-        """The messages of a publish stream."""
         for raw in raws:
             message = self._read(method, parse, raw)
             del raw  # what waits for the reader is held once

@@ -9,14 +9,7 @@ import grpc
 
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core.publishing import Publisher
-from reflexio_server.errors import (
-    DomainError,
-    Draining,
-    InvalidInput,
-    RequestErased,
-    RequestIdReused,
-    TooBusy,
-)
+from reflexio_server.errors import DomainError, Draining, InvalidInput, RequestErased, RequestIdReused, TooBusy
 from reflexio_server.model import ErasedRequestId, NewRequest, ReusedRequestId
 from reflexio_server.rpc import convert
 from reflexio_server.rpc.admission import RECHECK_SECONDS as RECHECK_SECONDS

@@ -39,7 +39,6 @@ def find_login(conn: Connection, email: str) -> tuple[Account, str] | None:
 
 
 def set_password(conn: Connection, account_id: int, password_hash: str) -> None:
-    """Replace the hash of an account's password."""
     conn.execute(update(accounts).where(accounts.c.id == account_id).values(password_hash=password_hash))
 
 
@@ -62,14 +61,9 @@ def list_accounts(conn: Connection) -> list[tuple[Account, int]]:
 
 
 def add_key(conn: Connection, account_id: int, key: ApiKey, key_hash: bytes) -> None:
-    """Store a new key of an account."""
     conn.execute(
         insert(api_keys).values(
-            key_id=key.key_id,
-            account_id=account_id,
-            key_hash=key_hash,
-            hint=key.hint,
-            created_at=key.created_at,
+            key_id=key.key_id, account_id=account_id, key_hash=key_hash, hint=key.hint, created_at=key.created_at
         )
     )
 

@@ -89,10 +89,7 @@ def lagging_accounts(conn: Connection, model: int) -> list[int]:
     by_account = newest.group_by(vectors.c.account_id).subquery()
     query = (
         select(by_account.c.account_id)
-        .outerjoin(
-            collections,
-            (collections.c.account_id == by_account.c.account_id) & (collections.c.model == model),
-        )
+        .outerjoin(collections, (collections.c.account_id == by_account.c.account_id) & (collections.c.model == model))
         .where(or_(collections.c.applied.is_(None), collections.c.applied < by_account.c.stamp))
     )
     return list(conn.execute(query).scalars())

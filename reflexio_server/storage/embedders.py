@@ -32,12 +32,10 @@ def state(conn: Connection) -> ModelState | None:
 
 
 def live(conn: Connection) -> int:
-    """The number of the live model."""
     return int(conn.execute(select(live_model.c.model)).scalar_one())
 
 
 def model_id(conn: Connection, number: int) -> str:
-    """The id of a model, as its embedder names it."""
     return str(conn.execute(select(models.c.model_id).where(models.c.id == number)).scalar_one())
 
 

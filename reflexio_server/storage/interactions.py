@@ -42,7 +42,6 @@ def last_sequence(conn: Connection, account_id: int) -> int:
 
 
 def count_of_account(conn: Connection, account_id: int) -> int:
-    """How many interactions an account has."""
     query = select(accounts.c.last_sequence - accounts.c.erased).where(accounts.c.id == account_id)
     return int(conn.execute(query).scalar_one())
 
@@ -77,10 +76,7 @@ def identities(conn: Connection, account_id: int, wanted: Sequence[int]) -> dict
             select(interactions.c.id, interactions.c.interaction_id, users.c.user_id, requests.c.request_id)
             .join(requests, requests.c.id == interactions.c.request_ref)
             .join(users, users.c.id == interactions.c.user_ref)
-            .where(
-                _by_id(account_id),
-                interactions.c.id.in_(wanted[start : start + _IDS_AT_ONCE]),
-            )
+            .where(_by_id(account_id), interactions.c.id.in_(wanted[start : start + _IDS_AT_ONCE]))
         )
         found.update({ref: Identity(*ids) for ref, *ids in conn.execute(query)})
     return found
@@ -120,13 +116,11 @@ def thread_number(user: int, request_group: str | None) -> int:
 
 
 def count_of_user(conn: Connection, user: int) -> int:
-    """How many interactions a user has."""
     query = select(func.count()).select_from(interactions).where(interactions.c.user_ref == user)
     return int(conn.execute(query).scalar_one())
 
 
 def existing_ids(conn: Connection, scope: Scope) -> set[str]:
-    """Which of the scope's interaction_ids are there."""
     query = (
         select(interactions.c.interaction_id)
         .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
@@ -147,19 +141,12 @@ def image_of(conn: Connection, account_id: int, interaction_id: str) -> tuple[Im
 
 
 def image_data(conn: Connection, account_id: int, sha256: bytes) -> bytes:
-    """The bytes of one of the account's pictures."""
     query = select(images.c.data).where(images.c.account_id == account_id, images.c.sha256 == sha256)
     return bytes(conn.execute(query).scalar_one())
 
 
 _image_join = and_(images.c.account_id == interactions.c.account_id, images.c.sha256 == interactions.c.image_sha256)
-_image_columns = (
-    images.c.sha256,
-    images.c.media_type,
-    images.c.width,
-    images.c.height,
-    images.c.size_bytes,
-)
+_image_columns = (images.c.sha256, images.c.media_type, images.c.width, images.c.height, images.c.size_bytes)
 
 
 def _rows() -> Select[Any]:

@@ -41,7 +41,6 @@ def find(conn: Connection, job_id: int) -> Job:
 
 
 def next_waiting(conn: Connection) -> Job | None:
-    """The job that has waited longest."""
     row = conn.execute(select(*_columns).where(jobs.c.state == "waiting").order_by(jobs.c.id).limit(1)).one_or_none()
     return None if row is None else Job(*row)
 
@@ -52,7 +51,6 @@ def note_progress(conn: Connection, job_id: int, done: int, total: int) -> None:
 
 
 def end(conn: Connection, job_id: int, state: str, result: str) -> None:
-    """Say that a job is done or failed, and what came of it."""
     conn.execute(update(jobs).where(jobs.c.id == job_id).values(state=state, result=result))
 
 

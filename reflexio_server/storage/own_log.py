@@ -27,12 +27,10 @@ class WrongLog(Exception):
 
 
 def log_of(path: Path) -> Path:
-    """The log of a database file."""
     return path.with_name(f"{path.name}-wal")
 
 
 def note_of(path: Path) -> Path:
-    """The note beside a database file."""
     return path.with_name(f"{path.name}-note")
 
 

@@ -154,7 +154,6 @@ def of_user(conn: Connection, user_ref: int, model: int, after: int = 0) -> Vect
 
 
 def of_refs(conn: Connection, refs: Sequence[int], model: int) -> Vectors:
-    """All vectors of these interactions."""
     query = select(*_columns).where(vectors.c.interaction_ref.in_(sqlite.numbers(refs)), vectors.c.model == model)
     return _vectors(conn.execute(query).all())
 
@@ -177,7 +176,6 @@ def after(conn: Connection, account_id: int, model: int, stamp: int, limit: int)
 
 
 def count_after(conn: Connection, account_id: int, model: int, stamp: int) -> int:
-    """How many vectors of an account were written after this stamp."""
     query = select(func.count()).where(
         vectors.c.account_id == account_id, vectors.c.model == model, vectors.c.id > stamp
     )

@@ -42,9 +42,7 @@ def count(conn: Connection) -> int:
 def of_user(conn: Connection, account_id: int, user_ref: int, limit: int) -> list[Waiting]:
     """Rows of one user that wait, newest first."""
     query = _rows().where(
-        interactions.c.account_id == account_id,
-        interactions.c.user_ref == user_ref,
-        interactions.c.model.is_(None),
+        interactions.c.account_id == account_id, interactions.c.user_ref == user_ref, interactions.c.model.is_(None)
     )
     return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id.desc()).limit(limit))]
 

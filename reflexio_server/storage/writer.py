@@ -68,7 +68,6 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many writes wait for their turn."""
         return self._queue.qsize()
 
     def publish(self, account_id: int, requests: Sequence[NewRequest]) -> Future[list[Outcome]]:

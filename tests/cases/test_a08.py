@@ -13,16 +13,7 @@ import pytest
 import reflexio
 from reflexio import retry
 from reflexio.errors import ReflexioError
-from tests.client.scripted_server import (
-    KEY,
-    ScriptedServer,
-    bad_request,
-    eventually,
-    fail,
-    foreign,
-    info,
-    verdict,
-)
+from tests.client.scripted_server import KEY, ScriptedServer, bad_request, eventually, fail, foreign, info, verdict
 
 Code = grpc.StatusCode
 STREAM = "PublishInteractionStream"

@@ -9,16 +9,7 @@ import grpc
 import pytest
 
 import reflexio
-from tests.client.scripted_server import (
-    KEY,
-    ScriptedServer,
-    fail,
-    foreign,
-    info,
-    publish_stream,
-    retry_after,
-    verdict,
-)
+from tests.client.scripted_server import KEY, ScriptedServer, fail, foreign, info, publish_stream, retry_after, verdict
 from tests.polyglot.conftest import Built, built
 from tools.toolchains import LANGUAGES
 

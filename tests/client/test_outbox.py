@@ -13,16 +13,7 @@ import pytest
 import reflexio
 from reflexio import retry
 from reflexio.v1 import interaction_service_pb2 as pb
-from tests.client.scripted_server import (
-    KEY,
-    ScriptedServer,
-    eventually,
-    fail,
-    info,
-    make_key,
-    retry_after,
-    verdict,
-)
+from tests.client.scripted_server import KEY, ScriptedServer, eventually, fail, info, make_key, retry_after, verdict
 
 Code = grpc.StatusCode
 STREAM = "PublishInteractionStream"

@@ -18,14 +18,7 @@ def publish(
     client: reflexio.ReflexioClient, request_id: str | None = None, timeout: float | None = None
 ) -> reflexio.PublishUserInteractionResponse:
     return client.publish_interaction(
-        "ada",
-        [{"content": "x"}],
-        "chat",
-        "v1",
-        "group",
-        wait_for_response=True,
-        request_id=request_id,
-        timeout=timeout,
+        "ada", [{"content": "x"}], "chat", "v1", "group", wait_for_response=True, request_id=request_id, timeout=timeout
     )
 
 

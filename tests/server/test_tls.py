@@ -164,10 +164,7 @@ def test_clients_must_show_a_certificate_of_the_authority_that_is_asked_for(star
 
     def certificate_of(authority: trustme.CA) -> dict[str, Any]:
         made = authority.issue_cert("client.example")
-        return {
-            "client_certificate": made.cert_chain_pems[0].bytes(),
-            "client_key": made.private_key_pem.bytes(),
-        }
+        return {"client_certificate": made.cert_chain_pems[0].bytes(), "client_key": made.private_key_pem.bytes()}
 
     with key_of(server, files, **certificate_of(ours)) as client:
         assert client.who_am_i().account.email

@@ -37,11 +37,7 @@ def report(name: str, figures: dict[str, Any], as_json: bool) -> None:
 
 
 def report_beside(
-    name: str,
-    revision: str,
-    measure: Callable[[Arm, Arm], Sequence[dict[str, float]]],
-    as_json: bool,
-    *arguments: str,
+    name: str, revision: str, measure: Callable[[Arm, Arm], Sequence[dict[str, float]]], as_json: bool, *arguments: str
 ) -> None:
     """What this tree's server and the revision's have, both started with these arguments, and the ratios new / old."""
     with beside.arms(revision, *arguments) as arms:

@@ -109,13 +109,7 @@ def reference() -> Callable[[list[str]], NDArray[np.float64]]:
 
 @pytest.mark.parametrize(
     "tokens",
-    [
-        ["ok"],
-        ["this", "is", "an", "example", "sentence"],
-        ["em", "##bed", "##ding", "!", "?"],
-        words(130),
-        words(254),
-    ],
+    [["ok"], ["this", "is", "an", "example", "sentence"], ["em", "##bed", "##ding", "!", "?"], words(130), words(254)],
     ids=lambda tokens: f"{len(tokens)} tokens",
 )
 def test_fp32_is_the_published_model(
@@ -151,8 +145,7 @@ def test_meaning_decides_nearness(name: str, model_dir: Path, request: pytest.Fi
 
 
 @pytest.mark.parametrize(
-    ("count", "chunks"),
-    [(1, 1), (254, 1), (255, 2), (508, 2), (509, 3), (2031, 8), (2032, 8), (2033, 8), (9000, 8)],
+    ("count", "chunks"), [(1, 1), (254, 1), (255, 2), (508, 2), (509, 3), (2031, 8), (2032, 8), (2033, 8), (9000, 8)]
 )
 def test_a_text_becomes_one_to_eight_unit_vectors(int8: Embedder, count: int, chunks: int) -> None:
     vectors = int8.embed(" ".join(words(count)))

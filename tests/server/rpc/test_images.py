@@ -70,8 +70,7 @@ def test_truncated_anywhere(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
-    [b"", b"\0", b"\xff\xd8", b"BM" + bytes(60), b"<svg/>", b"RIFF\0\0\0\0WAVEfmt ", b"GIF88a" + bytes(9)],
+    "data", [b"", b"\0", b"\xff\xd8", b"BM" + bytes(60), b"<svg/>", b"RIFF\0\0\0\0WAVEfmt ", b"GIF88a" + bytes(9)]
 )
 def test_other_bytes_are_octets(data: bytes) -> None:
     assert read_header(data) == PictureHeader(OCTETS, 0, 0)
@@ -168,10 +167,7 @@ def test_jpeg_with_too_many_segments() -> None:
     ("data", "expected"),
     [
         (gif(3, 2) + jpeg(33, 44) + png(5, 5), PictureHeader("image/gif", 3, 2)),
-        (
-            jpeg(33, 44) + b"PK\x03\x04" + bytes(30) + b"PK\x05\x06" + bytes(18),
-            PictureHeader("image/jpeg", 33, 44),
-        ),
+        (jpeg(33, 44) + b"PK\x03\x04" + bytes(30) + b"PK\x05\x06" + bytes(18), PictureHeader("image/jpeg", 33, 44)),
         (jpeg(33, 44, before=segment(0xFE, png(5, 5) + b"<script>")), PictureHeader("image/jpeg", 33, 44)),
         (PNG_SIGNATURE + jpeg(33, 44), PictureHeader("image/png", 0, 0)),
         (b"RIFF" + gif(3, 2)[:4] + b"WEBP" + jpeg(33, 44), PictureHeader("image/webp", 0, 0)),

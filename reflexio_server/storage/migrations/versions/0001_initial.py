@@ -47,10 +47,7 @@ def upgrade() -> None:
         sa.Column("hint", sa.String(length=32), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["account_id"],
-            ["accounts.id"],
-        ),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"]),
         sa.PrimaryKeyConstraint("key_id"),
         sa.UniqueConstraint("key_hash"),
     )
@@ -61,14 +58,8 @@ def upgrade() -> None:
         sa.Column("model", ID, nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("applied", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["account_id"],
-            ["accounts.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["model"],
-            ["models.id"],
-        ),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"]),
+        sa.ForeignKeyConstraint(["model"], ["models.id"]),
         sa.PrimaryKeyConstraint("account_id", "model"),
     )
     op.create_table(
@@ -80,10 +71,7 @@ def upgrade() -> None:
         sa.Column("height", sa.BigInteger(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["account_id"],
-            ["accounts.id"],
-        ),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"]),
         sa.PrimaryKeyConstraint("account_id", "sha256"),
     )
     op.create_table(
@@ -91,10 +79,7 @@ def upgrade() -> None:
         sa.Column("id", ID, nullable=False),
         sa.Column("account_id", ID, nullable=False),
         sa.Column("user_id", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["account_id"],
-            ["accounts.id"],
-        ),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"]),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("account_id", "user_id"),
     )
@@ -109,14 +94,8 @@ def upgrade() -> None:
         sa.Column("agent_version", sa.Text(), nullable=False),
         sa.Column("body_hash", sa.LargeBinary(length=32), nullable=False),
         sa.Column("stored_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["account_id"],
-            ["accounts.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["user_ref"],
-            ["users.id"],
-        ),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"]),
+        sa.ForeignKeyConstraint(["user_ref"], ["users.id"]),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("account_id", "request_id"),
         sqlite_autoincrement=True,
@@ -139,27 +118,15 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("stored_at", sa.BigInteger(), nullable=False),
         sa.Column("model", sa.SmallInteger(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["account_id"],
-            ["accounts.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["request_ref"],
-            ["requests.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["user_ref"],
-            ["users.id"],
-        ),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"]),
+        sa.ForeignKeyConstraint(["request_ref"], ["requests.id"]),
+        sa.ForeignKeyConstraint(["user_ref"], ["users.id"]),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("interaction_id"),
         sqlite_autoincrement=True,
     )
     op.create_index(
-        "interactions_by_account",
-        "interactions",
-        ["account_id", "created_at", "interaction_id"],
-        unique=False,
+        "interactions_by_account", "interactions", ["account_id", "created_at", "interaction_id"], unique=False
     )
     op.create_index("interactions_by_request", "interactions", ["request_ref"], unique=False)
     op.create_index("interactions_by_user", "interactions", ["user_ref", "created_at", "interaction_id"], unique=False)
@@ -180,22 +147,10 @@ def upgrade() -> None:
         sa.Column("model", ID, nullable=False),
         sa.Column("chunk", sa.SmallInteger(), nullable=False),
         sa.Column("vector", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["account_id"],
-            ["accounts.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["interaction_ref"],
-            ["interactions.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["model"],
-            ["models.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["user_ref"],
-            ["users.id"],
-        ),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"]),
+        sa.ForeignKeyConstraint(["interaction_ref"], ["interactions.id"]),
+        sa.ForeignKeyConstraint(["model"], ["models.id"]),
+        sa.ForeignKeyConstraint(["user_ref"], ["users.id"]),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("interaction_ref", "model", "chunk"),
         sqlite_autoincrement=True,
