@@ -129,7 +129,7 @@ class Follower:
         if index is not None:
             index.close()
         if short:
-            say(logger.warning, "the Chroma index is kept and tried again: there are too many %s", short)
+            say(logger.warning, "the Chroma index is kept and tried again: %s", short)
         else:
             self._damaged = True
         if self._tries > _TRIES_OF_JOBS:
@@ -254,4 +254,7 @@ def _applied(live: list[Collection]) -> dict[str, int]:
 
 
 def _shortage(error: BaseException) -> str | None:
-    return str(error) if isinstance(error, Unavailable) else shortage(error)
+    """What passes and is no damage, for the log."""
+    if short := shortage(error):
+        return f"there are too many {short}"
+    return str(error) if isinstance(error, Unavailable) else None
