@@ -5,9 +5,10 @@ Native code gives no more than a text of it, or loses even that, so it is looked
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 FILES, MEMORY, DISK = "open files", "demands for memory", "bytes for the disk"
+FAILING = "files that fail"
 
 _ERRNOS = {errno.EMFILE: FILES, errno.ENFILE: FILES, errno.ENOMEM: MEMORY, errno.ENOSPC: DISK, errno.EDQUOT: DISK}
 _TEXTS = {
@@ -15,15 +16,21 @@ _TEXTS = {
     "os error 24": FILES,
     "unable to open database file": FILES,  # of one that was opened before: connections are opened as they are needed
     "cannot allocate memory": MEMORY,
-    "out of memory": MEMORY,
     "can't start new thread": MEMORY,
     "no space left": DISK,
     "disk is full": DISK,
     "disk quota exceeded": DISK,
 }
 _FAILING_ERRNOS = {errno.EIO, errno.EFBIG, errno.EROFS}
-_FAILING_TEXTS = ("disk i/o error", "readonly database", "access permission denied", "locking protocol")
 _FILES_TRIED = 8  # at once: one alone may be free by chance
+
+
+_judges: list[Callable[[BaseException], str | None]] = []
+
+
+def judge_by(judge: Callable[[BaseException], str | None]) -> None:
+    """Let a library's own codes tell, too: `judge` gives FILES, MEMORY, DISK or FAILING, or None for other errors."""
+    _judges.append(judge)
 
 
 def shortage(error: BaseException) -> str | None:
@@ -33,6 +40,8 @@ def shortage(error: BaseException) -> str | None:
             return MEMORY
         if isinstance(one, OSError) and one.errno in _ERRNOS:
             return _ERRNOS[one.errno]
+        if (what := _judged(one)) not in (None, FAILING):
+            return what
         text = str(one).lower()
         for known, what in _TEXTS.items():
             if known in text:
@@ -43,8 +52,7 @@ def shortage(error: BaseException) -> str | None:
 def files_fail(error: BaseException) -> bool:
     """Whether this was raised as the system would not read or write a file: a failing disk, a limit of sizes."""
     return any(
-        (isinstance(one, OSError) and one.errno in _FAILING_ERRNOS)
-        or any(known in str(one).lower() for known in _FAILING_TEXTS)
+        _judged(one) == FAILING or (isinstance(one, OSError) and one.errno in _FAILING_ERRNOS)
         for one in _with_causes(error)
     )
 
@@ -66,6 +74,10 @@ def files_are_short() -> bool:
         for one in opened:
             os.close(one)
     return False
+
+
+def _judged(error: BaseException) -> str | None:
+    return next((what for judge in _judges if (what := judge(error))), None)
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:

@@ -24,6 +24,8 @@ from sqlalchemy import (
     text,
 )
 
+from reflexio_server import shortage
+
 BUSY_TIMEOUT_MS = 10_000
 _SHORT_WAIT_MS = 100  # the writer waits meanwhile
 # What each of 68 readers keeps in the end. By default it is 2,000 KiB of pages and 128 prepared statements, which were
@@ -94,6 +96,18 @@ def is_disk_full(error: BaseException) -> bool:
 def is_locked(error: BaseException) -> bool:
     """Whether another process kept the database locked for longer than the timeout."""
     return _code(error) == sqlite3.SQLITE_BUSY
+
+
+_PASSING = {
+    sqlite3.SQLITE_CANTOPEN: shortage.FILES,  # of one that was opened before: connections are opened as they are needed
+    sqlite3.SQLITE_NOMEM: shortage.MEMORY,
+    sqlite3.SQLITE_FULL: shortage.DISK,
+    sqlite3.SQLITE_IOERR: shortage.FAILING,
+    sqlite3.SQLITE_READONLY: shortage.FAILING,
+    sqlite3.SQLITE_PERM: shortage.FAILING,
+    sqlite3.SQLITE_PROTOCOL: shortage.FAILING,
+}
+shortage.judge_by(lambda error: _PASSING.get(getattr(error, "sqlite_errorcode", 0) & 0xFF))
 
 
 def describe(error: BaseException) -> str:
