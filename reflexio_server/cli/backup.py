@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from reflexio_server.cli.options import bar, folder_errors, is_in_use, must_exist
+from reflexio_server.cli.options import bar, folder_errors, must_exist
 from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.storage import backup as copies
-from reflexio_server.storage.database import DATABASE_FILE, DataDirectoryInUse, own
+from reflexio_server.storage.database import DATABASE_FILE, DataDirectoryInUse, is_owned, own
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -27,7 +27,7 @@ def backup(settings: Settings, file: Path, force: bool) -> None:
     """
     with _told(), bar("copying") as show:
         database = must_exist(settings)
-        copies.back_up(database, file.absolute(), in_use=is_in_use(settings), force=force, show=show)
+        copies.back_up(database, file.absolute(), in_use=is_owned(settings.data_dir), force=force, show=show)
     click.echo(f"Copied {database} to {file}.")
 
 

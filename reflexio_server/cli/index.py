@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from reflexio_server.cli.accounts import printable
-from reflexio_server.cli.options import bar, is_in_use, open_database
+from reflexio_server.cli.options import bar, open_database
 from reflexio_server.cli.settings import settings_options
 from reflexio_server.clock import now_us
 from reflexio_server.config import Settings
@@ -19,7 +19,7 @@ from reflexio_server.core.watching import troubles
 from reflexio_server.storage import accounts as account_store
 from reflexio_server.storage import collections, embedders, jobs
 from reflexio_server.storage.collections import AccountIndex
-from reflexio_server.storage.database import Database
+from reflexio_server.storage.database import Database, is_owned
 from reflexio_server.storage.jobs import Job
 
 _LOOK_SECONDS = 0.2
@@ -65,7 +65,7 @@ def status(settings: Settings, email: str | None, as_json: bool) -> None:
     """
     with open_database(settings, owning=False) as (database, _):
         report = _report(database, email)
-        if is_in_use(settings):
+        if is_owned(settings.data_dir):
             report = replace(report, failing=troubles(settings.data_dir))
     if as_json:
         click.echo(json.dumps(asdict(report)))
@@ -187,6 +187,6 @@ def _watch(database: Database, job_id: int, kind: str, settings: Settings, owner
                 return job
             if not owner and time.monotonic() - looked > _OWNER_SECONDS:
                 looked = time.monotonic()
-                if not is_in_use(settings):
+                if not is_owned(settings.data_dir):
                     raise click.ClickException("the server stopped before it was done: run the command again")
             time.sleep(_LOOK_SECONDS)

@@ -65,15 +65,6 @@ def open_database(settings: Settings, *, create: bool = False, owning: bool = Tr
             raise click.ClickException(what_is_wrong(settings.data_dir / DATABASE_FILE, error)) from None
 
 
-def is_in_use(settings: Settings) -> bool:
-    """Whether a server runs on the data directory."""
-    try:
-        with own(settings.data_dir):
-            return False
-    except DataDirectoryInUse:
-        return True
-
-
 @contextmanager
 def bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """Shows on a terminal how far it is, of how much, and nothing elsewhere."""

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 DATABASE_FILE = "reflexio.db"
 LOCK_FILE = "server.lock"
+_PATIENCE_SECONDS = 0.2  # for those who only look whether somebody owns the directory, and own it for that moment
 
 
 class DataDirectoryInUse(Exception):
@@ -40,11 +42,12 @@ class DatabaseUnusable(Exception):
 
 
 @contextmanager
-def own(data_dir: Path) -> Iterator[None]:
+def own(data_dir: Path, patience: float = _PATIENCE_SECONDS) -> Iterator[None]:
     """Own the data directory until the block ends; it is made, for its user alone, when it is not there.
 
-    Raises DataDirectoryInUse when another process owns it. The operating system frees it when the owner dies. The
-    folder itself is locked beside a file in it, which somebody may remove, so that it could be locked anew.
+    Raises DataDirectoryInUse when another process owns it, for longer than `is_owned` does. The operating system frees
+    it when the owner dies. The folder itself is locked beside a file in it, which somebody may remove, so that it could
+    be locked anew.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as held:
@@ -55,24 +58,37 @@ def own(data_dir: Path) -> Iterator[None]:
         folder = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         held.callback(os.close, folder)
         try:
-            _lock(file, data_dir)
+            _lock(file, data_dir, patience)
         except OSError as error:
             text = f"its file system has no locks to keep two servers apart ({error.strerror}), use another"
             raise OSError(error.errno, text, str(data_dir)) from None
         with suppress(OSError):  # some network file systems lock files only
-            _lock(folder, data_dir)
+            _lock(folder, data_dir, patience)
         yield
 
 
-def _lock(fd: int, data_dir: Path) -> None:
+def is_owned(data_dir: Path) -> bool:
+    """Whether another process owns the data directory."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+        with own(data_dir, patience=0):
+            return False
+    except DataDirectoryInUse:
+        return True
+
+
+def _lock(fd: int, data_dir: Path, patience: float) -> None:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+        if time.monotonic() >= end:
             raise DataDirectoryInUse(
                 f"another reflexio-server is using {data_dir}; stop it, or choose another --data-dir"
-            ) from None
-        raise
+            )
+        time.sleep(0.01)
 
 
 class Database:

@@ -4,13 +4,14 @@ import os
 import socket
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from reflexio_server.storage.database import DATABASE_FILE, own
+from reflexio_server.storage.database import DATABASE_FILE, is_owned, own
 from tests.command import EMAIL, create, run, run_alone, said
 from tests.support import PASSWORD, LocalServer, ServerProcess, log_in
 
@@ -179,3 +180,23 @@ def test_what_serve_says_when_it_starts(tmp_path: Path, model_dir: Path) -> None
         assert "reflexio-server accounts create EMAIL" in text
     finally:
         assert server.terminate() == 0
+
+
+def test_looking_for_an_owner_keeps_nobody_from_owning(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            is_owned(tmp_path)
+            time.sleep(0.001)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        for _ in range(100):
+            with own(tmp_path):
+                assert is_owned(tmp_path)
+    finally:
+        over.set()
+        looker.join(10)
+    assert not is_owned(tmp_path)

@@ -121,7 +121,7 @@ def test_a_search_of_the_account_finds_as_many_as_before(server: LocalServer, mo
     caller = server.new_caller()
     fill(caller, 60)
     check(server)
-    monkeypatch.setattr(Follower, "_forget", lambda *_: None)
+    monkeypatch.setattr(Follower, "_settle", lambda *_: None)
     for number in range(0, 60, 2):
         caller.delete_request(f"ann {number}")
     for query in ("boat", "a violet marble"):  # the second is in no text
@@ -197,7 +197,7 @@ def test_what_is_erased_during_a_check_is_not_called_wrong(
 def killed_before_chroma_forgot(server: LocalServer, monkeypatch: pytest.MonkeyPatch, erase: Callable[[], Any]) -> Path:
     """The data directory as a kill would leave it between an erase and what Chroma does of it."""
     with monkeypatch.context() as patched:
-        patched.setattr(Follower, "_forget", lambda *_: None)
+        patched.setattr(Follower, "_settle", lambda *_: None)
         erase()
         copy = server.data_dir.with_name("killed")
         time.sleep(0.2)
