@@ -156,7 +156,6 @@ class App:
         self._opened.close()
 
     def counts(self) -> tuple[int, int]:
-        """How many accounts and interactions are stored."""
         with self.database.read() as conn:
             return counts(conn)
 

@@ -53,7 +53,6 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """One line, whatever the message and the fields hold."""
         line = super().formatMessage(record)
         line += "".join(f" {name}={_plain(value)}" for name, value in fields_of(record).items())
         return line.replace("\r", "\\r").replace("\n", "\\n")
@@ -63,7 +62,6 @@ class JsonFormatter(logging.Formatter):
     """A line of JSON: time (UTC), level, logger, message, call_id within a call, the fields, exception if any."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One object in one line of ASCII."""
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
             "level": record.levelname,

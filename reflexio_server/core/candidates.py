@@ -150,7 +150,6 @@ class Finder:
 
 
 def _passes(conn: Connection, scope: Scope, refs: Refs) -> NDArray[np.bool_]:
-    """Which of these rows the scope's filter lets through."""
     if scope.filter == Filter():
         return np.ones(len(refs), dtype=bool)
     return np.isin(refs, interactions.passing(conn, scope, refs.tolist()))

@@ -57,5 +57,4 @@ class Embedders:
         self._loaded = {model.number: model for model in loaded}
 
     def live(self, conn: Connection) -> NumberedEmbedder:
-        """The model that is live in this snapshot."""
         return self._loaded[embedders.live(conn)]

@@ -62,7 +62,6 @@ class IndexJobs:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job is begun."""
         return self._job is not None
 
     def give_up(self, reason: str, *, waiting: bool = False) -> None:

@@ -71,18 +71,18 @@ def _size_of_head(request: Request) -> int:
     return _OVERHEAD_BYTES + sum(len(text.encode()) for text in texts)
 
 
+@dataclass(frozen=True, eq=False)
 class Lister:
     """Lists one account's interactions, requests and pictures at a time."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    database: Database
 
     def page(self, account_id: int, query: PageQuery) -> Page:
         """A page of interactions. It ends early where it would grow over PAGE_BYTES.
 
         A picture that is asked for and does not fit onto a page of its own is left out and marked.
         """
-        with self._database.read() as conn:
+        with self.database.read() as conn:
             user_ref = None
             if query.user_id is not None:
                 user_ref = interactions.user_ref(conn, account_id, query.user_id)
@@ -116,7 +116,7 @@ class Lister:
 
         A request that does not fit onto a page of its own goes on on the next. Pictures are as in `page`.
         """
-        with self._database.read() as conn:
+        with self.database.read() as conn:
             user_ref = interactions.user_ref(conn, account_id, query.user_id)
             if user_ref is None:
                 return RequestPage([], None)
@@ -150,7 +150,7 @@ class Lister:
 
     def image(self, account_id: int, interaction_id: str) -> tuple[ImageInfo, bytes]:
         """An interaction's picture with its bytes; NotFound when there is no such interaction or picture."""
-        with self._database.read() as conn:
+        with self.database.read() as conn:
             found = interactions.image_of(conn, account_id, interaction_id)
         if found is None:
             raise NotFound("image")

@@ -19,12 +19,12 @@ class Published:
     searchable: bool
 
 
+@dataclass(frozen=True, eq=False)
 class Publisher:
     """Stores requests; each is on disk when its call returns."""
 
-    def __init__(self, writer: Writer, vector_maker: VectorMaker) -> None:
-        self._writer = writer
-        self._vector_maker = vector_maker
+    writer: Writer
+    vector_maker: VectorMaker
 
     def publish(self, account_id: int, request: NewRequest, searchable_by: float | None) -> Published:
         """Store one request, all or nothing, and make it searchable by a time (time.monotonic) if one is given.
@@ -41,11 +41,11 @@ class Publisher:
         searchable = False
         if searchable_by is not None:
             with stage("index"):
-                searchable = self._vector_maker.embed_rows(outcome.refs, max(searchable_by, time.monotonic()))
+                searchable = self.vector_maker.embed_rows(outcome.refs, max(searchable_by, time.monotonic()))
         return Published(outcome, searchable)
 
     def publish_all(self, account_id: int, requests: Sequence[NewRequest]) -> list[Outcome]:
         """Store requests, each for itself; their outcomes in the same order."""
-        outcomes = self._writer.publish(account_id, requests).result()
-        self._vector_maker.wake()
+        outcomes = self.writer.publish(account_id, requests).result()
+        self.vector_maker.wake()
         return outcomes

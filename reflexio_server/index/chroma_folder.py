@@ -27,7 +27,6 @@ class ChromaFolders:
     def open(
         self, live: Sequence[Live], expected: Callable[[], list[Expected]], stopping: Callable[[], bool]
     ) -> ChromaIndex | None:
-        """The newest folder."""
         folder = newest_folder(self._root)
         if folder is None:
             if live:
@@ -43,12 +42,10 @@ class ChromaFolders:
         return ChromaIndex(folder)
 
     def begin(self, last: int) -> ChromaIndex:
-        """A folder whose name was never used."""
         used = [int(path.name.split(".")[0]) for path in self._root.glob("*") if path.name.split(".")[0].isdigit()]
         return ChromaIndex(self._root / str(max([last, *used]) + 1))
 
     def set_aside(self) -> None:
-        """Rename the folder, if there is one."""
         folder = newest_folder(self._root)
         if folder is not None:
             self.drop_set_aside()
@@ -57,12 +54,10 @@ class ChromaFolders:
             say(logger.warning, "the old one was set aside as %s and may be deleted", aside)
 
     def drop_set_aside(self) -> None:
-        """Delete the folders that were set aside."""
         for folder in self._root.glob("*.damaged"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def have_checked(self) -> None:
-        """Drop the notes of folders that were closed in order."""
         for note in self._root.glob("*.closed"):
             note.unlink(missing_ok=True)
 

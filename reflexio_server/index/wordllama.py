@@ -66,7 +66,6 @@ class WordLlama:
         return mean
 
     def reads(self, text: str) -> bool:
-        """Tell whether it knows a word of the text."""
         return self._knows(self._tokens(text))
 
     def _tokens(self, text: str) -> list[int]:

@@ -143,7 +143,6 @@ def _retry_after(error: BaseException) -> float | None:
 
 
 def _bad_request(error: errors.InvalidInput, room: int) -> error_details_pb2.BadRequest:
-    """The first violations, as many as fit."""
     bad = error_details_pb2.BadRequest()
     for violation in error.violations[:MOST_VIOLATIONS]:
         bad.field_violations.add(field=violation.field, description=violation.description)

@@ -84,7 +84,6 @@ class ReadAhead:
             return taken
 
     def abandon(self) -> None:
-        """Read no further."""
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()

@@ -127,16 +127,16 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
         return pb.DeleteUserResponse(erased=convert.erased(erased))
 
 
+@dataclass(frozen=True, eq=False)
 class AuthService(auth_grpc.AuthServiceServicer):
     """Trades a password for an API key and manages the keys."""
 
-    def __init__(self, accounts: Accounts, limits: Limits) -> None:
-        self._accounts = accounts
-        self._limits = limits
+    accounts: Accounts
+    limits: Limits
 
     def Login(self, request: auth_pb.LoginRequest, context: grpc.ServicerContext) -> auth_pb.LoginResponse:
-        validation.check_login(request, self._limits)
-        api_key, key = self._accounts.login(request.email, request.password, address_of(context))
+        validation.check_login(request, self.limits)
+        api_key, key = self.accounts.login(request.email, request.password, address_of(context))
         return auth_pb.LoginResponse(api_key=api_key, key_id=key.key_id)
 
     def WhoAmI(self, request: auth_pb.WhoAmIRequest, context: grpc.ServicerContext) -> auth_pb.WhoAmIResponse:
@@ -149,7 +149,7 @@ class AuthService(auth_grpc.AuthServiceServicer):
         validation.check_list_keys(request)
         size = request.page_size or DEFAULT_KEYS
         before = page_token.decode_key(request.page_token) if request.page_token else None
-        keys = self._accounts.list_keys(caller().account.account_id, before, size + 1)
+        keys = self.accounts.list_keys(caller().account.account_id, before, size + 1)
         response = auth_pb.ListApiKeysResponse(api_keys=[convert.api_key(key) for key in keys[:size]])
         if len(keys) > size:
             response.next_page_token = page_token.encode_key(keys[size - 1].key_id)
@@ -159,5 +159,5 @@ class AuthService(auth_grpc.AuthServiceServicer):
         self, request: auth_pb.RevokeApiKeyRequest, context: grpc.ServicerContext
     ) -> auth_pb.RevokeApiKeyResponse:
         validation.check_revoke_key(request)
-        key = self._accounts.revoke_key(caller().account, request.key_id, address_of(context))
+        key = self.accounts.revoke_key(caller().account, request.key_id, address_of(context))
         return auth_pb.RevokeApiKeyResponse(api_key=convert.api_key(key))

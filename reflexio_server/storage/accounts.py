@@ -23,7 +23,6 @@ class Totals:
 
 
 def add_account(conn: Connection, email: str, tag: str, password_hash: str, now: int) -> bool:
-    """Make an account; False when the email has one already."""
     if conn.execute(select(accounts.c.id).where(accounts.c.email == email)).scalar() is not None:
         return False
     conn.execute(insert(accounts).values(email=email, tag=tag, password_hash=password_hash, created_at=now))
@@ -104,7 +103,6 @@ def revoke_keys(conn: Connection, account_id: int, now: int) -> int:
 
 
 def counts(conn: Connection) -> tuple[int, int]:
-    """How many accounts and interactions there are in all."""
     query = select(func.count(), func.coalesce(func.sum(accounts.c.last_sequence - accounts.c.erased), 0)).select_from(
         accounts
     )

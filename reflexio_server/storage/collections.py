@@ -28,11 +28,9 @@ class Collection:
 
     @property
     def name(self) -> str:
-        """Its name in Chroma."""
         return f"{name_prefix(self.account_id, self.model)}{self.generation}"
 
     def up_to(self, applied: int) -> "Collection":
-        """The same, having followed up to this stamp."""
         return replace(self, applied=applied)
 
 

@@ -21,7 +21,6 @@ class ModelState:
 
     @property
     def in_use(self) -> tuple[int, ...]:
-        """The models whose vectors are kept."""
         return (self.live,) if self.next is None else (self.live, self.next)
 
 

@@ -46,7 +46,6 @@ def next_waiting(conn: Connection) -> Job | None:
 
 
 def note_progress(conn: Connection, job_id: int, done: int, total: int) -> None:
-    """Say how far a job is, which runs from now on if it did not."""
     conn.execute(update(jobs).where(jobs.c.id == job_id).values(state="running", done=done, total=total))
 
 

@@ -86,7 +86,6 @@ def _of_thread(
 
 
 def _from(scope: RequestScope, place: Place) -> ColumnElement[bool]:
-    """The requests at this place and behind it."""
     at = tuple_(*place)
     return _place(requests) >= at if scope.oldest_first else _place(requests) <= at
 

@@ -38,7 +38,6 @@ def pending_of_model(conn: Connection, account_id: int, model: int) -> list[int]
 
 
 def accounts_with_pending(conn: Connection) -> list[int]:
-    """Accounts with collections that must lose something."""
     return list(conn.execute(select(erased_vectors.c.account_id).distinct()).scalars())
 
 

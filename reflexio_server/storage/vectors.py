@@ -57,7 +57,6 @@ class Vectors:
         return cosines
 
     def where(self, chosen: NDArray[np.bool_]) -> "Vectors":
-        """Those that are chosen."""
         return Vectors(
             self.stamps[chosen], self.refs[chosen], self.users[chosen], self.threads[chosen], self.matrix[chosen]
         )
