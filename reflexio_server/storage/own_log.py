@@ -123,9 +123,10 @@ class OwnLog:
         self._note = os.open(note_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._due = CHECKPOINT_PAGES
         self._seen = _number(conn)
-        self._in_file = number_in_file(path) or 0
-        if self._in_file < 0 < self._seen:
-            self._write_note(self._in_file)
+        # What the file may have on disk: a checkpoint that readers cut short, or one before a kill, was not synced.
+        self._in_file = _read_note(path) | {number := number_in_file(path) or 0}
+        if number < 0 < self._seen and self._in_file == {number}:
+            self._write_note()
         else:
             self.checkpoint(conn)
 
@@ -137,11 +138,10 @@ class OwnLog:
     def checkpoint(self, conn: sqlite3.Connection) -> None:
         """Bring the log into the file as far as readers let it. What fails is tried again later, and never raises."""
         try:
-            self._write_note(self._in_file, self._seen)
+            self._write_note(self._seen)
             busy, pages, done = conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._due = pages + _AGAIN_PAGES
-            self._in_file = number_in_file(self._path) or 0
-            if not busy and pages == done:
+            if not busy and pages == done:  # and synced
                 self._begin(conn)
         except (OSError, sqlite3.Error) as error:
             self._due += _AGAIN_PAGES
@@ -154,7 +154,7 @@ class OwnLog:
 
     def opens_both(self) -> None:
         """Note that the file may be as it is, or as transactions see it: somebody is about to bring the log into it."""
-        self._write_note(self._in_file, self._seen)
+        self._write_note(self._seen)
 
     def close(self) -> None:
         os.close(self._note)
@@ -162,16 +162,16 @@ class OwnLog:
     def _begin(self, conn: sqlite3.Connection) -> None:
         """The file is whole: say in it that it is not, from now on, and go on with another number in the log."""
         mark, number = -new_number(), new_number()
-        self._in_file = self._seen
-        self._write_note(self._seen, mark)
+        self._in_file = {self._seen, mark}
+        self._write_note()
         set_number(conn, mark)
         self._seen = mark
-        conn.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        busy, pages, done = conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         set_number(conn, number)
         self._seen = number
-        if number_in_file(self._path) == mark:  # else a reader was in the way
-            self._in_file = mark
-            self._write_note(mark)
+        if not busy and pages == done:  # else a reader was in the way
+            self._in_file = {mark}
+            self._write_note()
             self._due = CHECKPOINT_PAGES
 
     def _is_due(self) -> bool:
@@ -187,8 +187,8 @@ class OwnLog:
         finally:
             os.close(log)
 
-    def _write_note(self, *numbers: int) -> None:
+    def _write_note(self, *coming: int) -> None:
         """In place, in fewer bytes than a disk writes at once: it must be there before the file changes."""
-        text = " ".join(map(str, (*numbers, ".")))
+        text = " ".join(map(str, (*sorted({*self._in_file, *coming}), ".")))
         os.pwrite(self._note, text.ljust(_NOTE_BYTES - 1).encode("ascii") + b"\n", 0)
         os.fsync(self._note)

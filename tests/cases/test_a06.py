@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reflexio_server.storage import own_log
+from reflexio_server.core.accounts import new_account
+from reflexio_server.storage import accounts, own_log
 from reflexio_server.storage.database import DATABASE_FILE, Database, own
 from tests.command import EMAIL, create, run, said
 from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, create_account, log_in
@@ -286,3 +287,30 @@ def test_a_backup_does_not_take_the_place_of_the_servers_files(data_dir: Path) -
         text = said(run("backup", data_dir / name, "--force", "--data-dir", data_dir))
         assert "a file of the server's own" in text
     assert "there is no folder" in said(run("backup", data_dir / "no" / "where", "--data-dir", data_dir))
+
+
+def test_a_checkpoint_that_a_reader_cuts_short_vouches_for_nothing(tmp_path: Path) -> None:
+    """It is not synced: after a power cut the file may have the number from before it."""
+    database = Database(tmp_path, owner=True)
+    path = tmp_path / DATABASE_FILE
+
+    def write(email: str) -> None:
+        with database.write() as conn:
+            accounts.add_account(conn, *new_account(email, PASSWORD), 1)
+
+    try:
+        before = own_log.number_in_file(path)
+        write("one@example.com")
+        with database.read() as reader:
+            accounts.counts(reader)
+            write("two@example.com")
+            for _ in range(3):
+                with database._write.connect() as conn:
+                    assert database._own_log
+                    database._own_log.checkpoint(conn.connection.driver_connection)  # type: ignore[arg-type]
+                assert own_log.number_in_file(path) != before
+                assert before in own_log._read_note(path)
+        write("three@example.com")
+    finally:
+        database.close()
+    own_log.check(path)
