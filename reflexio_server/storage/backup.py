@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from reflexio_server.storage import own_log
-from reflexio_server.storage.own_log import WrongLog, has_log, log_of, note_of
+from reflexio_server.storage.own_log import WrongLog, has_log, log_of, note_of, sync
 
 _PAGES_AT_ONCE = 2000  # 8 MB, after which the progress is told
 Show = Callable[[int, int], None]
@@ -44,7 +44,7 @@ def back_up(database: Path, file: Path, *, in_use: bool, force: bool, show: Show
             os.replace(made, file)
         else:
             _name(made, file)
-    _sync(file.parent)
+    sync(file.parent)
 
 
 def restore(file: Path, database: Path, *, without_log: bool, show: Show) -> Path | None:
@@ -71,7 +71,7 @@ def restore(file: Path, database: Path, *, without_log: bool, show: Show) -> Pat
         aside = _set_aside(database)
         os.replace(made, database)
     database.with_name(f"{database.name}-shm").unlink(missing_ok=True)
-    _sync(database.parent)
+    sync(database.parent)
     return aside
 
 
@@ -127,11 +127,7 @@ def _copy(source: Path, made: Path, *, immutable: bool, show: Show) -> None:
             own_log.set_number(writes, own_log.new_number())
     except sqlite3.Error as error:
         raise CopyRefused(f"cannot copy {source}: {error}") from None
-    fd = os.open(made, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync(made)
 
 
 def _must_be_sound(made: Path, source: Path, check: str) -> None:
@@ -183,11 +179,3 @@ def _set_aside(database: Path) -> Path | None:
         database.rename(aside)
     aside.chmod(0o600)
     return aside
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -111,6 +111,15 @@ def _read_note(path: Path) -> set[int]:
         return set()
 
 
+def sync(path: Path) -> None:
+    """Have a file's content on disk, or the names in a folder, which syncing the files in it need not do."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class OwnLog:
     """Keeps the note and the numbers of an open database, and does its checkpoints, as they change them.
 
@@ -122,6 +131,7 @@ class OwnLog:
         self._log = log_of(path)
         self._note = os.open(note_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._due = CHECKPOINT_PAGES
+        sync(path.parent)  # a note that is new must be there before the file changes
         self._seen = _number(conn)
         # What the file may have on disk: a checkpoint that readers cut short, or one before a kill, was not synced.
         self._in_file = _read_note(path) | {number := number_in_file(path) or 0}
