@@ -131,13 +131,13 @@ class OwnLog:
         self._log = log_of(path)
         self._note = os.open(note_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._due = CHECKPOINT_PAGES
-        sync(path.parent)  # a note that is new must be there before the file changes
         self._seen = _number(conn)
         # What the file may have on disk: a checkpoint that readers cut short, or one before a kill, was not synced.
         self._in_file = _read_note(path) | {number := number_in_file(path) or 0}
-        if number < 0 < self._seen and self._in_file == {number}:
-            self._write_note()
-        else:
+        is_sure = number < 0 < self._seen and self._in_file == {number}
+        self._write_note()
+        sync(path.parent)  # a note that is new must have its name on disk before the file changes
+        if not is_sure:
             self.checkpoint(conn)
 
     def committed(self, conn: sqlite3.Connection) -> None:
