@@ -14,6 +14,10 @@ class Violation:
     maximum: int | None = None
 
 
+class Ended(Exception):
+    """The call ended before its work was done: nobody is there to be told."""
+
+
 class DomainError(Exception):
     """The root of everything a caller may be told."""
 

@@ -58,3 +58,7 @@ class Embedders:
 
     def live(self, conn: Connection) -> NumberedEmbedder:
         return self._loaded[embedders.live(conn)]
+
+    def of(self, number: int) -> Embedder:
+        """The model with this number, which is live or to take over."""
+        return self._loaded[number].embedder

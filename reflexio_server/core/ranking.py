@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reflexio_server.model import Hit
+from reflexio_server.storage.vectors import Rows
 
 # Weights of the parts; their sum is 1. On the LoCoMo turns all mixes near this one find about as many, whichever
 # conversations they are chosen on (docs/benchmarks.md), so nothing hangs on the second digit.
@@ -34,14 +35,18 @@ def lexical_parts(matches: Sequence[NDArray[np.int64]], texts: int) -> tuple[NDA
     How often a text has a word, and how long it is, does not count: on the LoCoMo turns BM25 with either is worse
     (docs/benchmarks.md), and its scores have no upper bound that would mean the same on every query.
     """
-    if not matches:
-        return np.zeros(0, dtype=np.int64), np.zeros(0)
-    refs, where, counts = np.unique(np.concatenate(matches), return_inverse=True, return_counts=True)
-    texts = max(texts, len(refs))  # where texts are counted by their vectors, those without one may be missing
+    refs = np.concatenate(matches) if matches else np.zeros(0, dtype=np.int64)
+    if not len(refs):
+        return refs, np.zeros(0)
+    order = np.argsort(refs, kind="stable")  # of lists in rising order, and then quick
+    refs = refs[order]
+    starts = np.flatnonzero(np.append(True, refs[1:] != refs[:-1]))
+    texts = max(texts, len(starts))  # where texts are counted by their vectors, those without one may be missing
     weights = [rarity(texts, len(match)) for match in matches]
     per_match = np.repeat(weights, [len(match) for match in matches])
-    shares: NDArray[np.float64] = np.bincount(where, per_match, len(refs)) / sum(weights)
-    return refs, np.where(counts == len(matches), 1.0, shares)  # a sum in another order may lack the last bit
+    shares = np.add.reduceat(per_match[order], starts) / sum(weights)
+    counts = np.diff(np.append(starts, len(refs)))
+    return refs[starts], np.where(counts == len(matches), 1.0, shares)  # a sum may lack the last bit
 
 
 def best_per_interaction(
@@ -79,9 +84,8 @@ def thread_parts(base: NDArray[np.float64], threads: NDArray[np.int64]) -> NDArr
 
 
 def best(
-    refs: NDArray[np.int64],
+    rows: Rows,
     cosines: NDArray[np.float32],
-    threads: NDArray[np.int64],
     matched: tuple[NDArray[np.int64], NDArray[np.float64]],
     count: int,
     least: float,
@@ -90,14 +94,25 @@ def best(
 
     See `rank`.
     """
-    found, semantic = best_per_interaction(refs, cosines)
+    found, semantic = best_per_interaction(rows["ref"], cosines)
     lexical, thread_of = np.zeros(len(found)), np.zeros(len(found), dtype=np.int64)
-    thread_of[np.searchsorted(found, refs)] = threads
+    thread_of[np.searchsorted(found, rows["ref"])] = rows["thread"]
     at = np.searchsorted(found, matched[0])
     there = at < len(found)
     there[there] = found[at[there]] == matched[0][there]
     lexical[at[there]] = matched[1][there]
     return rank(found, semantic, lexical, count, thread_of, least)
+
+
+def first(refs: NDArray[np.int64], scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Places of the best `count`, best first; equal scores are ordered newest stored first."""
+    places = np.arange(len(refs))
+    if len(refs) > count:
+        least = np.partition(scores, -count)[-count]
+        above, equal = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
+        newest = np.argsort(refs[equal], kind="stable")[len(above) - count :]
+        places = np.append(above, equal[newest])
+    return places[np.lexsort((-refs[places], -scores[places]))]
 
 
 def rank(
@@ -117,8 +132,6 @@ def rank(
     thread = np.zeros(len(refs)) if threads is None else thread_parts(base, threads)
     scores = (base + THREAD_WEIGHT * thread).clip(0.0, 1.0)
     chosen = np.flatnonzero((base > 0) & (scores >= least))
-    if len(chosen) > count:
-        chosen = chosen[scores[chosen] >= np.partition(scores[chosen], -count)[-count]]
-    order = chosen[np.lexsort((-refs[chosen], -scores[chosen]))[:count]]
+    order = chosen[first(refs[chosen], scores[chosen], count)]
     columns = (refs[order], scores[order], semantic[order], lexical[order], thread[order])
     return [Hit(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from reflexio_server.core import ranking
-from reflexio_server.core.candidates import Finder
+from reflexio_server.core.candidates import EXACT_ACCOUNT, Finder
 from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.listing import PAGE_BYTES, size_of
 from reflexio_server.model import Hit, Identity, PageItem, SearchQuery
 from reflexio_server.stages import stage
-from reflexio_server.storage import interactions
+from reflexio_server.storage import interactions, standing
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import Scope
+from reflexio_server.storage.standing import Standing
 
 _ABRIDGED_BYTES = 700  # a hit with its ids only: at most 36 + 256 + 256 bytes of ids, four numbers and tags
 
@@ -55,22 +56,20 @@ class Searcher:
             with stage("index"):
                 self.vector_maker.embed_user(account_id, query.user_id, fresh_by)
         with self.database.read() as conn:
-            user_ref = None
-            if query.user_id is not None:
-                user_ref = interactions.user_ref(conn, account_id, query.user_id)
-                if user_ref is None:
-                    return Found([], 0)
-            scope = Scope(account_id, user_ref, query.filter)
-            if query.query:
-                with stage("find"):
-                    found = self.finder.find(conn, scope, query.query)
-                    hits = ranking.best(
-                        found.refs, found.cosines, found.threads, found.matched, query.top_k, query.min_score
-                    )
-                unindexed = found.unindexed
+            if query.user_id is None:
+                of: Standing | None = standing.of_account(conn, account_id, EXACT_ACCOUNT + 1)
             else:
-                hits = [Hit(int(ref)) for ref in interactions.refs(conn, scope, query.top_k)]
-                unindexed = 0
+                of = standing.of_user(conn, account_id, query.user_id)
+            if of is None:
+                return Found([], 0)
+            scope = Scope(account_id, of.user_ref, query.filter)
+            if not query.query:
+                hits, unindexed = [Hit(int(ref)) for ref in interactions.refs(conn, scope, query.top_k)], 0
+            else:
+                with stage("find"):
+                    found = self.finder.find(conn, scope, of, query.query)
+                    hits = ranking.best(found.rows, found.cosines, found.matched, query.top_k, query.min_score)
+                unindexed = found.unindexed
             with stage("read"):
                 return Found(_read(conn, account_id, hits, include_images), unindexed)
 

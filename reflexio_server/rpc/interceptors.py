@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import grpc
 
 from reflexio_server.core.accounts import Accounts
-from reflexio_server.errors import DomainError, Unauthenticated
+from reflexio_server.ending import Ending, work_of
+from reflexio_server.errors import DomainError, Ended, Unauthenticated
 from reflexio_server.rpc import calls, errors
 from reflexio_server.rpc.admission import Admit
 from reflexio_server.rpc.around import Around
@@ -27,7 +28,7 @@ def chain(
     Everything is logged and counted; every error below is mapped; what cannot be taken now ends before its key is
     looked at; who has no key takes no place, and nothing of theirs is parsed.
     """
-    return [LogCalls(), *observers, MapErrors(), admit, Authenticate(accounts), limit, decode]
+    return [LogCalls(), *observers, MapErrors(), admit, Authenticate(accounts), limit, decode, EndWork()]
 
 
 class MapErrors(Around):
@@ -39,12 +40,26 @@ class MapErrors(Around):
             yield
         except DomainError as error:
             errors.abort(context, error)
+        except Ended:
+            context.abort(grpc.StatusCode.CANCELLED, "the call ended before its work was done")
         except GeneratorExit:
             raise  # nobody takes the rest of the answer
         except BaseException as error:  # a panic of native code, or SystemExit: grpc would send no answer at all
             if not context.is_active():
                 raise  # the caller has gone: nobody to tell
             errors.abort(context, error)
+
+
+class EndWork(Around):
+    """Lets what is done for a call stop when the call ends: at its deadline, cancelled, or with the server."""
+
+    @contextlib.contextmanager
+    def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        call = Ending()
+        if not context.add_callback(call.come):
+            call.come()
+        with work_of(call):
+            yield
 
 
 class Authenticate(Around):

@@ -18,7 +18,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from reflexio.supervised import say
-from reflexio_server.errors import Damaged
+from reflexio_server import ending
+from reflexio_server.errors import Damaged, Ended
 from reflexio_server.storage import own_log, sqlite
 from reflexio_server.storage.own_log import OwnLog, WrongLog
 from reflexio_server.storage.sqlite import is_damaged, make_engine
@@ -130,8 +131,16 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A snapshot: everything read inside the block is of one moment. Raises Damaged when the file is."""
-        with self._telling_damage(), self._read.connect() as conn, conn.begin():
+        """A snapshot: everything read inside the block is of one moment.
+
+        Raises Damaged when the file is, and Ended when the call does that it is read for, see `ending`.
+        """
+        with (
+            self._telling_damage(),
+            self._read.connect() as conn,
+            ending.stopped_by(_driver(conn).interrupt),
+            conn.begin(),
+        ):
             yield conn
 
     @contextmanager
@@ -159,6 +168,8 @@ class Database:
         try:
             yield
         except DatabaseError as error:
+            if sqlite.is_interrupted(error):
+                raise Ended from None
             if not is_damaged(error):
                 raise
             self.report_damage(str(error.orig))

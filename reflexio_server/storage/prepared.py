@@ -14,6 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from reflexio_server import ending
+
 Row = tuple[Any, ...]
 
 
@@ -57,6 +59,7 @@ class Prepared:
         sql, names, constants = prepared
         arguments = [values[name] if name in values else constants[name] for name in names]
         driver: Any = conn.connection.driver_connection
+        ending.check()
         try:
             return driver.execute(sql, arguments)
         except Exception as error:

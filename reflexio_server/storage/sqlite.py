@@ -16,6 +16,7 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    bindparam,
     create_engine,
     event,
     func,
@@ -24,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-from reflexio_server import shortage
+from reflexio_server import ending, shortage
 
 BUSY_TIMEOUT_MS = 10_000
 _SHORT_WAIT_MS = 100  # the writer waits meanwhile
@@ -66,6 +67,10 @@ def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
             connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
 
+    @event.listens_for(engine, "before_cursor_execute")
+    def _check(*_: Any) -> None:
+        ending.check()
+
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(f"BEGIN {begin}")
@@ -86,6 +91,11 @@ def is_one_of(column: ColumnElement[str], texts: Iterable[str]) -> ColumnElement
 def is_in_transaction(conn: Connection) -> bool:
     """Whether the transaction is still there: on some errors, such as a full disk, SQLite undoes all of it."""
     return bool(conn.connection.driver_connection.in_transaction)  # type: ignore[union-attr]
+
+
+def is_interrupted(error: BaseException) -> bool:
+    """Whether a statement was stopped before its end."""
+    return _code(error) == sqlite3.SQLITE_INTERRUPT
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -163,10 +173,6 @@ _PUBLISHED_WITH = text(
 
 
 # Numbers in, numbers and names out, as one row likewise. "+ 0" keeps SQLite from walking all of the account.
-_REFS_OF_STAMPS = text(
-    """SELECT json_group_array(json_array(v.id, v.interaction_ref)) FROM json_each(:stamps) k CROSS JOIN vectors v
-       ON v.id = k.value WHERE v.account_id + 0 = :account_id"""
-)
 _REQUEST_GROUPS = text(
     """SELECT json_group_array(json_array(i.id, i.user_ref, r.request_group)) FROM json_each(:refs) k
        CROSS JOIN interactions i ON i.id = k.value CROSS JOIN requests r ON r.id = i.request_ref
@@ -190,10 +196,9 @@ def numbers(given: Sequence[int]) -> Select[Any]:
     return select(func.json_each(json.dumps(list(given))).table_valued("value", name="k").c.value)
 
 
-def refs_of_stamps(conn: Connection, account_id: int, stamps: Sequence[int]) -> list[tuple[int, int]]:
-    """Of these vectors those that the account has: (vectors.id, interaction_ref)."""
-    given = {"stamps": json.dumps(list(stamps)), "account_id": account_id}
-    return json.loads(conn.execute(_REFS_OF_STAMPS, given).scalar_one())  # type: ignore[no-any-return]
+def listed(name: str) -> Select[Any]:
+    """A query for numbers that are given as a value of this name, a JSON list of any length, to be looked for in."""
+    return select(func.json_each(bindparam(name)).table_valued("value", name="k").c.value)
 
 
 def request_groups(conn: Connection, refs: Sequence[int]) -> list[tuple[int, int, str]]:

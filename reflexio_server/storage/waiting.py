@@ -1,12 +1,15 @@
 """What waits for its vectors: the rows themselves are the outbox of the index."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, or_, select, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, or_, select, update
 
+from reflexio_server.storage import sqlite
 from reflexio_server.storage.interactions import Scope, in_scope
+from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED, NOTHING_TO_EMBED
 from reflexio_server.storage.tables import interactions, requests, vectors
 
@@ -21,17 +24,37 @@ class Waiting:
     text: str
 
 
+def _rows() -> Select[Any]:
+    text = func.coalesce(interactions.c.search_text, interactions.c.content)
+    return select(interactions.c.id, interactions.c.account_id, interactions.c.user_ref, text)
+
+
+_waits = interactions.c.model.is_(None)
+_most: BindParameter[int] = bindparam("most")
+_OLDEST = Prepared(
+    _rows().where(interactions.c.id > bindparam("after"), _waits).order_by(interactions.c.id).limit(_most)
+)
+_OF_USER = Prepared(
+    _rows()
+    .where(interactions.c.account_id == bindparam("account_id"), interactions.c.user_ref == bindparam("user_ref"))
+    .where(_waits)
+    .order_by(interactions.c.id.desc())
+    .limit(_most)
+)
+_AMONG = Prepared(_rows().where(interactions.c.id.in_(sqlite.listed("refs")), _waits).order_by(interactions.c.id))
+# "+ 0" lets SQLite look through the index of what waits; the minimum of the bare id it seeks through all rows.
+_FIRST = Prepared(select(func.min(interactions.c.id + 0)).where(_waits))
+
+
 def oldest(conn: Connection, after: int, limit: int) -> list[Waiting]:
     """Rows of all accounts that wait, oldest first, after this row number."""
-    query = _rows().where(interactions.c.id > after, interactions.c.model.is_(None))
-    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id).limit(limit))]
+    return [Waiting(*row) for row in _OLDEST.rows(conn, after=after, most=limit)]
 
 
 def first(conn: Connection) -> int | None:
     """The lowest number of a row that waits."""
-    # "+ 0" lets SQLite look through the index of what waits; the minimum of the bare id it seeks through all rows.
-    query = select(func.min(interactions.c.id + 0)).where(interactions.c.model.is_(None))
-    return conn.execute(query).scalar()
+    found: int | None = _FIRST.scalar(conn)
+    return found
 
 
 def count(conn: Connection) -> int:
@@ -41,16 +64,12 @@ def count(conn: Connection) -> int:
 
 def of_user(conn: Connection, account_id: int, user_ref: int, limit: int) -> list[Waiting]:
     """Rows of one user that wait, newest first."""
-    query = _rows().where(
-        interactions.c.account_id == account_id, interactions.c.user_ref == user_ref, interactions.c.model.is_(None)
-    )
-    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id.desc()).limit(limit))]
+    return [Waiting(*row) for row in _OF_USER.rows(conn, account_id=account_id, user_ref=user_ref, most=limit)]
 
 
 def among(conn: Connection, refs: Sequence[int]) -> list[Waiting]:
     """Which of these rows wait, in the order of storing."""
-    query = _rows().where(interactions.c.id.in_(refs), interactions.c.model.is_(None))
-    return [Waiting(*row) for row in conn.execute(query.order_by(interactions.c.id))]
+    return [Waiting(*row) for row in _AMONG.rows(conn, refs=json.dumps(list(refs)))]
 
 
 def of_every_row(conn: Connection, after: int, limit: int) -> list[Waiting]:
@@ -89,8 +108,3 @@ def count_in(conn: Connection, scope: Scope) -> int:
     if scope.user_ref is not None:
         query = query.where(interactions.c.user_ref == scope.user_ref)
     return conn.execute(query).scalar_one()
-
-
-def _rows() -> Select[Any]:
-    text = func.coalesce(interactions.c.search_text, interactions.c.content)
-    return select(interactions.c.id, interactions.c.account_id, interactions.c.user_ref, text)

@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import grpc
 import pytest
+from sqlalchemy import text
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio_server.storage import full_text
+from reflexio_server.storage.prepared import Prepared
 from tests.support import LocalServer
 from tests.wire import wait_until
 
@@ -16,7 +19,6 @@ DEADLINE = 0.2  # seconds
 WORDS = [f"w{number}" for number in range(64)]
 
 
-@pytest.mark.xfail(strict=True, reason="statements do not end with their call, and the rows of a word have no bound")
 def test_a_search_ends_soon_after_its_deadline(
     start: Callable[..., LocalServer], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -32,9 +34,37 @@ def test_a_search_ends_soon_after_its_deadline(
     with pytest.raises(grpc.RpcError):
         caller.interactions.SearchInteractions(search, metadata=caller.metadata, timeout=DEADLINE)
 
-    def ended() -> bool:
-        records = [record.__dict__ for record in caplog.records if record.message == "call ended"]
-        return any(record["method"].endswith("/SearchInteractions") for record in records)
-
-    wait_until(ended, "the end of the call on the server", 120)
+    wait_until(lambda: _ended(caplog), "the end of the call on the server", 120)
     assert time.monotonic() - began < 5 * DEADLINE
+
+
+def _ended(caplog: pytest.LogCaptureFixture) -> bool:
+    records = [record.__dict__ for record in caplog.records if record.message == "call ended"]
+    return any(record["method"].endswith("/SearchInteractions") for record in records)
+
+
+@pytest.mark.parametrize("end", ["deadline", "cancelled", "drained"])
+def test_whatever_a_call_reads_stops_with_it(
+    start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    caplog.set_level(logging.DEBUG, "reflexio_server.calls")
+    server = start(indexing=False, grace_seconds=0.5)
+    caller = server.new_caller()
+    caller.publish("u", "a text")
+    endless = (
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT 0, count(*), :matches, :most FROM n"
+    )
+    monkeypatch.setattr(full_text, "_LISTED", Prepared(text(endless)))
+    search = pb.SearchInteractionsRequest(query="text")
+    timeout = 0.5 if end == "deadline" else 30
+    call = caller.interactions.SearchInteractions.future(search, metadata=caller.metadata, timeout=timeout)
+    time.sleep(0.25)
+    if end == "cancelled":
+        call.cancel()
+    if end == "drained":
+        began = time.monotonic()
+        server.app.stop()
+        assert time.monotonic() - began < 10, "it waits for what is stopped, and no longer"
+    with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
+        call.result(30)
+    wait_until(lambda: _ended(caplog), "the end of the call on the server", 10)

@@ -23,7 +23,7 @@ from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.chroma_folder import CHROMA_FOLDER, newest_folder
 from reflexio_server.index.embedder import Embedder
 from reflexio_server.index.loading import load_embedder
-from reflexio_server.storage import collections, interactions, vectors, waiting
+from reflexio_server.storage import collections, interactions, standing, vectors, waiting
 from reflexio_server.storage.database import Database
 from tools.benchmarks.beside import Arm, in_turn
 from tools.benchmarks.filling import SIZES, Language, fill, messages, users_of
@@ -336,16 +336,18 @@ def _rank(store: Store, language: Language) -> dict[str, float]:
     with store.database.read() as conn:
         live = collections.live_collection(conn, store.account_id, store.model)
         assert live
-        users = [interactions.user_ref(conn, store.account_id, name) or 0 for name in users_of(1_000)]
-        for number in range(-len(users), 100):
-            user = users[number % len(users)]
+        found = [standing.of_user(conn, store.account_id, name) for name in users_of(1_000)]
+        standings = [one for one in found if one]
+        for number in range(-len(standings), 100):
+            of = standings[number % len(standings)]
+            user = of.user_ref or 0
             mine = vectors.of_user(conn, user, store.model)
-            vector = mine.matrix[language.random.integers(len(mine.refs))]
+            vector = mine.matrix[language.random.integers(len(mine))]
 
-            def rank(user: int = user, vector: vectors.Matrix = vector) -> None:
-                held = cache.of_user(conn, user, store.model, len(mine.refs))  # noqa: B023
+            def rank(of: standing.Standing = of, vector: vectors.Matrix = vector) -> None:
+                held = cache.get(conn, of, len(mine))  # noqa: B023
                 assert held
-                refs, semantic = ranking.best_per_interaction(held.refs, held.cosines(vector))
+                refs, semantic = ranking.best_per_interaction(held.rows["ref"], held.cosines(vector))
                 ranking.rank(refs, semantic, np.zeros(len(refs)), 10)
 
             def where(user: int = user, vector: vectors.Matrix = vector) -> None:

@@ -27,8 +27,10 @@ from reflexio_server.core.index_jobs import IndexJobs
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index import chroma_check, chroma_folder
 from reflexio_server.index.chroma import ChromaIndex
-from reflexio_server.storage import collections, settling, vectors, waiting
+from reflexio_server.storage import collections, settling, standing, vectors, waiting
 from reflexio_server.storage.database import DATABASE_FILE
+from reflexio_server.storage.standing import Standing
+from reflexio_server.storage.vectors import Vectors
 from tests.soundness import faults
 from tests.support import Caller, LocalServer
 from tests.wire import everything, say, seeded, wait_until
@@ -329,21 +331,21 @@ def test_searches_while_it_is_erased_see_their_own_snapshot(
     """What memory holds is at every search exactly what SQL has in its snapshot, neither more nor less."""
     source = seeded()
     seen = [0]
-    of_user = VectorCache.of_user
+    get = VectorCache.get
 
-    def compared(cache: VectorCache, conn: Any, user_ref: int, model: int, most: int) -> Any:
+    def compared(cache: VectorCache, conn: Any, of: Standing, most: int) -> Any:
         if source.random() < 0.3:
             time.sleep(source.random() * 0.01)  # so that others come between
-        held = of_user(cache, conn, user_ref, model, most)
-        wanted = vectors.of_user(conn, user_ref, model)
+        held = get(cache, conn, of, most)
+        assert of.user_ref is not None
+        wanted = vectors.of_user(conn, of.user_ref, of.model)
         assert held is not None
-        assert np.array_equal(held.stamps, wanted.stamps)
-        assert np.array_equal(held.refs, wanted.refs)
+        assert np.array_equal(held.rows, wanted.rows)
         assert np.array_equal(held.matrix, wanted.matrix)
         seen[0] += 1
         return held
 
-    monkeypatch.setattr(VectorCache, "of_user", compared)
+    monkeypatch.setattr(VectorCache, "get", compared)
     caller = server.new_caller()
     users = ("ann", "bob")
     for user in users:
@@ -379,25 +381,27 @@ def test_a_snapshot_older_than_what_memory_holds_does_not_spoil_it(server: Local
     caller = server.new_caller()
     fill(caller, 10)
     check(server)
-    cache, model = server.app.cache, server.live_model()
     with closing(sqlite3.connect(server.data_dir / DATABASE_FILE)) as conn:
-        (user,) = conn.execute("SELECT max(id) FROM users").fetchone()
+        ((account_id,),) = conn.execute("SELECT account_id FROM users WHERE user_id = 'ann'")
+    cache = server.app.cache
+
+    def held_in(conn: Any) -> Vectors:
+        of = standing.of_user(conn, account_id, "ann")
+        assert of
+        held = cache.get(conn, of, EXACT_USER)
+        assert held
+        return held
+
     with server.app.database.read() as old:
-        first = cache.of_user(old, user, model, EXACT_USER)
-        assert first
+        first = held_in(old)
         caller.delete_request("ann 3")
         with server.app.database.read() as new:
-            after = cache.of_user(new, user, model, EXACT_USER)
-            assert after
-            assert (len(first.refs), len(after.refs)) == (50, 45)
-        again = cache.of_user(old, user, model, EXACT_USER)
-        assert again
-        assert np.array_equal(again.stamps, first.stamps)
+            after = held_in(new)
+            assert (len(first), len(after)) == (50, 45)
+        assert np.array_equal(held_in(old).rows, first.rows)
     misses = cache.misses
     with server.app.database.read() as new:
-        held = cache.of_user(new, user, model, EXACT_USER)
-    assert held
-    assert np.array_equal(held.stamps, after.stamps)
+        assert np.array_equal(held_in(new).rows, after.rows)
     assert cache.misses == misses, "what the later one read is still there"
 
 

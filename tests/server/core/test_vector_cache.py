@@ -15,10 +15,11 @@ from sqlalchemy import Connection
 
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
-from reflexio_server.storage import embedders, interactions, vectors, waiting
+from reflexio_server.storage import embedders, interactions, standing, vectors, waiting
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.publishing import store_requests
+from reflexio_server.storage.vectors import Vectors
 from tests.support import LocalServer
 
 ACCOUNT, DIMENSIONS, MIB = 1, 8, 1024 * 1024
@@ -62,13 +63,18 @@ def user(conn: Connection, name: str) -> int:
 
 def check(cache: VectorCache, conn: Connection, name: str) -> int:
     """What the cache gives in this snapshot is what SQL has in it; how many there are."""
-    ref = user(conn, name)
-    held = cache.of_user(conn, ref, 1, 100_000)
-    wanted = vectors.of_user(conn, ref, 1)
-    assert held
-    for column in ("stamps", "refs", "users", "matrix"):
+    held = cached(cache, conn, name, 100_000)
+    wanted = vectors.of_user(conn, user(conn, name), 1)
+    assert held is not None
+    for column in ("rows", "matrix"):
         assert np.array_equal(getattr(held, column), getattr(wanted, column)), column
-    return len(held.refs)
+    return len(held)
+
+
+def cached(cache: VectorCache, conn: Connection, name: str, most: int) -> Vectors | None:
+    of = standing.of_user(conn, ACCOUNT, name)
+    assert of
+    return cache.get(conn, of, most)
 
 
 def test_vectors_written_later_and_out_of_the_rows_order_are_there_at_the_next_search(database: Database) -> None:
@@ -110,7 +116,7 @@ def test_what_a_search_looks_at_is_not_changed_under_it(database: Database) -> N
     cache = VectorCache(MIB)
     embed(database, publish(database, "u", 5))
     with database.read() as conn:
-        held = cache.of_user(conn, user(conn, "u"), 1, 100)
+        held = cached(cache, conn, "u", 100)
     assert held
     before = held.matrix.copy()
     for _ in range(20):
@@ -122,7 +128,7 @@ def test_what_a_search_looks_at_is_not_changed_under_it(database: Database) -> N
 
 def test_no_more_is_held_than_may_be_and_the_least_recently_searched_goes_first(database: Database) -> None:
     rows = 100
-    most = 3 * (rows * (DIMENSIONS * 4 + 24) + 1000) + 500  # three users and a half
+    most = 3 * (rows * (DIMENSIONS * 4 + 32) + 1000) + 500  # three users and a half
     cache = VectorCache(most)
     for name in "abcde":
         embed(database, publish(database, name, rows))
@@ -153,13 +159,12 @@ def test_a_user_of_more_than_asked_for_is_not_compared_one_by_one(database: Data
     cache = VectorCache(MIB)
     embed(database, publish(database, "u", 10))
     with database.read() as conn:
-        ref = user(conn, "u")
-        assert cache.of_user(conn, ref, 1, 9) is None
-        assert cache.of_user(conn, ref, 1, 10)
+        assert cached(cache, conn, "u", 9) is None
+        assert cached(cache, conn, "u", 10)
     embed(database, publish(database, "u", 1))
     with database.read() as conn:
-        assert cache.of_user(conn, ref, 1, 10) is None
-        assert cache.of_user(conn, ref, 1, 11)
+        assert cached(cache, conn, "u", 10) is None
+        assert cached(cache, conn, "u", 11)
 
 
 def test_searches_at_once_while_vectors_are_written(database: Database) -> None:

@@ -161,9 +161,9 @@ def test_vectors_are_found_by_an_index(database: Database) -> None:
     for read in (
         lambda conn: vectors.of_user(conn, 7, 1),
         lambda conn: vectors.erasures(conn, [1, 2]),
-        lambda conn: vectors.of_refs(conn, [1, 2], 1),
+        lambda conn: vectors.of_refs(conn, np.arange(1, 1000), 1),
         lambda conn: vectors.after(conn, 1, 1, 5, 100),
-        lambda conn: vectors.refs_of_stamps(conn, 1, range(1000)),
+        lambda conn: vectors.rows_of_stamps(conn, 1, list(range(1000))),
         lambda conn: waiting.of_user(conn, 1, 7, 64),
         lambda conn: interactions.identities(conn, 1, [1, 2]),
         lambda conn: list(interactions.by_refs(conn, 1, [1, 2])),

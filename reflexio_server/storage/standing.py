@@ -1,0 +1,81 @@
+"""What a search begins with, read by one statement."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, bindparam, func, literal, select
+
+from reflexio_server.storage.prepared import Prepared
+from reflexio_server.storage.tables import accounts, interactions, live_model, users, vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of the user or account that is searched, at one moment.
+
+    Attributes:
+        account_id: whose all is.
+        interactions: how many interactions the account has.
+        model: the number of the live model, whose vectors are compared.
+        user_ref: the user's number; None when all of the account is searched.
+        newest: the stamp of its newest vector, 0 when it has none.
+        erasures: how often vectors of the user were deleted; 0 for an account.
+        count: how many vectors the account has, counted up to what was asked for; 0 for a user.
+        waiting: how many of its interactions have text but no vector yet.
+    """
+
+    account_id: int
+    interactions: int
+    model: int
+    user_ref: int | None
+    newest: int
+    erasures: int
+    count: int
+    waiting: int
+
+
+def of_account(conn: Connection, account_id: int, most: int) -> Standing:
+    """`most`: how far its vectors are counted."""
+    row = _OF_ACCOUNT.row(conn, account_id=account_id, most=most)
+    assert row
+    return Standing(*row)
+
+
+def of_user(conn: Connection, account_id: int, user_id: str) -> Standing | None:
+    """None when the account has no such user."""
+    row = _OF_USER.row(conn, account_id=account_id, user_id=user_id)
+    return None if row is None else Standing(*row)
+
+
+_WAITS = interactions.c.model.is_(None)
+_ACCOUNT = (accounts.c.id, accounts.c.last_sequence - accounts.c.erased, live_model.c.model)
+
+
+def _of_user() -> Select[Any]:
+    theirs = and_(vectors.c.user_ref == users.c.id, vectors.c.model == live_model.c.model)
+    wait = and_(interactions.c.account_id == users.c.account_id, interactions.c.user_ref == users.c.id, _WAITS)
+    newest = func.coalesce(select(func.max(vectors.c.id)).where(theirs).scalar_subquery(), 0)
+    waiting = select(func.count()).select_from(interactions).where(wait).scalar_subquery()
+    return (
+        select(*_ACCOUNT, users.c.id, newest, users.c.erasures, literal(0), waiting)
+        .select_from(accounts.join(live_model, live_model.c.id == 1).join(users, users.c.account_id == accounts.c.id))
+        .where(accounts.c.id == bindparam("account_id"), users.c.user_id == bindparam("user_id"))
+    )
+
+
+def _of_account() -> Select[Any]:
+    theirs = and_(vectors.c.account_id == accounts.c.id, vectors.c.model == live_model.c.model)
+    wait = and_(interactions.c.account_id == accounts.c.id, _WAITS)
+    newest = func.coalesce(select(func.max(vectors.c.id)).where(theirs).scalar_subquery(), 0)
+    some = select(vectors.c.id).where(theirs).limit(bindparam("most")).correlate(accounts, live_model).subquery()
+    count = select(func.count()).select_from(some).scalar_subquery()
+    waiting = select(func.count()).select_from(interactions).where(wait).scalar_subquery()
+    return (
+        select(*_ACCOUNT, literal(None), newest, literal(0), count, waiting)
+        .select_from(accounts.join(live_model, live_model.c.id == 1))
+        .where(accounts.c.id == bindparam("account_id"))
+    )
+
+
+_OF_USER = Prepared(_of_user())
+_OF_ACCOUNT = Prepared(_of_account())
