@@ -14,9 +14,10 @@ from reflexio_server.core.embedders import Embedders
 from reflexio_server.core.following import Follower
 from reflexio_server.core.query_words import search_words, without_everyday_words
 from reflexio_server.core.vector_cache import VectorCache
-from reflexio_server.model import Filter
+from reflexio_server.core.word_matches import WordMatches
+from reflexio_server.model import Filter, Hit
 from reflexio_server.stages import stage
-from reflexio_server.storage import collections, full_text, interactions, vectors, waiting
+from reflexio_server.storage import collections, interactions, vectors, waiting
 from reflexio_server.storage.interactions import Scope
 from reflexio_server.storage.standing import Standing
 from reflexio_server.storage.vectors import Matrix, Rows, Vectors
@@ -28,11 +29,10 @@ NEAREST = 1_000  # how many the index is asked for: as many as may be wanted
 MOST_FETCHED = 20_000  # how many are asked of it at most, and how many matches by words are put to the filter
 GROWTH = 10  # how many times more is asked when a filter dropped too many
 WORD_MATCHES = 1_000  # matches by words, the best, that are ranked beside what the index finds
-WHOLE_MATCHES = 20_000  # the same of those that have all the words
+WORD_ROWS = 10_000  # rows of a word that are listed where not all can be compared one by one
 TAIL = 20_000  # vectors that the index does not have yet and that are compared one by one
 
 Refs = NDArray[np.int64]
-Parts = NDArray[np.float64]
 Compared = tuple[Rows, Matrix]
 """Rows of vectors, and the cosine of each with the query's."""
 
@@ -41,14 +41,29 @@ Compared = tuple[Rows, Matrix]
 class Candidates:
     """Rows of vectors with their cosines, 0 where one has none yet; an interaction may come several times.
 
-    `matched`: what has any of the query's words, in rising order, with its lexical part; `unindexed`: how many in the
-    scope could not be compared, as they wait for their vectors or the index does not have them yet.
+    `words`: what each has of the query's words; `unindexed`: how many in the scope could not be compared, as they wait
+    for their vectors or the index does not have them yet.
     """
 
     rows: Rows
     cosines: Matrix
-    matched: tuple[Refs, Parts]
+    words: WordMatches
     unindexed: int
+
+    def best(self, conn: Connection, count: int, least: float) -> list[Hit]:
+        """The best hits, see `ranking.rank`; what is not known of the words that decide it is looked up."""
+        refs, semantic, threads = ranking.best_per_interaction(self.rows, self.cosines)
+        ahead = 1
+        while True:
+            lexical = self.words.parts(refs)
+            hits = ranking.rank(refs, semantic, lexical, ahead * count, threads, least)
+            if self.words.is_all:
+                return hits
+            base = ranking.base_of(semantic, lexical)
+            if self.words.know(ranking.leading(refs, base, threads, hits[:count])):
+                return hits[:count]
+            ahead *= 2  # what is looked up brings others forward, which are mostly among the next ones
+            self.words.look_up(conn, ranking.leading(refs, base, threads, hits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +78,15 @@ class Finder:
         """All that can be compared; of more what is nearest, what fits best by words, and what has all of them."""
         held = self.cache.get(conn, of, EXACT_ACCOUNT if of.user_ref is None else EXACT_USER)
         texts = _count_of_texts(conn, of, held)
-        words = search_words(query)
-        matches = full_text.refs_with_words(conn, of.account_id, of.user_ref, words)
-        counts = {word: len(match) for word, match in zip(words, matches, strict=True)}
-        vector = self._embedded(of, query, without_everyday_words(query, texts, counts) if of.user_ref else query)
-        matched = ranking.lexical_parts(matches, texts)
+        words = WordMatches(conn, of, search_words(query), WORD_ROWS if held is None else EXACT_USER)
+        words.weigh(texts)
+        telling = query if of.user_ref is None else without_everyday_words(query, texts, words.counts)
+        vector = self._embedded(of, query, telling)
         unfiltered = scope.filter == Filter()
 
         unindexed = of.waiting if unfiltered else waiting.count_in(conn, scope)
         compared: list[Compared]
-        chosen, behind = matched[0], 0
+        chosen, behind = words.refs, 0
         if unfiltered and held is not None:
             compared = [(held.rows, held.cosines(vector))]
         elif not unfiltered and (allowed := _allowed(conn, scope, held)) is not None:
@@ -82,7 +96,7 @@ class Finder:
             chosen = chosen[np.isin(chosen, allowed)]
         else:
             compared, behind = self._nearest(conn, scope, of.model, vector)
-            chosen = _best_matches(conn, scope, matched)
+            chosen = _best_matches(conn, scope, words)
             unread = chosen[~np.isin(chosen, np.concatenate([rows["ref"] for rows, _ in compared]))]
             read = vectors.of_refs(conn, unread, of.model)
             compared.append((read.rows, read.cosines(vector)))
@@ -91,7 +105,7 @@ class Finder:
         if len(unseen):
             rows = np.append(rows, vectors.rows_of_refs(conn, unseen))
             cosines = np.append(cosines, np.zeros(len(unseen), dtype=np.float32))
-        return Candidates(rows, cosines, matched, unindexed + behind)
+        return Candidates(rows, cosines, words, unindexed + behind)
 
     def _embedded(self, of: Standing, query: str, telling: str) -> Matrix:
         """The vector of what is telling of a query, or of all of it where the model knows nothing of that."""
@@ -150,15 +164,13 @@ def _tail(conn: Connection, scope: Scope, model: int, applied: int) -> tuple[Vec
     return tail, behind
 
 
-def _best_matches(conn: Connection, scope: Scope, matched: tuple[Refs, Parts]) -> Refs:
-    """The best WORD_MATCHES in the scope, and up to WHOLE_MATCHES where so many have all the words; best first."""
-    refs, parts = matched
-    if scope.filter != Filter():
-        best = ranking.first(refs, parts, MOST_FETCHED)
-        passing = best[_passes(conn, scope, refs[best])]
-        refs, parts = refs[passing], parts[passing]
-    whole = int(np.count_nonzero(parts == 1))
-    return refs[ranking.first(refs, parts, min(max(WORD_MATCHES, whole), WHOLE_MATCHES))]
+def _best_matches(conn: Connection, scope: Scope, words: WordMatches) -> Refs:
+    """In the scope WORD_MATCHES at most: the newest that have all the words, then the best of what is listed."""
+    most = WORD_MATCHES if scope.filter == Filter() else MOST_FETCHED
+    whole = words.with_all(conn, most)
+    listed = words.refs[ranking.first(words.refs, words.known, most)]
+    best = np.append(whole, listed[~np.isin(listed, whole)])
+    return best[_passes(conn, scope, best)][:WORD_MATCHES]
 
 
 def _passes(conn: Connection, scope: Scope, refs: Refs) -> NDArray[np.bool_]:

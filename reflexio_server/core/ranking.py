@@ -14,6 +14,7 @@ SEMANTIC_WEIGHT = 0.4
 LEXICAL_WEIGHT = 0.35
 THREAD_WEIGHT = 0.25
 
+DECIMALS = 9  # of a sum of words' shares, so that it is the same in any order, and 1 for all of them
 _TIE_DECIMALS = 6  # equal texts may differ in the seventh, by where their vectors stand in memory
 
 
@@ -26,40 +27,42 @@ def rarity(texts: int, with_word: int) -> float:
     return float(np.log(1 + texts / (with_word + 1)))
 
 
-def lexical_parts(matches: Sequence[NDArray[np.int64]], texts: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The interactions with any of the query's words, in rising order, and their lexical part.
+def lexical_parts(
+    matches: Sequence[NDArray[np.int64]], counts: Sequence[int], texts: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], list[float]]:
+    """The interactions with any of the query's words, in rising order, their lexical part, and each word's share of it.
 
     The lexical part is the share of the query's words that the text has, weighed by rarity: 1 for a text that has
-    them all. `matches` names all interactions with each word, once each.
+    them all. `matches` names interactions with each word, once each; `counts` says how many there are.
 
     How often a text has a word, and how long it is, does not count: on the LoCoMo turns BM25 with either is worse
     (docs/benchmarks.md), and its scores have no upper bound that would mean the same on every query.
     """
     refs = np.concatenate(matches) if matches else np.zeros(0, dtype=np.int64)
     if not len(refs):
-        return refs, np.zeros(0)
+        return refs, np.zeros(0), [0.0] * len(matches)
     order = np.argsort(refs, kind="stable")  # of lists in rising order, and then quick
     refs = refs[order]
     starts = np.flatnonzero(np.append(True, refs[1:] != refs[:-1]))
     texts = max(texts, len(starts))  # where texts are counted by their vectors, those without one may be missing
-    weights = [rarity(texts, len(match)) for match in matches]
-    per_match = np.repeat(weights, [len(match) for match in matches])
-    shares = np.add.reduceat(per_match[order], starts) / sum(weights)
-    counts = np.diff(np.append(starts, len(refs)))
-    return refs[starts], np.where(counts == len(matches), 1.0, shares)  # a sum may lack the last bit
+    weights = np.array([rarity(texts, count) for count in counts])
+    shares = weights / weights.sum()
+    per_match = np.repeat(shares, [len(match) for match in matches])
+    return refs[starts], np.add.reduceat(per_match[order], starts), shares.tolist()
 
 
 def best_per_interaction(
-    refs: NDArray[np.int64], cosines: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Each interaction once, in rising order, with the best of its chunks' cosines as a part of 0 to 1."""
+    rows: Rows, cosines: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Each interaction once, in rising order, the best of its chunks' cosines as a part of 0 to 1, and its thread."""
+    refs = rows["ref"]
     if not len(refs):
-        return refs, np.zeros(0)
+        return refs, np.zeros(0), rows["thread"]
     order = np.argsort(refs, kind="stable")  # nearly sorted, and then quick
     refs = refs[order]
     starts = np.flatnonzero(np.append(True, refs[1:] != refs[:-1]))
     best = np.maximum.reduceat(cosines[order], starts).astype(np.float64)
-    return refs[starts], best.clip(0.0, 1.0).round(_TIE_DECIMALS)
+    return refs[starts], best.clip(0.0, 1.0).round(_TIE_DECIMALS), rows["thread"][order[starts]]
 
 
 def thread_parts(base: NDArray[np.float64], threads: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -83,25 +86,15 @@ def thread_parts(base: NDArray[np.float64], threads: NDArray[np.int64]) -> NDArr
     return parts.clip(0.0, 1.0)
 
 
-def best(
-    rows: Rows,
-    cosines: NDArray[np.float32],
-    matched: tuple[NDArray[np.int64], NDArray[np.float64]],
-    count: int,
-    least: float,
-) -> list[Hit]:
-    """The best of all that were compared, each as often as it has vectors, and `matched` as `lexical_parts` gives it.
-
-    See `rank`.
-    """
-    found, semantic = best_per_interaction(rows["ref"], cosines)
-    lexical, thread_of = np.zeros(len(found)), np.zeros(len(found), dtype=np.int64)
-    thread_of[np.searchsorted(found, rows["ref"])] = rows["thread"]
-    at = np.searchsorted(found, matched[0])
-    there = at < len(found)
-    there[there] = found[at[there]] == matched[0][there]
-    lexical[at[there]] = matched[1][there]
-    return rank(found, semantic, lexical, count, thread_of, least)
+def leading(
+    refs: NDArray[np.int64], base: NDArray[np.float64], threads: NDArray[np.int64], hits: Sequence[Hit]
+) -> NDArray[np.int64]:
+    """What the places of these hits hang on: they themselves, and the best two of each of their threads."""
+    chosen = np.isin(refs, [hit.ref for hit in hits])
+    inside = np.flatnonzero((threads != 0) & np.isin(threads, threads[chosen]))
+    inside = inside[np.lexsort((-base[inside], threads[inside]))]
+    before = np.append([0, 0], threads[inside])[: len(inside)]  # of the one two places before
+    return np.append(refs[chosen], refs[inside[threads[inside] != before]])
 
 
 def first(refs: NDArray[np.int64], scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
@@ -113,6 +106,11 @@ def first(refs: NDArray[np.int64], scores: NDArray[np.float64], count: int) -> N
         newest = np.argsort(refs[equal], kind="stable")[len(above) - count :]
         places = np.append(above, equal[newest])
     return places[np.lexsort((-refs[places], -scores[places]))]
+
+
+def base_of(semantic: NDArray[np.float64], lexical: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the scores are without the threads' part."""
+    return SEMANTIC_WEIGHT * semantic + LEXICAL_WEIGHT * lexical
 
 
 def rank(
@@ -128,7 +126,7 @@ def rank(
     What fits neither in meaning nor by words is no hit, whatever its thread. `threads` by number, None: nothing has
     one.
     """
-    base = SEMANTIC_WEIGHT * semantic + LEXICAL_WEIGHT * lexical
+    base = base_of(semantic, lexical)
     thread = np.zeros(len(refs)) if threads is None else thread_parts(base, threads)
     scores = (base + THREAD_WEIGHT * thread).clip(0.0, 1.0)
     chosen = np.flatnonzero((base > 0) & (scores >= least))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from reflexio_server.core import ranking
 from reflexio_server.core.candidates import EXACT_ACCOUNT, Finder
 from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.listing import PAGE_BYTES, size_of
@@ -68,7 +67,7 @@ class Searcher:
             else:
                 with stage("find"):
                     found = self.finder.find(conn, scope, of, query.query)
-                    hits = ranking.best(found.rows, found.cosines, found.matched, query.top_k, query.min_score)
+                    hits = found.best(conn, query.top_k, query.min_score)
                 unindexed = found.unindexed
             with stage("read"):
                 return Found(_read(conn, account_id, hits, include_images), unindexed)

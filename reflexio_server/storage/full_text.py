@@ -7,7 +7,7 @@ own tokenizer cut it; it is dropped when all its rows have been cut anew.
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +18,13 @@ from reflexio_server.storage import sqlite
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.tables import interactions, words_state
 
-MOST_MATCHES = 6_400_000
-"""Rows of words that one query walks over: 64 words that all of 100,000 texts have, which takes about 0.6 s."""
+_ALL = 2**62
 _MERGE_PAGES = 100  # of work a step, which publishes wait for: about 10 ms
 
+# All numbers of a word come as one text, see `_numbers`.
 _LISTED = Prepared(
     text(
-        """SELECT (SELECT has_first FROM words_state WHERE id = 1), group_concat(refs, ';')
+        """SELECT group_concat(refs, ';')
            FROM (SELECT (SELECT coalesce(group_concat(rowid), '')
                          FROM (SELECT rowid FROM full_text WHERE full_text MATCH k.value LIMIT :most)) AS refs
                  FROM json_each(:matches) k)"""
@@ -32,10 +32,17 @@ _LISTED = Prepared(
 )
 _NEWEST = Prepared(
     text(
-        """SELECT group_concat(rowid)
+        """SELECT coalesce(group_concat(rowid), '')
            FROM (SELECT rowid FROM full_text WHERE full_text MATCH :match ORDER BY rowid DESC LIMIT :most)"""
     )
 )
+_HAVING = Prepared(
+    text(
+        """SELECT coalesce(group_concat(k.value), '')
+           FROM json_each(:refs) k CROSS JOIN full_text f ON f.rowid = k.value WHERE full_text MATCH :match"""
+    )
+)
+_HAS_FIRST_VERSION = Prepared(text("SELECT has_first FROM words_state WHERE id = 1"))
 _FIRST_VERSION = Prepared(
     text("SELECT coalesce(group_concat(rowid), '') FROM interactions_fts WHERE interactions_fts MATCH :match")
 )
@@ -69,32 +76,59 @@ def merge(conn: Connection, *, first: bool) -> bool:
     return any(steps)
 
 
-def refs_with_words(
-    conn: Connection, account_id: int, user_ref: int | None, words: Mapping[str, str]
-) -> list[NDArray[np.int64]]:
-    """The owner's interactions that have a word, in rising order, for each of these words.
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """An owner's interactions that have a word: all of them, or the newest; in rising order."""
 
-    `words`: each with how it was written before it was cut: what version 1 stored is asked for both.
-    Of very common words only the newest rows come: all words together have MOST_MATCHES at most.
-    One word at a time: bm25() would walk everybody's rows with the word to weigh it, and took three times as long.
+    refs: NDArray[np.int64]
+    is_all: bool
+
+
+def matches(
+    conn: Connection, account_id: int, user_ref: int | None, words: Mapping[str, str], most: int
+) -> list[Matches]:
+    """The owner's interactions with a word, for each of these words; of a word that more have the `most` newest.
+
+    `words`: each with how it was written before it was cut: what version 1 stored is asked for both, and then comes
+    whole. One word at a time: bm25() would walk everybody's rows with the word to weigh it, and took three times as
+    long.
     """
     if not words:
         return []
-    owned = f"owner : a{account_id} AND text : " if user_ref is None else f"owner : u{user_ref} AND text : "
-    matches, most = [owned + _quoted(word) for word in words], MOST_MATCHES // len(words)
-    row = _LISTED.row(conn, matches=json.dumps(matches), most=most)
-    assert row
-    has_first, listed = row
-    found = [_numbers(refs) for refs in listed.split(";")]
-    for number, match in enumerate(matches):
-        if len(found[number]) == most:
-            found[number] = _numbers(_NEWEST.scalar(conn, match=match, most=most))[::-1]
-    if has_first:
+    asked = [f"{_of(account_id, user_ref)} AND text : {_quoted(word)}" for word in words]
+    most = most if not _has_first_version(conn) else _ALL
+    listed = _LISTED.scalar(conn, matches=json.dumps(asked), most=most + 1)
+    found = [Matches(refs, True) for refs in map(_numbers, listed.split(";"))]
+    for number, match in enumerate(asked):
+        if len(found[number].refs) > most:
+            found[number] = Matches(_newest(conn, match, most), False)
+    if most == _ALL:
         for number, (word, spelling) in enumerate(words.items()):
-            either = f"{owned}({_quoted(word)} OR {_quoted(spelling)})"
+            either = f"{_of(account_id, user_ref)} AND text : ({_quoted(word)} OR {_quoted(spelling)})"
             first = _numbers(_FIRST_VERSION.scalar(conn, match=either))
-            found[number] = np.sort(np.append(found[number], first))
+            found[number] = Matches(np.sort(np.append(found[number].refs, first)), True)
     return found
+
+
+def with_all(
+    conn: Connection, account_id: int, user_ref: int | None, words: Collection[str], most: int
+) -> NDArray[np.int64]:
+    """The owner's newest interactions that have all of these words, in rising order."""
+    together = " AND ".join(_quoted(word) for word in words)
+    return _newest(conn, f"{_of(account_id, user_ref)} AND text : ({together})", most)
+
+
+def having(conn: Connection, word: str, refs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which of these interactions have the word, in rising order; each takes about 20 µs."""
+    return _numbers(_HAVING.scalar(conn, refs=json.dumps(refs.tolist()), match=f"text : {_quoted(word)}"))
+
+
+def _of(account_id: int, user_ref: int | None) -> str:
+    return f"owner : a{account_id}" if user_ref is None else f"owner : u{user_ref}"
+
+
+def _newest(conn: Connection, match: str, most: int) -> NDArray[np.int64]:
+    return _numbers(_NEWEST.scalar(conn, match=match, most=most))[::-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +200,7 @@ def end_renewal(conn: Connection, *, first: bool) -> bool:
 
 
 def _has_first_version(conn: Connection) -> bool:
-    return bool(conn.exec_driver_sql("SELECT has_first FROM words_state WHERE id = 1").scalar())
+    return bool(_HAS_FIRST_VERSION.scalar(conn))
 
 
 def _indexes(conn: Connection) -> list[tuple[str, str]]:

@@ -47,6 +47,12 @@ def of_user(conn: Connection, account_id: int, user_id: str) -> Standing | None:
     return None if row is None else Standing(*row)
 
 
+def share_since(conn: Connection, ref: int) -> float:
+    """The share of an account's interactions that were stored since this one of it, erased ones counted."""
+    share: float = _SHARE_SINCE.scalar(conn, ref=ref)
+    return share
+
+
 _WAITS = interactions.c.model.is_(None)
 _ACCOUNT = (accounts.c.id, accounts.c.last_sequence - accounts.c.erased, live_model.c.model)
 
@@ -77,5 +83,10 @@ def _of_account() -> Select[Any]:
     )
 
 
+_SHARE_SINCE = Prepared(
+    select(1 - (interactions.c.sequence - 1.0) / accounts.c.last_sequence)
+    .join_from(interactions, accounts, accounts.c.id == interactions.c.account_id)
+    .where(interactions.c.id == bindparam("ref"))
+)
 _OF_USER = Prepared(_of_user())
 _OF_ACCOUNT = Prepared(_of_account())

@@ -347,7 +347,7 @@ def _rank(store: Store, language: Language) -> dict[str, float]:
             def rank(of: standing.Standing = of, vector: vectors.Matrix = vector) -> None:
                 held = cache.get(conn, of, len(mine))  # noqa: B023
                 assert held
-                refs, semantic = ranking.best_per_interaction(held.rows["ref"], held.cosines(vector))
+                refs, semantic, _ = ranking.best_per_interaction(held.rows, held.cosines(vector))
                 ranking.rank(refs, semantic, np.zeros(len(refs)), 10)
 
             def where(user: int = user, vector: vectors.Matrix = vector) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from reflexio_server.core import ranking
+from reflexio_server.storage.vectors import ROW
 
 
 def refs(*numbers: int) -> np.typing.NDArray[np.int64]:
@@ -15,8 +16,10 @@ def refs(*numbers: int) -> np.typing.NDArray[np.int64]:
 
 
 def lexical(texts: int, *matches: tuple[int, ...]) -> dict[int, float]:
-    found, parts = ranking.lexical_parts([refs(*match) for match in matches], texts)
-    return dict(zip(found.tolist(), parts.tolist(), strict=True))
+    counts = [len(match) for match in matches]
+    found, parts, shares = ranking.lexical_parts([refs(*match) for match in matches], counts, texts)
+    assert not len(found) or sum(shares) == pytest.approx(1)
+    return dict(zip(found.tolist(), parts.round(ranking.DECIMALS).tolist(), strict=True))
 
 
 def test_the_weights_add_up_to_1() -> None:
@@ -63,13 +66,13 @@ def test_a_part_hangs_on_the_users_own_texts_alone() -> None:
 
 
 def test_each_interaction_counts_once_with_its_best_chunk() -> None:
-    found, best = ranking.best_per_interaction(
-        refs(9, 3, 9, 5, 3), np.array([0.2, -0.5, 0.7, 1.0000001, -0.1], dtype=np.float32)
-    )
+    rows = np.array([(0, ref, 0, thread) for ref, thread in ((9, 7), (3, 0), (9, 7), (5, -1), (3, 0))], dtype=ROW)
+    cosines = np.array([0.2, -0.5, 0.7, 1.0000001, -0.1], dtype=np.float32)
+    found, best, threads = ranking.best_per_interaction(rows, cosines)
     assert found.tolist() == [3, 5, 9]
     assert best.tolist() == [0, 1, pytest.approx(0.7)]
-    empty, none = ranking.best_per_interaction(refs(), np.zeros(0, dtype=np.float32))
-    assert (len(empty), len(none)) == (0, 0)
+    assert threads.tolist() == [0, -1, 7]
+    assert [len(column) for column in ranking.best_per_interaction(rows[:0], cosines[:0])] == [0, 0, 0]
 
 
 def test_equal_scores_come_newest_stored_first_whatever_is_cut() -> None:
