@@ -15,6 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from reflexio_server.cores import elsewhere
 from reflexio_server.index.embedder import ModelMissing
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class MiniLM:
 
     def _run(self, chunk: list[int]) -> NDArray[np.float32]:
         ids = np.array([[_CLS, *chunk, _SEP]], dtype=np.int32)
-        vector: NDArray[np.float32] = self._session.run(None, {"input_ids": ids})[0][0]
+        vector: NDArray[np.float32] = elsewhere(self._session.run, None, {"input_ids": ids})[0][0]
         return vector
 
 
