@@ -6,6 +6,7 @@ import logging
 import platform
 import sys
 from collections.abc import Collection
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,7 @@ MAX_CHUNKS = 8
 MAX_TOKENS = 256
 CHUNK_TOKENS = MAX_TOKENS - 2  # [CLS] and [SEP] take two
 _UNKNOWN, _CLS, _SEP = 100, 101, 102  # in tokenizer.json
+_KEPT_QUERIES = 256
 
 TOKENIZER_FILE = "tokenizer.json"
 MANIFEST_FILE = "manifest.json"
@@ -57,7 +59,8 @@ class MiniLM:
     int8 scales a layer's activations over everything it is given, so a chunk's vector would depend on its
     neighbours in a batch. Each chunk is therefore run alone: equal texts have equal vectors.
 
-    `embed` and `embed_query` release the GIL while the model runs.
+    `embed` and `embed_query` release the GIL while the model runs. The vectors of the last queries are kept, as agents
+    ask the same of many users, and again.
     """
 
     def __init__(self, model_dir: Path, precision: Precision) -> None:
@@ -81,6 +84,7 @@ class MiniLM:
         except Exception as error:  # neither library has a class of its own for a file that it cannot read
             logger.debug("the model in %s cannot be loaded", model_dir, exc_info=error)
             raise ModelMissing(_unusable(f"{model_dir} holds files that cannot be loaded", model_dir)) from None
+        self._query_vector = lru_cache(_KEPT_QUERIES)(self._embed_query)
         self._words = {
             number
             for token, number in self._tokenizer.get_vocab().items()
@@ -93,9 +97,17 @@ class MiniLM:
         return np.stack(vectors) if vectors else np.zeros((0, DIMENSIONS), dtype=np.float32)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of the first 254 tokens, shape (384,), of length 1; zeros if the model knows no word."""
+        """Return the vector of the first 254 tokens, shape (384,), of length 1; zeros if the model knows no word.
+
+        It cannot be written to: whoever asks the same next gets it too.
+        """
+        return self._query_vector(text)
+
+    def _embed_query(self, text: str) -> NDArray[np.float32]:
         chunk = self._tokens(text)[:CHUNK_TOKENS]
-        return self._run(chunk) if self._knows(chunk) else np.zeros(DIMENSIONS, dtype=np.float32)
+        vector = self._run(chunk) if self._knows(chunk) else np.zeros(DIMENSIONS, dtype=np.float32)
+        vector.flags.writeable = False
+        return vector
 
     def reads(self, text: str) -> bool:
         """Tell whether every chunk of a text has a word that the model knows."""
