@@ -72,6 +72,12 @@ class Settings(BaseSettings):
         "or wordllama (light; needs the extra of that name).",
     )
     workers: int = Field(default=128, ge=20, le=1000, description="Calls handled at the same time.")
+    python_core: int | None = Field(
+        default=None,
+        ge=0,
+        description="Number of the core that Python's threads keep to, models run on the others; Linux only. "
+        "Default: all run on all.",
+    )
     max_streams: int = Field(
         default=32, ge=1, le=984, description="Streams open at the same time, of all accounts; at most workers - 16."
     )

@@ -12,6 +12,7 @@ from reflexio.supervised import Supervised, say
 from reflexio_server import logs
 from reflexio_server.app import App
 from reflexio_server.config import Settings, service_variables
+from reflexio_server.cores import keep_python_on
 from reflexio_server.transport import is_loopback
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ def serve(settings: Settings) -> None:
     logs.set_up(settings.log_level, settings.log_format)
     for name in service_variables():
         logger.warning("ignored the variable %s: it tells of a Service of Kubernetes, not of a setting", name)
+    if settings.python_core is not None:  # before there are threads
+        keep_python_on(settings.python_core)
+        logger.info("Python's threads keep to core %d", settings.python_core)
     stop = threading.Event()
     app = App(settings)
     _listen_for_signals(stop)

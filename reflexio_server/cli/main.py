@@ -11,6 +11,7 @@ from reflexio_server.cli.index import index
 from reflexio_server.cli.options import folder_errors
 from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
+from reflexio_server.cores import NoSuchCore
 from reflexio_server.errors import Damaged, DiskFull
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.storage.database import DATABASE_FILE, DatabaseUnusable, DataDirectoryInUse, what_is_wrong
@@ -43,7 +44,7 @@ def serve(settings: Settings) -> None:
     try:
         with folder_errors():
             run(settings)
-    except (DataDirectoryInUse, ModelMissing, CannotListen, DatabaseUnusable) as error:
+    except (DataDirectoryInUse, ModelMissing, NoSuchCore, CannotListen, DatabaseUnusable) as error:
         raise click.ClickException(str(error)) from None
     except DatabaseError as error:
         raise click.ClickException(what_is_wrong(settings.data_dir / DATABASE_FILE, error)) from None

@@ -23,11 +23,11 @@ from filelock import FileLock, Timeout
 
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.index.minilm import (
+    BUILD,
     INSTALLED_FILES,
     MANIFEST_FILE,
     MODEL_FILES,
     TOKENIZER_FILE,
-    VERSION,
     MiniLM,
     find_fault,
     hash_file,
@@ -131,7 +131,7 @@ def _build(work: Path, report: Callable[[str], None]) -> None:
 def _move(work: Path, model_dir: Path) -> None:
     files = {name: {"size": (work / name).stat().st_size, "sha256": hash_file(work / name)} for name in INSTALLED_FILES}
     manifest = work / MANIFEST_FILE
-    manifest.write_text(json.dumps({"version": VERSION, "files": files}, indent=2) + "\n", encoding="utf-8")
+    manifest.write_text(json.dumps({"version": BUILD, "files": files}, indent=2) + "\n", encoding="utf-8")
     for name in (*INSTALLED_FILES, MANIFEST_FILE):
         (work / name).chmod(0o644)  # whatever the umask: others may read them, and only the owner change them
     # An old manifest must not vouch for new files; the new one comes when all of them are there.

@@ -21,12 +21,14 @@ def tensor(name: str, values: NDArray[Any]) -> bytes:
     return dims + _number(2, _TYPES[values.dtype.name]) + _text(8, name) + _field(9, little.tobytes())
 
 
-def node(operator: str, inputs: Iterable[str], outputs: Iterable[str], domain: str, **attributes: float) -> bytes:
-    """A NodeProto; an attribute is an int64 or a float as Python's number is."""
+def node(operator: str, inputs: Iterable[str], outputs: Iterable[str], domain: str, **attributes: Any) -> bytes:
+    """A NodeProto; an attribute is an int64, a float or a list of int64 as Python's value is."""
     parts = [*(_text(1, name) for name in inputs), *(_text(2, name) for name in outputs), _text(4, operator)]
     for name, value in attributes.items():
         if isinstance(value, int):
             parts.append(_field(5, _text(1, name) + _number(3, value) + _number(20, 2)))
+        elif isinstance(value, list):
+            parts.append(_field(5, _text(1, name) + b"".join(_number(8, one) for one in value) + _number(20, 7)))
         else:
             parts.append(_field(5, _text(1, name) + _key(2, 5) + struct.pack("<f", value) + _number(20, 1)))
     return b"".join([*parts, _text(7, domain)])

@@ -173,6 +173,26 @@ def test_a_query_is_its_first_254_tokens(int8: Embedder) -> None:
     np.testing.assert_array_equal(query, int8.embed(" ".join(text[:254]))[0])
 
 
+def test_the_last_queries_are_not_embedded_again(int8: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(start: int, end: int) -> list[NDArray[np.float32]]:
+        return [int8.embed_query(f"question {number}") for number in range(start, end)]
+
+    first = asked(0, 200)
+    others = asked(200, 300)
+    embedded = int8.embed("question 299")
+    with monkeypatch.context() as patched:
+        patched.setattr(int8, "_run", None)
+        for one, again in zip(first[100:] + others, asked(100, 300), strict=True):
+            np.testing.assert_array_equal(one, again)
+    np.testing.assert_array_equal(others[-1], embedded[0])
+    with pytest.raises(ValueError, match="read-only"):
+        others[-1][0] = 1
+    with monkeypatch.context() as patched:
+        patched.setattr(int8, "_run", None)
+        with pytest.raises(TypeError):
+            asked(0, 1)  # long ago
+
+
 def test_special_tokens_in_a_text_are_plain_text(
     fp32: Embedder, reference: Callable[[list[str]], NDArray[np.float64]]
 ) -> None:

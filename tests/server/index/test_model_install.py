@@ -22,10 +22,10 @@ from reflexio_server.index.minilm import INSTALLED_FILES, MANIFEST_FILE, find_fa
 from reflexio_server.index.model_install import PACKAGE, InstallFailed, install_model
 
 ROOT = Path(__file__).parents[3]
-# What version 1 is, built anywhere. Who changes it raises minilm.VERSION: the vectors of before are others.
+# What build 2 is, made anywhere. Who changes it raises minilm.BUILD.
 BUILT = {
-    "minilm-fp32.onnx": "8bf2332637e24aef58a61d17efb66dc0a2db6960a5069c030b3a2878cf7c1f0c",
-    "minilm-int8.onnx": "3cf96c0046bfa964cf2c5370d50c01e988ad693fe18c0b61c43cec9124c3ffc5",
+    "minilm-fp32.onnx": "5974de1224cb829bc74c947f385b2514dc3851bcb7836e35714582449ed78cb1",
+    "minilm-int8.onnx": "ce25efc716d17963e48ba694a0e9adf049026b12316849545ac1f1314dd424ee",
 }
 INSTALL = """
 import sys
@@ -200,9 +200,11 @@ def test_an_empty_folder_is_a_missing_model(tmp_path: Path) -> None:
         (lambda folder: (folder / "minilm-int8.onnx").write_bytes(b"half"), r"has 4 bytes instead of 2\d{7}"),
         (lambda folder: (folder / "manifest.json").write_text("{"), r"manifest\.json is damaged"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), r"manifest\.json is damaged"),
-        (lambda folder: change_version(folder / "manifest.json", 0), r"holds version 0 .* needs version 1"),
+        (lambda folder: change_version(folder / "manifest.json", 0), r"holds build 0 .* server's is 2"),
+        (lambda folder: change_version(folder / "manifest.json", 3), r"holds build 3 .* server's is 2"),
+        (lambda folder: change_version(folder / "manifest.json", "2"), r"holds build '2' .* server's is 2"),
     ],
-    ids=["missing", "truncated", "not json", "not a manifest", "other version"],
+    ids=["missing", "truncated", "not json", "not a manifest", "too old", "newer", "no number"],
 )
 def test_an_incomplete_model_says_what_is_wrong_and_what_mends_it(
     copy: Path, damage: Callable[[Path], Any], complaint: str
@@ -212,5 +214,19 @@ def test_an_incomplete_model_says_what_is_wrong_and_what_mends_it(
         load_embedder("minilm-int8", copy)
 
 
-def change_version(manifest: Path, version: int) -> None:
+def test_files_of_the_build_before_are_the_same_model_until_they_are_built_anew(
+    copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest = load_embedder("minilm-int8", copy)
+    assert caplog.text == ""
+    change_version(copy / MANIFEST_FILE, 1)
+    assert load_embedder("minilm-int8", copy).model_id == newest.model_id
+    assert f"could be faster: {copy} holds build 1 " in caplog.text
+    assert "Run: reflexio-server model install" in caplog.text
+    install_model(copy, print)
+    assert json.loads((copy / MANIFEST_FILE).read_text())["version"] == 2
+    assert {name: hash_file(copy / name) for name in BUILT} == BUILT
+
+
+def change_version(manifest: Path, version: object) -> None:
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": version}))
