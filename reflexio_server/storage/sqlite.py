@@ -33,6 +33,7 @@ _SHORT_WAIT_MS = 100  # the writer waits meanwhile
 # some 30 MiB for 17 readers of a mixed load; preparing more often costs a call 2 % of its time.
 READER_CACHE_KIB = 512
 READER_STATEMENTS = 16
+WRITER_CACHE_KIB = 64 * 1024  # as it is needed: the pages that a row goes to lie all over a large store's indexes
 
 
 def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
@@ -63,8 +64,8 @@ def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")  # what is deleted, by whatever way, becomes zeros
         connection.execute("PRAGMA temp_store = MEMORY")  # what a savepoint remembers was half of all that was written
-        if begin == "DEFERRED":  # the system's cache is behind it
-            connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+        cache_kib = READER_CACHE_KIB if begin == "DEFERRED" else WRITER_CACHE_KIB  # the system's cache is behind it
+        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
 
     @event.listens_for(engine, "before_cursor_execute")
