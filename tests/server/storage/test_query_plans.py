@@ -128,8 +128,13 @@ def test_interactions_are_found_by_an_index_whatever_the_filter(database: Databa
             is_bounded(database, lambda conn, scope=scope: waiting.count_in(conn, scope))  # type: ignore[misc]
             is_bounded(database, lambda conn, scope=scope: interactions.passing(conn, scope, range(1000)))  # type: ignore[misc]
     by_id = Scope(1, user, interaction_ids=(ID, "x"))
-    is_bounded(database, lambda conn: list(interactions.listing(conn, by_id, limit=31)))
-    is_bounded(database, lambda conn: interactions.existing_ids(conn, by_id))
+    for read in (
+        lambda conn: list(interactions.listing(conn, by_id, limit=31)),
+        lambda conn: interactions.existing_ids(conn, by_id),
+    ):
+        is_bounded(database, read)
+        (main,) = [step for step in plans(database, read) if step.startswith("SEARCH interactions")]
+        assert main.endswith("(interaction_id=?)"), "not all of the owner's are walked"
 
 
 def test_pages_of_interactions_need_no_sorting(database: Database) -> None:
@@ -148,7 +153,7 @@ def test_pages_of_interactions_need_no_sorting(database: Database) -> None:
             )
             assert not [step for step in found if "TEMP B-TREE" in step]
             (main,) = [step for step in found if step.startswith("SEARCH interactions")]
-            assert "created_at" in main, "a later page begins where the one before ended"
+            assert "(created_at,interaction_id)" in main, "a later page begins where the one before ended"
 
 
 def test_requests_are_found_by_an_index_and_come_in_its_order(database: Database) -> None:
