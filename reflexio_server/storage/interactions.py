@@ -17,7 +17,7 @@ from reflexio_server.storage.tables import accounts, images, interactions, reque
 
 _ROWS_AT_ONCE = 50  # rows of up to 70 KiB are fetched in parts, so that a large page costs little memory
 _MOST = 2**63 - 1
-SHAPES = 256  # statements that are kept, of the many that the conditions of a filter make
+SHAPES = 64  # statements that are kept, of the many that the conditions of a filter make
 _ACTIONS = {int(action): action for action in UserAction}
 
 

@@ -52,6 +52,7 @@ def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
         },
         pool_size=connections,
         max_overflow=0,
+        pool_use_lifo=True,  # the one used last has the pages and statements at hand
         hide_parameters=True,  # an error's text goes to the log, and the parameters are what people said
     )
 
