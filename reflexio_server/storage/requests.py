@@ -66,7 +66,7 @@ def interactions_of(conn: Connection, request_refs: Sequence[int]) -> dict[int, 
 def _before(scope: RequestScope, place: Place) -> Place:
     """The place that is next to this one, against the order."""
     created_at, sequence = place
-    return created_at, sequence - 1 if scope.oldest_first else sequence + 1
+    return created_at, max(sequence - 1, _FIRST) if scope.oldest_first else min(sequence + 1, _LAST)
 
 
 def _next_head(conn: Connection, scope: RequestScope, after: Place | None, listed: str = "") -> Request | None:
