@@ -100,7 +100,7 @@ def selected(stored: Sequence[noun.Interaction], scope: dict[str, Any]) -> list[
 
 
 def random_requests_scope(source: random.Random, requests: int) -> dict[str, Any]:
-    """A user and any number of conditions of GetRequests."""
+    """A user, an order, and any number of conditions of GetRequests."""
     choices: dict[str, Any] = {
         "request_id": f"request {source.randrange(requests + 2)}",
         "request_group": source.choice(GROUPS[1:]),
@@ -108,7 +108,8 @@ def random_requests_scope(source: random.Random, requests: int) -> dict[str, Any
         "end_time": timestamp(source.choice(TIMES)),
     }
     names = source.sample(list(choices), source.choice((0, 1, 1, 2, 3, 4)))
-    return {"user_id": source.choice(USERS)} | {name: choices[name] for name in names}
+    order = source.choice((pb.ORDER_UNSPECIFIED, pb.ORDER_OLDEST_FIRST))
+    return {"user_id": source.choice(USERS), "order": order} | {name: choices[name] for name in names}
 
 
 Threads = list[tuple[str, list[tuple[str, list[str]]]]]
@@ -151,7 +152,8 @@ def selected_requests(
         return place_of(items) if places is None else places[items[0].request_id]
 
     threads: dict[tuple[str, str], list[list[noun.Interaction]]] = {}
-    for items in sorted(filter(passes, by_request.values()), key=place, reverse=True):
+    forward = scope.get("order") == pb.ORDER_OLDEST_FIRST
+    for items in sorted(filter(passes, by_request.values()), key=place, reverse=not forward):
         alone = "" if items[0].request_group else items[0].request_id
         threads.setdefault((items[0].request_group, alone), []).append(items)
     return [

@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-
 from reflexio_server.storage import own_log
 from reflexio_server.storage.own_log import WrongLog, has_log, log_of, note_of, sync
 
@@ -147,15 +144,10 @@ def _must_be_known(made: Path, source: Path) -> None:
             conn.execute("SELECT count(*) FROM accounts").fetchone()
     except (sqlite3.Error, TypeError):
         raise CopyRefused(f"{source} is no database of a Reflexio server: nothing was changed") from None
+    from reflexio_server.storage.migrating import known_schemas
+
     if schema not in known_schemas():
         raise CopyRefused(f"{source} has schema {schema}, which this version does not know: a newer one made it")
-
-
-def known_schemas() -> set[str]:
-    """The schemas that this version brings to its own."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    return {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
 
 
 def _set_aside(database: Path) -> Path | None:

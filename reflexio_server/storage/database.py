@@ -10,11 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from reflexio.supervised import say
@@ -23,6 +19,7 @@ from reflexio_server.errors import Damaged, Ended
 from reflexio_server.storage import own_log, sqlite
 from reflexio_server.storage.own_log import OwnLog, WrongLog
 from reflexio_server.storage.sqlite import is_damaged, make_engine
+from reflexio_server.storage.tables import NEWEST_SCHEMA
 
 logger = logging.getLogger(__name__)
 
@@ -199,37 +196,35 @@ class Database:
             self._own_log.close()
             self._own_log = None
 
-    def _config(self, conn: Connection) -> Config:
-        config = Config()
-        folder = str(Path(__file__).parent / "migrations")
-        config.set_main_option("script_location", folder.replace("%", "%%"))  # read as a .ini file is
-        config.attributes["connection"] = conn
-        return config
-
     def _migrate(self) -> None:
         with self._write.connect() as conn, conn.begin():
-            found, known = self._schema(conn)
-            if found is not None and found not in known:
+            found = _schema(conn)
+            if found == NEWEST_SCHEMA:
+                return
+            from reflexio_server.storage.migrating import known_schemas, migrate
+
+            if found is not None and found not in known_schemas():
                 raise DatabaseUnusable(
-                    f"{self._path} has schema {found}, and this version knows none after {known[0]}: "
+                    f"{self._path} has schema {found}, and this version knows none after {NEWEST_SCHEMA}: "
                     "a newer version made it, use that one"
                 )
-            command.upgrade(self._config(conn), "head")
-
-    def _schema(self, conn: Connection) -> tuple[str | None, list[str]]:
-        """The database's revision, and those that this version knows, newest first."""
-        script = ScriptDirectory.from_config(self._config(conn))
-        found = MigrationContext.configure(conn).get_current_revision()
-        return found, [revision.revision for revision in script.walk_revisions()]
+            migrate(conn)
 
     def _check_schema(self) -> None:
         with self._read.connect() as conn, conn.begin():
-            found, (wanted, *_) = self._schema(conn)
-        if found != wanted:
+            found = _schema(conn)
+        if found != NEWEST_SCHEMA:
             raise DatabaseUnusable(
-                f"the running server's database has schema {found}, this version needs {wanted}: "
+                f"the running server's database has schema {found}, this version needs {NEWEST_SCHEMA}: "
                 "restart the server with this version, or use the version it runs"
             )
+
+
+def _schema(conn: Connection) -> str | None:
+    """The database's revision; None when it is new."""
+    if not inspect(conn).has_table("alembic_version"):
+        return None
+    return conn.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def is_of_database(error: BaseException) -> bool:

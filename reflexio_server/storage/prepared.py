@@ -5,8 +5,9 @@ statement up by its shape, binds, wraps and unpacks. What runs in every call is 
 module. It is still written in Core, or as `text()` where a dialect has words of its own.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter, methodcaller
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Executable
 from sqlalchemy.engine import Compiled
@@ -17,6 +18,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from reflexio_server import ending
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
+
+_ALL, _ONE, _CHANGED = methodcaller("fetchall"), methodcaller("fetchone"), attrgetter("rowcount")
 
 
 class Prepared:
@@ -33,12 +37,20 @@ class Prepared:
 
     def rows(self, conn: Connection, **values: Any) -> list[Row]:
         """All rows, each a tuple."""
-        found: list[Row] = self._run(conn, values).fetchall()
+        found: list[Row] = self._run(conn, values, _ALL)
         return found
+
+    def each(self, conn: Connection, **values: Any) -> Iterator[Row]:
+        """Row after row, read on demand: what is not asked for is not read, but for one."""
+        rows: Iterator[Row] = self._run(conn, values, iter)
+        try:
+            yield from rows
+        except Exception as error:
+            raise _as_core(conn, self._compiled[conn.dialect.name][0], error) from error
 
     def row(self, conn: Connection, **values: Any) -> Row | None:
         """The first row, None when there is none."""
-        found: Row | None = self._run(conn, values).fetchone()
+        found: Row | None = self._run(conn, values, _ONE)
         return found
 
     def scalar(self, conn: Connection, **values: Any) -> Any:
@@ -48,23 +60,32 @@ class Prepared:
 
     def run(self, conn: Connection, **values: Any) -> int:
         """Run a statement that changes rows; how many it changed."""
-        changed: int = self._run(conn, values).rowcount
+        changed: int = self._run(conn, values, _CHANGED)
         return changed
 
-    def _run(self, conn: Connection, values: dict[str, Any]) -> Any:
+    def _run(self, conn: Connection, values: dict[str, Any], take: Callable[[Any], Any]) -> Any:
         dialect = conn.dialect
         prepared = self._compiled.get(dialect.name)
         if prepared is None:
             prepared = self._compiled[dialect.name] = _compiled(self._statement.compile(dialect=dialect))
         sql, names, constants = prepared
         arguments = [values[name] if name in values else constants[name] for name in names]
-        driver: Any = conn.connection.driver_connection
-        ending.check()
-        try:
-            return driver.execute(sql, arguments)
-        except Exception as error:
-            base = dialect.loaded_dbapi.Error
-            raise DBAPIError.instance(sql, None, error, base, hide_parameters=True, dialect=dialect) from error
+        return execute(conn, sql, arguments, take)
+
+
+def execute(conn: Connection, sql: str, arguments: Sequence[Any] = (), take: Callable[[Any], T] = _CHANGED) -> T:
+    """Have the driver run a statement; what is taken of its cursor. Errors are raised as Core raises them."""
+    driver: Any = conn.connection.driver_connection
+    ending.check()
+    try:
+        return take(driver.execute(sql, arguments))
+    except Exception as error:
+        raise _as_core(conn, sql, error) from error
+
+
+def _as_core(conn: Connection, sql: str, error: Exception) -> BaseException:
+    base = conn.dialect.loaded_dbapi.Error
+    return DBAPIError.instance(sql, None, error, base, hide_parameters=True, dialect=conn.dialect)
 
 
 def _compiled(compiled: Compiled) -> tuple[str, Sequence[str], dict[str, Any]]:

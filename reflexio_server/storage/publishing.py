@@ -53,16 +53,16 @@ def _stored_before(
     """The body hash and first outcome of each that is known; None for an erased one."""
     known: dict[tuple[int, str], tuple[bytes, StoredRequest | None]] = {}
     found = sqlite.stored_requests(conn, {(account_id, request.request_id) for account_id, request in submitted})
-    published: dict[int, list[tuple[str, int]]] = {row.id: [] for row in found if row.erased_at is None}
+    published: dict[int, list[tuple[str, int]]] = {ref: [] for ref, *_, erased_at, _ in found if erased_at is None}
     if published:
-        for row in sqlite.published_with(conn, published):
-            published[row.request_ref].append((row.interaction_id, row.id))
-    for row in found:
+        for request_ref, interaction_id, ref in sqlite.published_with(conn, published):
+            published[request_ref].append((interaction_id, ref))
+    for request_ref, account_id, request_id, body_hash, erased_at, published_ids in found:
         first = None
-        if row.erased_at is None:
-            left = [interaction_id for interaction_id, _ in published[row.id]]
-            ids = tuple(left if row.published_ids is None else json.loads(row.published_ids))
-            refs = tuple(ref for _, ref in published[row.id])
-            first = StoredRequest(row.request_id, ids, refs, False)
-        known[row.account_id, row.request_id] = (row.body_hash, first)
+        if erased_at is None:
+            left = [interaction_id for interaction_id, _ in published[request_ref]]
+            ids = tuple(left if published_ids is None else json.loads(published_ids))
+            refs = tuple(ref for _, ref in published[request_ref])
+            first = StoredRequest(request_id, ids, refs, False)
+        known[account_id, request_id] = (body_hash, first)
     return known

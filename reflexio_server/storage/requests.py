@@ -1,13 +1,19 @@
 """Reading a user's requests by thread. `conn` is a snapshot from Database.read."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, exists, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, bindparam, exists, or_, select, tuple_
 
 from reflexio_server.model import Place, Request, RequestCursor, RequestFilter
+from reflexio_server.storage import sqlite
+from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.tables import interactions, requests, users
+
+_FIRST, _LAST = -(2**63), 2**63 - 1  # times and sequences lie between
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,65 +38,122 @@ def by_thread(
     Threads come by their newest request, newest first, and so do the requests of one; or all by the oldest. Read on
     demand, so stop when you have enough; at most `limit` come. A cursor inside of a request has that one come first.
     """
-    for head in _first_of_threads(conn, scope, start):
+    head = _next_head(conn, scope, None if start is None else _before(scope, start.head))
+    while head is not None:
         begun = start if start and head.place == start.head else None
         if head.request_group:
-            found = _of_thread(conn, scope, head.request_group, begun, limit)
+            place = _before(scope, head.place)
+            if begun:
+                place = _before(scope, begun.request) if begun.interaction else begun.request
+            found = _of_thread(conn, scope, head.request_group, place, limit)
         else:
             found = [head] if begun is None or begun.interaction else []
         yield from ((request, head.place) for request in found)
         limit -= len(found)
         if limit <= 0:
             return
+        head = _next_head(conn, scope, head.place, head.request_group)
 
 
 def interactions_of(conn: Connection, request_refs: Sequence[int]) -> dict[int, list[tuple[int, str, int]]]:
     """Each request's interactions in the order they happened: (created_at, interaction_id, ref)."""
-    key = (interactions.c.created_at, interactions.c.interaction_id)
-    query = select(interactions.c.request_ref, *key, interactions.c.id)
-    query = query.where(interactions.c.request_ref.in_(request_refs)).order_by(*key)
     found: dict[int, list[tuple[int, str, int]]] = {ref: [] for ref in request_refs}
-    for request_ref, created_at, interaction_id, ref in conn.execute(query):
-        found[request_ref].append((created_at, interaction_id, ref))
+    for request_ref, *interaction in _INTERACTIONS_OF.rows(conn, refs=json.dumps(list(request_refs))):
+        found[request_ref].append(tuple(interaction))
     return found
 
 
-def _first_of_threads(conn: Connection, scope: RequestScope, start: RequestCursor | None) -> Iterator[Request]:
+def _before(scope: RequestScope, place: Place) -> Place:
+    """The place that is next to this one, against the order."""
+    created_at, sequence = place
+    return created_at, max(sequence - 1, _FIRST) if scope.oldest_first else min(sequence + 1, _LAST)
+
+
+def _next_head(conn: Connection, scope: RequestScope, after: Place | None, listed: str = "") -> Request | None:
+    """The first request of the next thread whose first comes after this place; not of the thread `listed`.
+
+    One at a time: the next one may be behind all of a long thread.
+    """
+    shape = frozenset(name for name in ("request_id", "request_group") if getattr(scope.filter, name))
+    row = _head(shape, scope.oldest_first).row(conn, **_values(scope, after), listed=listed)
+    return None if row is None else Request(*row)
+
+
+def _of_thread(conn: Connection, scope: RequestScope, request_group: str, after: Place, limit: int) -> list[Request]:
+    shape = frozenset({"request_id"} if scope.filter.request_id else ())
+    values = _values(scope, after) | {"request_group": request_group, "limit": limit}
+    return [Request(*row) for row in _thread(shape, scope.oldest_first).rows(conn, **values)]
+
+
+def _values(scope: RequestScope, after: Place | None) -> dict[str, Any]:
+    """What the statements are given: the bounds of the filter, and of the places that come after one."""
+    wanted = scope.filter
+    start = _FIRST if wanted.start_time is None else wanted.start_time
+    end = _LAST if wanted.end_time is None else wanted.end_time
+    low, high = (_FIRST, _FIRST), (end, _FIRST)
+    if after is not None:
+        low, high = (after, high) if scope.oldest_first else (low, min(after, high))
+    return {
+        "account_id": scope.account_id,
+        "user_ref": scope.user_ref,
+        "max_sequence": scope.max_sequence,
+        "request_id": wanted.request_id,
+        "request_group": wanted.request_group,
+        "start_time": start,
+        "end_time": end,
+        "low_time": low[0],
+        "low_sequence": low[1],
+        "high_time": high[0],
+        "high_sequence": high[1],
+    }
+
+
+Shape = frozenset[str]
+"""Which names the filter has: request_id, request_group."""
+
+_REF = (interactions.c.created_at, interactions.c.interaction_id)
+_INTERACTIONS_OF = Prepared(
+    select(interactions.c.request_ref, *_REF, interactions.c.id)
+    .where(interactions.c.request_ref.in_(sqlite.listed("refs")))
+    .order_by(*_REF)
+)
+
+
+@cache
+def _head(shape: Shape, oldest_first: bool) -> Prepared:
+    """Found without walking any thread more than once, nor one that was just listed more than by its names."""
+    is_first = and_(*(before.is_(None) for before in _before_in_thread(shape, oldest_first)))
+    alone = requests.c.request_group == ""
+    starts = and_(requests.c.request_group != bindparam("listed"), is_first)
+    return Prepared(_rows(shape, oldest_first).where(or_(alone, starts)).limit(1))
+
+
+@cache
+def _thread(shape: Shape, oldest_first: bool) -> Prepared:
+    return Prepared(_rows(shape | {"request_group"}, oldest_first).limit(bindparam("limit")))
+
+
+def _before_in_thread(shape: Shape, oldest_first: bool) -> list[ColumnElement[Any]]:
+    """The request before this one in its thread: of the same time, and of another one.
+
+    Not (created_at, sequence) at once, of which SQLite looks for the first by an index, and goes through all of a time.
+    The nearest first, which mostly passes the filter: else a long thread would be walked for each of its requests.
+    """
     before = requests.alias("before")
-    has_before = exists().where(
-        _conditions(before, scope),
-        before.c.request_group == requests.c.request_group,
-        _place(before) < _place(requests) if scope.oldest_first else _place(before) > _place(requests),
-    )
-    query = _rows(scope).where(_conditions(requests, scope), or_(requests.c.request_group == "", ~has_before))
-    if scope.filter.start_time is not None:  # what the conditions say already, but found without a walk over all
-        inside = select(interactions.c.request_ref).where(interactions.c.user_ref == scope.user_ref, _span(scope))
-        query = query.where(requests.c.id.in_(inside))
-    if start:
-        query = query.where(_from(scope, start.head))
-    # One at a time: the next one may be behind all of a long thread.
-    for row in conn.execution_options(yield_per=1).execute(query):
-        yield Request(*row)
+    created_at, sequence = before.c.created_at, before.c.sequence
+    if oldest_first:
+        same_time, other_time = sequence < requests.c.sequence, created_at < requests.c.created_at
+        order = (created_at.desc(), sequence.desc())
+    else:
+        same_time = sequence > requests.c.sequence
+        other_time = and_(created_at > requests.c.created_at, created_at < bindparam("end_time"))
+        order = (created_at.asc(), sequence.asc())
+    query = select(before.c.id).where(_conditions(before, shape), before.c.request_group == requests.c.request_group)
+    at_the_time = query.where(created_at == requests.c.created_at, same_time).order_by(order[1])
+    return [found.limit(1).scalar_subquery() for found in (at_the_time, query.where(other_time).order_by(*order))]
 
 
-def _of_thread(
-    conn: Connection, scope: RequestScope, request_group: str, start: RequestCursor | None, limit: int
-) -> list[Request]:
-    query = _rows(scope).where(_conditions(requests, scope), requests.c.request_group == request_group)
-    if start:
-        last = tuple_(*start.request)
-        inside = start.interaction is not None
-        behind = _place(requests) > last if scope.oldest_first else _place(requests) < last
-        query = query.where(_from(scope, start.request) if inside else behind)
-    return [Request(*row) for row in conn.execute(query.limit(limit))]
-
-
-def _from(scope: RequestScope, place: Place) -> ColumnElement[bool]:
-    at = tuple_(*place)
-    return _place(requests) >= at if scope.oldest_first else _place(requests) <= at
-
-
-def _rows(scope: RequestScope) -> Select[Any]:
+def _rows(shape: Shape, oldest_first: bool) -> Select[Any]:
     order = (requests.c.created_at, requests.c.sequence)
     return (
         select(
@@ -105,32 +168,30 @@ def _rows(scope: RequestScope) -> Select[Any]:
             requests.c.stored_at,
         )
         .join_from(requests, users, users.c.id == requests.c.user_ref)
-        .order_by(*(order if scope.oldest_first else (column.desc() for column in order)))
+        .where(
+            _conditions(requests, shape),
+            tuple_(*order) > tuple_(bindparam("low_time"), bindparam("low_sequence")),
+            tuple_(*order) < tuple_(bindparam("high_time"), bindparam("high_sequence")),
+        )
+        .order_by(*(order if oldest_first else (column.desc() for column in order)))
     )
 
 
-def _place(table: FromClause) -> ColumnElement[Any]:
-    return tuple_(table.c.created_at, table.c.sequence)
-
-
-def _conditions(table: FromClause, scope: RequestScope) -> ColumnElement[bool]:
-    wanted = scope.filter
-    all_of = [table.c.user_ref == scope.user_ref, table.c.sequence <= scope.max_sequence]
-    if wanted.request_id:
-        all_of += [table.c.account_id == scope.account_id, table.c.request_id == wanted.request_id]
-    if wanted.request_group:
-        all_of.append(table.c.request_group == wanted.request_group)
-    if wanted.start_time is not None:
-        all_of.append(exists().where(interactions.c.request_ref == table.c.id, _span(scope)))
-    elif wanted.end_time is not None:
-        all_of.append(table.c.created_at < wanted.end_time)  # that of its first interaction, unless it was erased
-        earlier = interactions.c.created_at < wanted.end_time
-        begins = exists().where(interactions.c.request_ref == table.c.id, earlier)
-        all_of.append(or_(table.c.published_ids.is_(None), begins))
+def _conditions(table: FromClause, shape: Shape) -> ColumnElement[bool]:
+    inside = exists().where(
+        interactions.c.request_ref == table.c.id,
+        interactions.c.created_at >= bindparam("start_time"),
+        interactions.c.created_at < bindparam("end_time"),
+    )
+    # When its first interaction happened, unless that was erased.
+    begins = and_(table.c.created_at >= bindparam("start_time"), table.c.published_ids.is_(None))
+    all_of = [
+        table.c.user_ref == bindparam("user_ref"),
+        table.c.sequence <= bindparam("max_sequence"),
+        or_(begins, inside),
+    ]
+    if "request_id" in shape:
+        all_of += [table.c.account_id == bindparam("account_id"), table.c.request_id == bindparam("request_id")]
+    if "request_group" in shape:
+        all_of.append(table.c.request_group == bindparam("request_group"))
     return and_(*all_of)
-
-
-def _span(scope: RequestScope) -> ColumnElement[bool]:
-    since = interactions.c.created_at >= scope.filter.start_time
-    end = scope.filter.end_time
-    return since if end is None else and_(since, interactions.c.created_at < end)

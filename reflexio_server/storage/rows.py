@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, bindparam, insert, update
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
 from reflexio.ids import uuid7s
 from reflexio_server import words
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest
 from reflexio_server.storage import full_text, sqlite
+from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users
 
 NOTHING_TO_EMBED = 0
@@ -116,7 +117,7 @@ def insert_rows(conn: Connection, rows: Rows) -> None:
     """Write new requests: everything a publish writes but users and sequences."""
     sqlite.insert_rows(conn, requests.name, _REQUEST_COLUMNS, rows.requests)
     for image in rows.images.values():
-        conn.execute(sqlite_dialect.insert(images).on_conflict_do_nothing(), image)
+        _ADD_IMAGE.run(conn, **image)
     sqlite.insert_rows(conn, interactions.name, tuple(interactions.columns.keys()), rows.interactions)
     if rows.texts:
         full_text.add(conn, rows.texts)
@@ -138,8 +139,7 @@ def _image(account_id: int, item: NewInteraction) -> dict[str, Any]:
 def _user_refs(conn: Connection, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
     refs = sqlite.known_users(conn, wanted)
     for account_id, user_id in sorted(wanted - refs.keys()):
-        added = conn.execute(insert(users).values(account_id=account_id, user_id=user_id).returning(users.c.id))
-        refs[account_id, user_id] = added.scalar_one()
+        ((refs[account_id, user_id],),) = _ADD_USER.rows(conn, account=account_id, user=user_id)
     return refs
 
 
@@ -150,11 +150,18 @@ def _advance_sequences(conn: Connection, fresh: Sequence[Submitted]) -> dict[int
         counts[account_id] = counts.get(account_id, 0) + len(request.interactions)
     before: dict[int, int] = {}
     for account_id, count in counts.items():
-        last = conn.execute(
-            update(accounts)
-            .where(accounts.c.id == account_id)
-            .values(last_sequence=accounts.c.last_sequence + count)
-            .returning(accounts.c.last_sequence)
-        ).scalar_one()
+        ((last,),) = _ADVANCE_SEQUENCE.rows(conn, account_id=account_id, count=count)
         before[account_id] = last - count
     return before
+
+
+_ADD_IMAGE = Prepared(sqlite_dialect.insert(images).on_conflict_do_nothing())
+_ADD_USER = Prepared(
+    insert(users).values(account_id=bindparam("account"), user_id=bindparam("user")).returning(users.c.id)
+)
+_ADVANCE_SEQUENCE = Prepared(
+    update(accounts)
+    .where(accounts.c.id == bindparam("account_id"))
+    .values(last_sequence=accounts.c.last_sequence + bindparam("count"))
+    .returning(accounts.c.last_sequence)
+)

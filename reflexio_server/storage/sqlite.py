@@ -13,7 +13,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Row,
     Select,
     and_,
     bindparam,
@@ -26,6 +25,7 @@ from sqlalchemy import (
 )
 
 from reflexio_server import ending, shortage
+from reflexio_server.storage.prepared import Prepared, Row, execute
 
 BUSY_TIMEOUT_MS = 10_000
 _SHORT_WAIT_MS = 100  # the writer waits meanwhile
@@ -33,6 +33,7 @@ _SHORT_WAIT_MS = 100  # the writer waits meanwhile
 # some 30 MiB for 17 readers of a mixed load; preparing more often costs a call 2 % of its time.
 READER_CACHE_KIB = 512
 READER_STATEMENTS = 16
+WRITER_CACHE_KIB = 64 * 1024  # as it is needed: the pages that a row goes to lie all over a large store's indexes
 
 
 def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
@@ -51,6 +52,7 @@ def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
         },
         pool_size=connections,
         max_overflow=0,
+        pool_use_lifo=True,  # the one used last has the pages and statements at hand
         hide_parameters=True,  # an error's text goes to the log, and the parameters are what people said
     )
 
@@ -63,8 +65,8 @@ def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")  # what is deleted, by whatever way, becomes zeros
         connection.execute("PRAGMA temp_store = MEMORY")  # what a savepoint remembers was half of all that was written
-        if begin == "DEFERRED":  # the system's cache is behind it
-            connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+        cache_kib = READER_CACHE_KIB if begin == "DEFERRED" else WRITER_CACHE_KIB  # the system's cache is behind it
+        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
 
     @event.listens_for(engine, "before_cursor_execute")
@@ -73,19 +75,29 @@ def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(f"BEGIN {begin}")
+        execute(connection, f"BEGIN {begin}")
 
     return engine
 
 
-def is_one_of(column: ColumnElement[str], texts: Iterable[str]) -> ColumnElement[bool]:
-    """Whether the column holds one of these texts, whatever their case.
+def listed(name: str) -> Select[Any]:
+    """A query for values that are given under this name, a JSON list of any length, to be looked for in."""
+    return select(func.json_each(bindparam(name)).table_valued("value", name="k").c.value)
+
+
+def as_one(query: Select[Any]) -> Select[Any]:
+    """The rows of a query of one column as one JSON list, in their order where the query has a limit."""
+    (column,) = query.subquery("found").c
+    return select(func.json_group_array(column))
+
+
+def is_one_of(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
+    """Whether the column holds one of the texts given under this name, whatever its case: a JSON list, casefolded.
 
     SQLite itself folds ASCII, which nearly every row is; for other rows it calls Python.
     """
-    folded = sorted({one.casefold() for one in texts})
-    not_ascii = and_(column.op("GLOB")("*[^ -~]*"), func.casefold(column).in_(folded))
-    return or_(func.lower(column).in_(folded), not_ascii)
+    not_ascii = and_(column.op("GLOB")("*[^ -~]*"), func.casefold(column).in_(listed(name)))
+    return or_(func.lower(column).in_(listed(name)), not_ascii)
 
 
 def is_in_transaction(conn: Connection) -> bool:
@@ -151,65 +163,63 @@ def _code(error: BaseException) -> int:
 
 def next_ids(conn: Connection, table: str, count: int) -> range:
     """Numbers for `count` new rows of a table; the caller inserts them in this transaction."""
-    last = conn.execute(text("SELECT seq FROM sqlite_sequence WHERE name = :table"), {"table": table}).scalar() or 0
+    last = _LAST_ID.scalar(conn, table=table) or 0
     return range(last + 1, last + 1 + count)
 
 
+_LAST_ID = Prepared(text("SELECT seq FROM sqlite_sequence WHERE name = :table"))
 # The keys come as one JSON text: an IN list of them would be another statement for each number of keys.
-_STORED_REQUESTS = text(
-    """SELECT r.id, r.account_id, r.request_id, r.body_hash, r.erased_at, r.published_ids
-       FROM json_each(:keys) k CROSS JOIN requests r
-       ON r.account_id = json_extract(k.value, '$[0]') AND r.request_id = json_extract(k.value, '$[1]')"""
+_STORED_REQUESTS = Prepared(
+    text(
+        """SELECT r.id, r.account_id, r.request_id, r.body_hash, r.erased_at, r.published_ids
+           FROM json_each(:keys) k CROSS JOIN requests r
+           ON r.account_id = json_extract(k.value, '$[0]') AND r.request_id = json_extract(k.value, '$[1]')"""
+    )
 )
 # They come as one row, as the driver gives up the interpreter's lock for each: see `insert_rows`.
-_KNOWN_USERS = text(
-    """SELECT json_group_array(json_array(u.account_id, u.user_id, u.id)) FROM json_each(:keys) k CROSS JOIN users u
-       ON u.account_id = json_extract(k.value, '$[0]') AND u.user_id = json_extract(k.value, '$[1]')"""
+_KNOWN_USERS = Prepared(
+    text(
+        """SELECT json_group_array(json_array(u.account_id, u.user_id, u.id)) FROM json_each(:keys) k CROSS JOIN users u
+           ON u.account_id = json_extract(k.value, '$[0]') AND u.user_id = json_extract(k.value, '$[1]')"""
+    )
 )
-_PUBLISHED_WITH = text(
-    """SELECT i.request_ref, i.interaction_id, i.id FROM json_each(:refs) k CROSS JOIN interactions i
-       ON i.request_ref = k.value ORDER BY i.id"""
+_PUBLISHED_WITH = Prepared(
+    text(
+        """SELECT i.request_ref, i.interaction_id, i.id FROM json_each(:refs) k CROSS JOIN interactions i
+           ON i.request_ref = k.value ORDER BY i.id"""
+    )
+)
+_REQUEST_GROUPS = Prepared(
+    text(
+        """SELECT json_group_array(json_array(i.id, i.user_ref, r.request_group)) FROM json_each(:refs) k
+           CROSS JOIN interactions i ON i.id = k.value CROSS JOIN requests r ON r.id = i.request_ref
+           WHERE r.request_group != ''"""
+    )
 )
 
 
-# Numbers in, numbers and names out, as one row likewise. "+ 0" keeps SQLite from walking all of the account.
-_REQUEST_GROUPS = text(
-    """SELECT json_group_array(json_array(i.id, i.user_ref, r.request_group)) FROM json_each(:refs) k
-       CROSS JOIN interactions i ON i.id = k.value CROSS JOIN requests r ON r.id = i.request_ref
-       WHERE r.request_group != ''"""
-)
+def stored_requests(conn: Connection, keys: Iterable[tuple[int, str]]) -> list[Row]:
+    """Of these (account_id, request_id) those that were stored, by what a replay is told from.
 
-
-def stored_requests(conn: Connection, keys: Iterable[tuple[int, str]]) -> Sequence[Row[Any]]:
-    """Of these (account_id, request_id) those that were stored: their columns that a replay is told from."""
-    return conn.execute(_STORED_REQUESTS, {"keys": json.dumps(list(keys))}).all()
+    Their columns: id, account_id, request_id, body_hash, erased_at, published_ids.
+    """
+    return _STORED_REQUESTS.rows(conn, keys=json.dumps(list(keys)))
 
 
 def known_users(conn: Connection, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], int]:
     """The refs of those of these (account_id, user_id) that are known."""
-    found = json.loads(conn.execute(_KNOWN_USERS, {"keys": json.dumps(list(keys))}).scalar_one())
+    found = json.loads(_KNOWN_USERS.scalar(conn, keys=json.dumps(list(keys))))
     return {(account_id, user_id): ref for account_id, user_id, ref in found}
-
-
-def numbers(given: Sequence[int]) -> Select[Any]:
-    """A query for these numbers, however many, to be looked for in."""
-    return select(func.json_each(json.dumps(list(given))).table_valued("value", name="k").c.value)
-
-
-def listed(name: str) -> Select[Any]:
-    """A query for numbers that are given as a value of this name, a JSON list of any length, to be looked for in."""
-    return select(func.json_each(bindparam(name)).table_valued("value", name="k").c.value)
 
 
 def request_groups(conn: Connection, refs: Sequence[int]) -> list[tuple[int, int, str]]:
     """Of these interactions those with a request_group: (id, user_ref, request_group)."""
-    given = {"refs": json.dumps(list(refs))}
-    return json.loads(conn.execute(_REQUEST_GROUPS, given).scalar_one())  # type: ignore[no-any-return]
+    return json.loads(_REQUEST_GROUPS.scalar(conn, refs=json.dumps(list(refs))))  # type: ignore[no-any-return]
 
 
-def published_with(conn: Connection, refs: Iterable[int]) -> Sequence[Row[Any]]:
+def published_with(conn: Connection, refs: Iterable[int]) -> list[Row]:
     """The interactions of stored requests in the order they came: (request_ref, interaction_id, id)."""
-    return conn.execute(_PUBLISHED_WITH, {"refs": json.dumps(list(refs))}).all()
+    return _PUBLISHED_WITH.rows(conn, refs=json.dumps(list(refs)))
 
 
 _ROWS_AT_ONCE = (1000, 250, 50, 10, 3, 1)
@@ -220,13 +230,13 @@ def insert_rows(conn: Connection, table: str, columns: tuple[str, ...], rows: Se
 
     The driver gives up the interpreter's lock for each execution of a statement; when other threads are busy, getting
     it back for every row took five times as long as the insert itself. The statements have few sizes, so that they
-    stay prepared. Straight to the driver, as Core would turn each row into a dict and back.
+    stay prepared.
     """
     start = 0
     for size in _ROWS_AT_ONCE:
         while len(rows) - start >= size:
             values = tuple(chain.from_iterable(rows[start : start + size]))
-            conn.exec_driver_sql(_insert_sql(table, columns, size), values)
+            execute(conn, _insert_sql(table, columns, size), values)
             start += size
 
 

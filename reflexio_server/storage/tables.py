@@ -16,6 +16,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+NEWEST_SCHEMA = "0007"  # of the migrations, that has these tables
+
 metadata = MetaData()
 
 # SQLite only counts up by itself on a column that is declared INTEGER.

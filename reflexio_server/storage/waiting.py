@@ -3,15 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, bindparam, func, or_, select, update
 
 from reflexio_server.storage import sqlite
-from reflexio_server.storage.interactions import Scope, in_scope
+from reflexio_server.storage.interactions import SHAPES, Scope, Shape, in_scope, tables_of, values_of
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED, NOTHING_TO_EMBED
-from reflexio_server.storage.tables import interactions, requests, vectors
+from reflexio_server.storage.tables import interactions, vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +100,12 @@ def let_wait(conn: Connection, refs: Sequence[int]) -> None:
 
 def count_in(conn: Connection, scope: Scope) -> int:
     """How many rows in the scope have text but no vector yet."""
-    query = (
-        select(func.count())
-        .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
-        # Account and user are said again because the index of what waits begins with them.
-        .where(in_scope(scope), interactions.c.account_id == scope.account_id, interactions.c.model.is_(None))
-    )
-    if scope.user_ref is not None:
-        query = query.where(interactions.c.user_ref == scope.user_ref)
-    return conn.execute(query).scalar_one()
+    given = values_of(scope)
+    return int(_count_in(frozenset(given)).scalar(conn, **given))
+
+
+@lru_cache(SHAPES)
+def _count_in(shape: Shape) -> Prepared:
+    # Account and user are said again because the index of what waits begins with them.
+    owner = [interactions.c[name] == bindparam(name) for name in ("account_id", "user_ref") if name in shape]
+    return Prepared(select(func.count()).select_from(tables_of(shape)).where(in_scope(shape), *owner, _waits))

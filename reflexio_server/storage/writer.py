@@ -18,6 +18,7 @@ from reflexio_server.errors import Damaged, DiskFull, Draining, TooBusy
 from reflexio_server.model import NewRequest, Outcome
 from reflexio_server.storage import sqlite
 from reflexio_server.storage.database import Database
+from reflexio_server.storage.prepared import execute
 from reflexio_server.storage.publishing import store_requests
 
 logger = logging.getLogger(__name__)
@@ -199,15 +200,16 @@ class _AllUndone(Exception):
 
 def _attempt(conn: Connection, run: Callable[[Connection], T]) -> tuple[T | None, BaseException | None]:
     """Run inside a savepoint: what fails is undone alone. Raises _AllUndone when it took the transaction with it."""
-    savepoint = conn.begin_nested()
     try:
+        execute(conn, "SAVEPOINT attempt")
         result = run(conn)
-        savepoint.commit()
+        execute(conn, "RELEASE attempt")
     except BaseException as error:
         # A full disk or an I/O error can do this; going on would commit the rest without what came before.
         if not sqlite.is_in_transaction(conn):
             raise _AllUndone(error) from error
-        savepoint.rollback()
+        execute(conn, "ROLLBACK TO attempt")
+        execute(conn, "RELEASE attempt")
         return None, _as_domain(error)
     return result, None
 

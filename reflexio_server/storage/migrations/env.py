@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that database.py passes in."""
+"""Alembic's entry: runs the migrations on the connection that migrating.py passes in."""
 
 from alembic import context
 

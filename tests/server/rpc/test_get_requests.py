@@ -1,6 +1,9 @@
 """Reading requests by thread: order, pages, filters, sizes, pictures; and an older store."""
 
+import base64
+import itertools
 import random
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +190,19 @@ def test_page_tokens_belong_to_their_query(caller: Caller) -> None:
     assert names(threads([caller.get_requests(user_id="u", page_size=9, include_images=True, page_token=token)])) == [
         ("g", ["r1", "r0"])
     ]
+
+
+def test_a_place_that_nobody_was_given_is_a_place_too(caller: Caller) -> None:
+    """Tokens are no secret: who makes one up gets a page of the own requests, or none."""
+    for number in range(3):
+        say(caller, f"r{number}", number, "g")
+    for order, extreme in itertools.product((pb.ORDER_NEWEST_FIRST, pb.ORDER_OLDEST_FIRST), (-(2**63), 2**63 - 1)):
+        token = caller.get_requests(user_id="u", page_size=1, order=order).next_page_token
+        packed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))[:9]  # whose query it is of
+        for places in ((extreme,) * 5, (MICROS, extreme, MICROS, extreme, 2**63 - 1)):
+            made = base64.urlsafe_b64encode(packed + struct.pack(">5q", *places)).decode().rstrip("=")
+            found = caller.get_requests(user_id="u", page_token=made, order=order)
+            assert {group.request_group for group in found.request_groups} <= {"g"}
 
 
 def test_a_store_of_the_first_schema_lists_its_requests(tmp_path: Path, start: Callable[..., LocalServer]) -> None:
