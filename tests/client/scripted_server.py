@@ -99,18 +99,24 @@ def verdict(
 
 @dataclass
 class Call:
-    """What a call brought; `sent` is its message, or the list of them."""
+    """What a call brought; `sent` is its message, or the list of requests of a stream, in so many `messages`."""
 
     method: str
     sent: Any
     metadata: dict[str, str | bytes]
+    messages: int = 1
 
 
 class ScriptedServer(grpc.GenericRpcHandler):
-    """Call `script` to say what the next calls of a method meet; then comes the default again."""
+    """Call `script` to say what the next calls of a method meet; then comes the default again.
+
+    `per_message`: how many requests a message of a stream may carry; 0 is a server that knows one only, and takes
+    others for empty.
+    """
 
     def __init__(self) -> None:
         self.port = 0
+        self.per_message = 0
         self.calls: list[Call] = []
         self.requests: dict[str, pb.PublishInteractionsRequest] = {}
         self.erased: set[str] = set()  # ids of requests and of interactions
@@ -162,9 +168,14 @@ class ScriptedServer(grpc.GenericRpcHandler):
         method = details.method.rpartition("/")[2]
 
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
-            sent = [part.request for part in request] if rpc is rpcs.PUBLISH_STREAM else request
+            sent, messages = request, 1
+            if rpc is rpcs.PUBLISH_STREAM:
+                parts = list(request)
+                several = [part.requests if self.per_message else [] for part in parts]
+                sent = [one for part, many in zip(parts, several, strict=True) for one in many or [part.request]]
+                messages = len(parts)
             with self._lock:
-                self.calls.append(Call(method, sent, dict(details.invocation_metadata)))
+                self.calls.append(Call(method, sent, dict(details.invocation_metadata), messages))
                 waiting = self._scripts[method]
                 action = waiting.popleft() if waiting else self._always.get(method)
             if action is not None:
@@ -236,11 +247,14 @@ def _publish(server: ScriptedServer, request: pb.PublishInteractionsRequest) -> 
 def publish_stream(
     server: ScriptedServer, requests: list[pb.PublishInteractionsRequest]
 ) -> pb.PublishInteractionStreamResponse:
-    result = pb.PublishInteractionStreamResponse(end_reason=pb.END_REASON_COMPLETE)
+    result = pb.PublishInteractionStreamResponse(
+        end_reason=pb.END_REASON_COMPLETE, requests_per_message=server.per_message
+    )
     for index, request in enumerate(requests):
-        name = server.store(request)
+        name = server.store(request) if request.user_id else "rejected"
         if name == "rejected":
-            result.rejections.add(index=index, request_id=request.request_id, reason="REQUEST_ERASED", message="erased")
+            reason = "REQUEST_ERASED" if request.user_id else "INVALID_FIELD"
+            result.rejections.add(index=index, request_id=request.request_id, reason=reason, message="erased or empty")
         for counts, number in ((result.requests, 1), (result.interactions, len(request.interactions))):
             setattr(counts, name, getattr(counts, name) + number)
     return result
