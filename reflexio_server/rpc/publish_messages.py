@@ -1,8 +1,8 @@
 """Messages that publish, from their bytes: bounded before they are parsed, those of a stream cut into requests."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -22,8 +22,7 @@ Given = pb.PublishInteractionsRequest | DomainError
 """A request, or what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """Requests that came together, and about how many bytes they take in memory."""
 
     requests: list[Given]
