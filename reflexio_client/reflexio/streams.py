@@ -60,6 +60,12 @@ class OneByOne:
     def __init__(self) -> None:
         self.answer = pb.PublishInteractionStreamResponse()
 
+    @property
+    def handled(self) -> int:
+        """How many requests it is on."""
+        counts = self.answer.requests
+        return counts.stored + counts.duplicate + counts.rejected
+
     def stored(self, response: pb.PublishInteractionsResponse) -> None:
         name = "duplicate" if response.replayed else "stored"
         for counts, number in ((self.answer.requests, 1), (self.answer.interactions, len(response.interaction_ids))):
@@ -68,19 +74,17 @@ class OneByOne:
     def failed(self, request: pb.PublishInteractionsRequest, rpc_error: grpc.RpcError) -> bool:
         """Take a failure; whether the next may be sent. Raises it when the verdict would be on nothing."""
         error = error_from_rpc(rpc_error, "", 0)
-        counts = self.answer.requests
-        handled = counts.stored + counts.duplicate + counts.rejected
         if error.reason not in REFUSALS:
-            if handled:
+            if self.handled:
                 return False
             raise rpc_error
         field, text = "", str(error)
         if isinstance(error, InvalidArgumentError) and error.violations:
             field, text = error.violations[0]
         self.answer.rejections.add(
-            index=handled, request_id=request.request_id, reason=error.reason, field=field, message=text
+            index=self.handled, request_id=request.request_id, reason=error.reason, field=field, message=text
         )
-        counts.rejected += 1
+        self.answer.requests.rejected += 1
         self.answer.interactions.rejected += len(request.interactions)
         return True
 

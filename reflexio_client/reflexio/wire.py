@@ -90,6 +90,10 @@ def _one_by_one(
         except grpc.RpcError as error:
             if not sent.failed(request, error):
                 break
+        except ValueError:  # the channel was closed between two calls
+            if not sent.handled:
+                raise
+            break
         if time.monotonic() >= until:
             break
     return sent.answer

@@ -251,9 +251,10 @@ def publish_stream(
         end_reason=pb.END_REASON_COMPLETE, requests_per_message=server.per_message
     )
     for index, request in enumerate(requests):
-        name = server.store(request) if request.user_id else "rejected"
+        empty = not request.ByteSize()
+        name = "rejected" if empty else server.store(request)
         if name == "rejected":
-            reason = "REQUEST_ERASED" if request.user_id else "INVALID_FIELD"
+            reason = "INVALID_FIELD" if empty else "REQUEST_ERASED"
             result.rejections.add(index=index, request_id=request.request_id, reason=reason, message="erased or empty")
         for counts, number in ((result.requests, 1), (result.interactions, len(request.interactions))):
             setattr(counts, name, getattr(counts, name) + number)

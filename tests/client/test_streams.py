@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 import reflexio
+from reflexio import wire
 from reflexio.streams import PACKED_BYTES, pack
 from reflexio.v1 import interaction_service_pb2 as pb
 from tests.client.scripted_server import ERASED, KEY, ScriptedServer, eventually, fail, info, retry_after, verdict
@@ -245,6 +246,19 @@ def test_what_unary_calls_meet_is_a_verdict_like_a_streams(server: ScriptedServe
     server.always(UNARY, act)
     assert publish(server.url, KEY, requests) == reflexio.Counts(stored=7, rejected=2)
     assert set(server.requests) == {one["request_id"] for one in requests} - {"4", "6"}
+
+
+def test_a_channel_that_is_closed_between_two_calls_leaves_a_verdict_on_those_before(server: ScriptedServer) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+
+        def payloads() -> Iterator[bytes]:
+            for name in "abc":
+                if name == "c":
+                    channel.close()
+                yield pb.PublishInteractionStreamRequest(request=say(name)).SerializeToString()
+
+        verdict = wire._one_by_one(channel, payloads(), 20, ())  # type: ignore[arg-type]
+        assert verdict.requests == pb.PublishCounts(stored=2)
 
 
 def test_another_thing_there_is_too_much_of_is_waited_for(server: ScriptedServer) -> None:
