@@ -66,6 +66,8 @@ def fail(code: grpc.StatusCode, text: str = "scripted", *details: Any) -> Action
     return act
 
 
+UNREAD = pb.PublishInteractionsRequest()
+"""What a server that knows one request in a message takes one with several for."""
 NOT_FOUND = fail(grpc.StatusCode.NOT_FOUND, "not there", info("NOT_FOUND", resource="scripted"))
 ERASED = fail(grpc.StatusCode.ALREADY_EXISTS, "erased", info("REQUEST_ERASED"))
 
@@ -171,8 +173,10 @@ class ScriptedServer(grpc.GenericRpcHandler):
             sent, messages = request, 1
             if rpc is rpcs.PUBLISH_STREAM:
                 parts = list(request)
-                several = [part.requests if self.per_message else [] for part in parts]
-                sent = [one for part, many in zip(parts, several, strict=True) for one in many or [part.request]]
+                sent = []
+                for part in parts:
+                    several = part.requests if self.per_message else [UNREAD] * bool(part.requests)
+                    sent += several or [part.request]
                 messages = len(parts)
             with self._lock:
                 self.calls.append(Call(method, sent, dict(details.invocation_metadata), messages))
@@ -251,7 +255,7 @@ def publish_stream(
         end_reason=pb.END_REASON_COMPLETE, requests_per_message=server.per_message
     )
     for index, request in enumerate(requests):
-        empty = not request.ByteSize()
+        empty = request is UNREAD
         name = "rejected" if empty else server.store(request)
         if name == "rejected":
             reason = "INVALID_FIELD" if empty else "REQUEST_ERASED"

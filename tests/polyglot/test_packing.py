@@ -6,10 +6,9 @@ from typing import Any
 import grpc
 import pytest
 
-from reflexio.v1 import interaction_service_pb2 as pb
 from tests.cases.conftest import scripted
 from tests.cases.test_n02_languages import load
-from tests.client.scripted_server import ScriptedServer, publish_stream
+from tests.client.scripted_server import UNREAD, ScriptedServer, publish_stream
 from tests.polyglot.conftest import built
 from tools.toolchains import LANGUAGES
 
@@ -44,7 +43,7 @@ def test_a_server_of_before_in_anothers_place_costs_nothing(
         call = len(messages_of(scripted))
         if call == 2:
             scripted.per_message = 0
-            requests = [pb.PublishInteractionsRequest()] * messages_of(scripted)[-1]
+            requests = [UNREAD] * messages_of(scripted)[-1]
         return publish_stream(scripted, requests)
 
     scripted.always(STREAM, act)
