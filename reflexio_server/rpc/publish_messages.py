@@ -55,11 +55,10 @@ class PublishMessages:
             except DecodeError:
                 pass  # whichever of them it is, the others can be read
             else:
-                requests: list[Given] = list(message.requests)
                 alone = message.HasField("request")
-                if error := _broken_rule(alone, len(requests)):
+                if error := _broken_rule(alone, len(message.requests)):
                     return [Batch([error], 0)]
-                return [_batch([message.request] if alone else requests, len(raw))]
+                return [_batch([message.request] if alone else list(message.requests), len(raw))]
         return self._one_by_one(raw)
 
     def _one_by_one(self, raw: bytes) -> Iterator[Batch]:
