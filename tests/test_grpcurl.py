@@ -63,6 +63,7 @@ GRPCURL = {
     "forward": ends(0, '"request_id": "support-chat_1"', '"request_id": "picture_1"'),
     "get-image": ends(0, '"data": "iVBORw0KGgo', "same picture"),
     "stream": ends(0, '"stored": 2', '"stored": 3', '"reason": "INVALID_FIELD"', "END_REASON_COMPLETE"),
+    "packed": ends(0, '"duplicate": 1', '"index": 1', '"reason": "REQUEST_ID_REUSED"'),
     "unwrapped": ends(1, "has no known field named user_id"),
     "violations": fails(3, '"violations": "2"', '"field": "user_id"', '"field": "interactions[1]"', "INVALID_FIELD"),
     "limit": fails(3, '"maximum": "1000"', '"LIMIT_EXCEEDED"', "google.rpc.BadRequest"),

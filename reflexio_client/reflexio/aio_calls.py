@@ -18,7 +18,9 @@ from reflexio.places import MOST_CALLS
 from reflexio.retry import Patience, is_refusal, may_pass
 from reflexio.rpcs import A, Q, Rpc
 from reflexio.spool import Sender, fork
+from reflexio.streams import OneByOne, pack
 from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio.wire import Metadata
 
 T = TypeVar("T")
 _THREADS = 4  # so that a look for old spools holds up no publish
@@ -114,11 +116,48 @@ class AwaitedCalls(ClientBase):
         metadata = self._metadata()
 
         async def attempt(left: float) -> pb.PublishInteractionStreamResponse:
-            stream: grpc.aio.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
-            stream = self._open().stream_unary(rpcs.PUBLISH_STREAM.path, None, rpcs.PUBLISH_STREAM.answer.FromString)
-            return await stream(iter(payloads), timeout=left, metadata=metadata)
+            if not self._streams.full:
+                try:
+                    return await self._over_stream(payloads, left, metadata)
+                except grpc.RpcError as error:
+                    if not self._streams.are_full(error):
+                        raise
+            return await self._one_by_one(payloads, left, metadata, self._streams.full_until)
 
         return await self._repeat(attempt, Patience(seconds), is_refusal)
+
+    async def _over_stream(
+        self, payloads: list[bytes], seconds: float, metadata: Metadata
+    ) -> pb.PublishInteractionStreamResponse:
+        """As wire.py's `_stream`."""
+        call: grpc.aio.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
+        call = self._open().stream_unary(rpcs.PUBLISH_STREAM.path, None, rpcs.PUBLISH_STREAM.answer.FromString)
+        end, most = time.monotonic() + seconds, self._streams.per_message
+        messages = pack(payloads, most)
+        answer = await call(iter(messages), timeout=seconds, metadata=metadata)
+        if self._streams.understood(answer, most) or len(messages) == len(payloads):
+            return answer
+        return await call(iter(payloads), timeout=max(0.001, end - time.monotonic()), metadata=metadata)
+
+    async def _one_by_one(
+        self, payloads: list[bytes], seconds: float, metadata: Metadata, until: float
+    ) -> pb.PublishInteractionStreamResponse:
+        """As wire.py's `_one_by_one`."""
+        call: grpc.aio.UnaryUnaryMultiCallable[pb.PublishInteractionsRequest, pb.PublishInteractionsResponse]
+        call = self._open().unary_unary(
+            rpcs.PUBLISH.path, rpcs.PUBLISH.request.SerializeToString, rpcs.PUBLISH.answer.FromString
+        )
+        sent = OneByOne()
+        for payload in payloads:
+            request = pb.PublishInteractionStreamRequest.FromString(payload).request
+            try:
+                sent.stored(await call(request, timeout=seconds, metadata=metadata))
+            except grpc.RpcError as error:
+                if not sent.failed(request, error):
+                    break
+            if time.monotonic() >= until:
+                break
+        return sent.answer
 
     async def _image(self, interaction_id: str, timeout: float | None) -> bytes:
         request = pb.GetImageRequest(interaction_id=checks.text("interaction_id", interaction_id, required=True))

@@ -32,6 +32,7 @@ from reflexio.spool import MAX_BYTES, MAX_ITEMS, Sender, SpoolSettings, fork
 from reflexio.spool.folder import Durability, default_folder, has_orphans
 from reflexio.spool.moved import say_what_waits_elsewhere
 from reflexio.status import error_from_rpc
+from reflexio.streams import Streams
 from reflexio.v1 import auth_service_pb2
 from reflexio.v1 import interaction_service_pb2 as pb
 
@@ -81,6 +82,7 @@ class ClientBase:
         self._tag = account_tag(self._api_key)
         self._spool_settings = SpoolSettings(folder, self._endpoint.url, "", durability, *bounds)
         self._on_delivery = on_delivery
+        self._streams = Streams()
         self._lock = threading.RLock()
         self._closed = False
         # One spool an account: what was published under one account's key must never go out under another's.

@@ -74,7 +74,9 @@ class BlockingCalls(ClientBase):
     def _stream(self, payloads: list[bytes], seconds: float) -> pb.PublishInteractionStreamResponse:
         metadata = self._metadata()
         return self._repeat(
-            lambda left: wire.stream(self._open(), payloads, left, metadata), Patience(seconds), is_refusal
+            lambda left: wire.stream(self._open(), payloads, self._streams, left, metadata),
+            Patience(seconds),
+            is_refusal,
         )
 
     def _image(self, interaction_id: str, timeout: float | None) -> bytes:

@@ -1,5 +1,7 @@
 """One attempt to carry something to the server over a blocking channel."""
 
+import math
+import time
 from collections.abc import Sequence
 
 import grpc
@@ -7,6 +9,7 @@ import grpc
 from reflexio.channel import Endpoint
 from reflexio.rpcs import PUBLISH, PUBLISH_STREAM, A, Q, Rpc
 from reflexio.status import error_from_rpc
+from reflexio.streams import OneByOne, Streams, pack
 from reflexio.v1 import interaction_service_pb2 as pb
 
 ATTEMPT_SECONDS = 60.0  # for a stream, and for a delete of much
@@ -22,24 +25,32 @@ def unary(channel: grpc.Channel, rpc: Rpc[Q, A], request: Q, seconds: float, met
 
 
 def stream(
-    channel: grpc.Channel, payloads: Sequence[bytes], seconds: float, metadata: Metadata
+    channel: grpc.Channel, payloads: Sequence[bytes], streams: Streams, seconds: float, metadata: Metadata
 ) -> pb.PublishInteractionStreamResponse:
-    """Serialized PublishInteractionStreamRequests and the verdict on them; raises what grpc raises."""
-    call: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
-    call = channel.stream_unary(PUBLISH_STREAM.path, None, PUBLISH_STREAM.answer.FromString)
-    return call(iter(payloads), timeout=seconds, metadata=metadata)
+    """Serialized messages with a `request` each, and the verdict on them or the first of them; raises what grpc raises.
+
+    While all places for streams are taken they go by unary calls.
+    """
+    if not streams.full:
+        try:
+            return _stream(channel, payloads, streams, seconds, metadata)
+        except grpc.RpcError as error:
+            if not streams.are_full(error):
+                raise
+    return _one_by_one(channel, payloads, seconds, metadata, streams.full_until)
 
 
 def send_publishes(
-    channel: grpc.Channel, endpoint: Endpoint, payloads: Sequence[bytes], key: str
+    channel: grpc.Channel, endpoint: Endpoint, payloads: Sequence[bytes], key: str, streams: Streams
 ) -> pb.PublishInteractionStreamResponse:
-    """Send PublishInteractionStreamRequests over a stream; returns the verdict or raises a ReflexioError."""
+    """As `stream`, but raises a ReflexioError."""
     try:
-        return stream(channel, payloads, ATTEMPT_SECONDS, _metadata(key))
+        try:
+            return stream(channel, payloads, streams, ATTEMPT_SECONDS, _metadata(key))
+        except RuntimeError:  # since Python 3.12 no thread starts at exit, and grpc needs one for a stream
+            return _one_by_one(channel, payloads, _SINGLE_SECONDS, _metadata(key))
     except grpc.RpcError as error:
         raise error_from_rpc(error, endpoint.url, ATTEMPT_SECONDS) from None
-    except RuntimeError:  # since Python 3.12 no thread starts at exit, and grpc needs one for a stream
-        return _send_singly(channel, endpoint, payloads, _metadata(key))
 
 
 def send_delete(channel: grpc.Channel, endpoint: Endpoint, rpc: Rpc[Q, A], payload: bytes, key: str) -> A:
@@ -54,19 +65,35 @@ def _metadata(key: str) -> Metadata:
     return (("authorization", f"Bearer {key}"),)
 
 
-def _send_singly(
-    channel: grpc.Channel, endpoint: Endpoint, payloads: Sequence[bytes], metadata: Metadata
+def _stream(
+    channel: grpc.Channel, payloads: Sequence[bytes], streams: Streams, seconds: float, metadata: Metadata
 ) -> pb.PublishInteractionStreamResponse:
-    """As a stream, but by unary calls, which need no thread; ends at the first that fails."""
-    answer = pb.PublishInteractionStreamResponse()
+    call: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
+    call = channel.stream_unary(PUBLISH_STREAM.path, None, PUBLISH_STREAM.answer.FromString)
+    end, most = time.monotonic() + seconds, streams.per_message
+    messages = pack(payloads, most)
+    answer = call(iter(messages), timeout=seconds, metadata=metadata)
+    if streams.understood(answer, most) or len(messages) == len(payloads):
+        return answer
+    return call(iter(payloads), timeout=max(0.001, end - time.monotonic()), metadata=metadata)
+
+
+def _one_by_one(
+    channel: grpc.Channel, payloads: Sequence[bytes], seconds: float, metadata: Metadata, until: float = math.inf
+) -> pb.PublishInteractionStreamResponse:
+    """As a stream, but by unary calls, which need no thread and no place for one; at least one, and others `until`."""
+    sent = OneByOne()
     for payload in payloads:
-        message = pb.PublishInteractionStreamRequest.FromString(payload).request
+        request = pb.PublishInteractionStreamRequest.FromString(payload).request
         try:
-            unary(channel, PUBLISH, message, _SINGLE_SECONDS, metadata)
-        except grpc.RpcError as rpc_error:
-            error = error_from_rpc(rpc_error, endpoint.url, _SINGLE_SECONDS)
-            if answer.requests.stored:
+            sent.stored(unary(channel, PUBLISH, request, seconds, metadata))
+        except grpc.RpcError as error:
+            if not sent.failed(request, error):
                 break
-            raise error from None
-        answer.requests.stored += 1
-    return answer
+        except ValueError:  # the channel was closed between two calls
+            if not sent.handled:
+                raise
+            break
+        if time.monotonic() >= until:
+            break
+    return sent.answer

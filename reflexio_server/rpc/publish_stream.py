@@ -2,39 +2,38 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import grpc
 
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.errors import DomainError, Draining, InvalidInput, RequestErased, RequestIdReused, TooBusy
-from reflexio_server.model import ErasedRequestId, NewRequest, ReusedRequestId
+from reflexio_server.model import NewRequest, Outcome, ReusedRequestId, StoredRequest
 from reflexio_server.rpc import convert
 from reflexio_server.rpc.admission import RECHECK_SECONDS as RECHECK_SECONDS
 from reflexio_server.rpc.errors import reason
+from reflexio_server.rpc.publish_messages import MOST_REQUESTS, Batch, Given
 from reflexio_server.rpc.validation import Limits, check_publish
 
-READ_AHEAD_MESSAGES = 400
+READ_AHEAD_REQUESTS = 400
 READ_AHEAD_BYTES = 1024 * 1024
 MOST_LISTED = 1000  # rejections
 _LONGEST_MESSAGE = 500  # characters of a rejection's text
 _LOOK_SECONDS = 0.25  # how often a waiting stream looks whether the server is shutting down
 
-Message = pb.PublishInteractionStreamRequest | DomainError
-
 
 class ReadAhead:
     """Reads a stream on a thread of its own, as a handler blocked in next() can neither time out nor answer.
 
-    It stops reading while READ_AHEAD_MESSAGES or READ_AHEAD_BYTES are waiting, so that a client is slowed down and
+    It stops reading while READ_AHEAD_REQUESTS or READ_AHEAD_BYTES are waiting, so that a client is slowed down and
     memory stays bounded.
     """
 
-    def __init__(self, messages: Iterator[Message]) -> None:
-        self._messages = messages
-        self._waiting: deque[tuple[Message, int]] = deque()
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+        self._waiting: list[Given] = []
         self._bytes = 0
         self._ended = False
         self._failure: BaseException | None = None
@@ -45,18 +44,17 @@ class ReadAhead:
     def _read(self) -> None:
         failure: BaseException | None = None
         try:
-            for message in self._messages:
-                size = _bytes_in_memory(message)
+            for batch in self._batches:
                 with self._changed:
                     while not self._has_room():
                         self._changed.wait()
                     if self._abandoned:
                         return
-                    self._waiting.append((message, size))
-                    self._bytes += size
-                    if len(self._waiting) == 1:  # `take` waits for nothing else
+                    if not self._waiting:  # `take` waits for nothing else
                         self._changed.notify()
-                del message  # or it would stay until the next one comes
+                    self._waiting += batch.requests
+                    self._bytes += batch.size
+                del batch  # or it would stay until the next one comes
         except BaseException as error:  # the stream broke, or the call was cancelled
             failure = error
         with self._changed:
@@ -64,9 +62,9 @@ class ReadAhead:
             self._changed.notify_all()
 
     def _has_room(self) -> bool:
-        return self._abandoned or (len(self._waiting) < READ_AHEAD_MESSAGES and self._bytes < READ_AHEAD_BYTES)
+        return self._abandoned or (len(self._waiting) < READ_AHEAD_REQUESTS and self._bytes < READ_AHEAD_BYTES)
 
-    def take(self, timeout: float) -> list[Message] | None:
+    def take(self, timeout: float) -> list[Given] | None:
         """All that is waiting; an empty list after `timeout` seconds without any, None at the stream's end.
 
         Raises what broke the stream, after everything before it was taken.
@@ -77,8 +75,7 @@ class ReadAhead:
                 if self._failure:
                     raise self._failure
                 return None
-            taken = [message for message, _ in self._waiting]
-            self._waiting.clear()
+            taken, self._waiting = self._waiting, []
             self._bytes = 0
             self._changed.notify_all()
             return taken
@@ -89,16 +86,12 @@ class ReadAhead:
             self._changed.notify_all()
 
 
-def _bytes_in_memory(message: Message) -> int:
-    """A parsed message takes what it has on the wire, and more for each interaction, which may be 2 bytes there."""
-    return 0 if isinstance(message, DomainError) else message.ByteSize() + 130 * len(message.request.interactions)
+class _Refused(NamedTuple):
+    """A request with its request_id and the number of its interactions, as far as they can be read."""
 
-
-def _id_and_size(message: Message) -> tuple[str, int]:
-    """The request_id and the number of interactions, as far as they can be read."""
-    return (
-        ("", 0) if isinstance(message, DomainError) else (message.request.request_id, len(message.request.interactions))
-    )
+    error: DomainError
+    request_id: str
+    interactions: int
 
 
 class PublishStream:
@@ -109,11 +102,11 @@ class PublishStream:
         self._publisher = publisher
         self._limits = limits
         self._handled = 0
-        self._verdict = pb.PublishInteractionStreamResponse()
+        self._verdict = pb.PublishInteractionStreamResponse(requests_per_message=MOST_REQUESTS)
 
     def run(
         self,
-        messages: Iterator[Message],
+        batches: Iterator[Batch],
         context: grpc.ServicerContext,
         idle_seconds: float,
         draining: threading.Event,
@@ -123,7 +116,7 @@ class PublishStream:
 
         `recheck` raises Unauthenticated when the caller's key is not valid any more.
         """
-        ahead = ReadAhead(messages)
+        ahead = ReadAhead(batches)
         try:
             last_seen = rechecked = time.monotonic()
             while True:
@@ -150,45 +143,41 @@ class PublishStream:
             ahead.abandon()
         return self._verdict
 
-    def _store(self, messages: list[Message], context: grpc.ServicerContext) -> None:
-        """Store one group of messages and add it to the verdict; if this raises, none of it is in the verdict."""
-        requests: list[NewRequest] = []
-        refused: dict[int, DomainError] = {}
-        sizes: list[tuple[str, int]] = []
-        for offset, message in enumerate(messages):
-            sizes.append(_id_and_size(message))
-            try:
-                requests.append(self._read(message))
-            except DomainError as error:
-                refused[offset] = error
-        count = len(messages)
-        messages.clear()  # the requests are copies: large pictures would be held twice while they are written
-        del message
+    def _store(self, given: list[Given], context: grpc.ServicerContext) -> None:
+        """Store one group of requests and add it to the verdict; if this raises, none of it is in the verdict."""
+        read = [self._read(one) for one in given]
+        given.clear()  # what is read is a copy: large pictures would be held twice while they are written
+        requests = [one for one in read if isinstance(one, NewRequest)]
         outcomes = iter(self._publish(requests, context) if requests else [])
-        for offset in range(count):
-            if offset in refused:
-                self._reject(self._handled + offset, refused[offset], *sizes[offset])
+        stored: list[int] = []  # how many interactions each has
+        duplicate: list[int] = []
+        for index, one in enumerate(read, self._handled):
+            if isinstance(one, _Refused):
+                self._reject(index, one)
                 continue
             outcome = next(outcomes)
-            if isinstance(outcome, ReusedRequestId):
-                self._reject(self._handled + offset, RequestIdReused(outcome.request_id), *sizes[offset])
-            elif isinstance(outcome, ErasedRequestId):
-                self._reject(self._handled + offset, RequestErased(outcome.request_id), *sizes[offset])
-            elif outcome.replayed:
-                self._verdict.requests.duplicate += 1
-                self._verdict.interactions.duplicate += len(outcome.interaction_ids)
+            if isinstance(outcome, StoredRequest):
+                (duplicate if outcome.replayed else stored).append(len(outcome.interaction_ids))
             else:
-                self._verdict.requests.stored += 1
-                self._verdict.interactions.stored += len(outcome.interaction_ids)
-        self._handled += count
+                kind = RequestIdReused if isinstance(outcome, ReusedRequestId) else RequestErased
+                self._reject(index, _Refused(kind(one.request_id), one.request_id, len(one.interactions)))
+        requests_of, interactions_of = self._verdict.requests, self._verdict.interactions
+        requests_of.stored += len(stored)
+        requests_of.duplicate += len(duplicate)
+        interactions_of.stored += sum(stored)
+        interactions_of.duplicate += sum(duplicate)
+        self._handled += len(read)
 
-    def _read(self, message: Message) -> NewRequest:
-        if isinstance(message, DomainError):
-            raise message
-        check_publish(message.request, self._limits, in_stream=True)
-        return convert.new_request(message.request)
+    def _read(self, given: Given) -> NewRequest | _Refused:
+        if isinstance(given, DomainError):
+            return _Refused(given, "", 0)
+        try:
+            check_publish(given, self._limits, in_stream=True)
+        except DomainError as error:
+            return _Refused(error, given.request_id, len(given.interactions))
+        return convert.new_request(given)
 
-    def _publish(self, requests: list[NewRequest], context: grpc.ServicerContext):  # type: ignore[no-untyped-def]
+    def _publish(self, requests: list[NewRequest], context: grpc.ServicerContext) -> list[Outcome]:
         while True:
             try:
                 return self._publisher.publish_all(self._account_id, requests)
@@ -197,9 +186,10 @@ class PublishStream:
                     raise
                 time.sleep(min(busy.retry_after, 0.05))  # the stream is simply not read further
 
-    def _reject(self, index: int, error: DomainError, request_id: str, interactions: int) -> None:
+    def _reject(self, index: int, refused: _Refused) -> None:
+        error = refused.error
         self._verdict.requests.rejected += 1
-        self._verdict.interactions.rejected += interactions
+        self._verdict.interactions.rejected += refused.interactions
         if len(self._verdict.rejections) == MOST_LISTED:
             return
         field, text = "", str(error) or "the message cannot be read: it is not of this type, or not UTF-8"
@@ -212,7 +202,7 @@ class PublishStream:
             field, text = "request_id", "this request_id belongs to an erased request"
         self._verdict.rejections.add(
             index=index,
-            request_id=request_id[: self._limits.request_id],
+            request_id=refused.request_id[: self._limits.request_id],
             reason=reason(error),
             field=field,
             message=text[:_LONGEST_MESSAGE],

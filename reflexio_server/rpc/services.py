@@ -19,7 +19,8 @@ from reflexio_server.core.searching import Searcher
 from reflexio_server.rpc import convert, page_token, validation
 from reflexio_server.rpc.calls import caller, recheck
 from reflexio_server.rpc.peer import address_of
-from reflexio_server.rpc.publish_stream import Message, PublishStream
+from reflexio_server.rpc.publish_messages import Batch
+from reflexio_server.rpc.publish_stream import PublishStream
 from reflexio_server.rpc.validation import Limits
 
 CHUNK_BYTES = 1024 * 1024
@@ -61,8 +62,8 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
             searchable=published.searchable,
         )
 
-    def PublishInteractionStream(
-        self, request_iterator: Iterator[Message], context: grpc.ServicerContext
+    def PublishInteractionStream(  # type: ignore[override]  # `Decode` makes batches of its messages
+        self, request_iterator: Iterator[Batch], context: grpc.ServicerContext
     ) -> pb.PublishInteractionStreamResponse:
         stream = PublishStream(caller().account.account_id, self.publisher, self.limits)
         return stream.run(request_iterator, context, self.stream_idle_seconds, self.draining, recheck)

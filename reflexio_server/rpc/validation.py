@@ -117,7 +117,7 @@ def check_publish(request: pb.PublishInteractionsRequest, limits: Limits, *, in_
         walk.text("request_id", request.request_id, limits.request_id, required=in_stream)
         walk.known("wait_until", request.wait_until, pb.WaitUntil)
         if in_stream and request.wait_until:
-            walk.wrong("wait_until", "must be unset in a stream: each message is stored as it comes")
+            walk.wrong("wait_until", "must be unset in a stream: each request is stored as it comes")
         count = len(request.interactions)
         if count == 0:
             walk.wrong("interactions", "is required: send at least one interaction")

@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 import pytest
 
-from reflexio_server.rpc.decode import MOST_FIELDS
+from reflexio_server.rpc.publish_messages import MOST_FIELDS
 from tests.support import Caller
 from tests.wire import failure, say
 

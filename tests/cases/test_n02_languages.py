@@ -20,7 +20,7 @@ STREAM = "PublishInteractionStream"
 Code = grpc.StatusCode
 # What is over a while later, however much is sent at a time.
 PASSING = {
-    "busy": fail(Code.RESOURCE_EXHAUSTED, "busy", info("TOO_BUSY", limit="streams"), retry_after(0.05)),
+    "busy": fail(Code.RESOURCE_EXHAUSTED, "busy", info("TOO_BUSY", limit="calls"), retry_after(0.05)),
     "proxy": fail(Code.RESOURCE_EXHAUSTED, "rate limit of a proxy"),
     "proxy that gives a reason": fail(Code.RESOURCE_EXHAUSTED, "quota", foreign("LIMIT_EXCEEDED")),
     "calm": fail(Code.RESOURCE_EXHAUSTED, "Stream removed (RST_STREAM from remote peer with error code 11)"),

@@ -66,6 +66,8 @@ def fail(code: grpc.StatusCode, text: str = "scripted", *details: Any) -> Action
     return act
 
 
+UNREAD = pb.PublishInteractionsRequest()
+"""What a server that knows one request in a message takes one with several for."""
 NOT_FOUND = fail(grpc.StatusCode.NOT_FOUND, "not there", info("NOT_FOUND", resource="scripted"))
 ERASED = fail(grpc.StatusCode.ALREADY_EXISTS, "erased", info("REQUEST_ERASED"))
 
@@ -99,18 +101,24 @@ def verdict(
 
 @dataclass
 class Call:
-    """What a call brought; `sent` is its message, or the list of them."""
+    """What a call brought; `sent` is its message, or the list of requests of a stream, in so many `messages`."""
 
     method: str
     sent: Any
     metadata: dict[str, str | bytes]
+    messages: int = 1
 
 
 class ScriptedServer(grpc.GenericRpcHandler):
-    """Call `script` to say what the next calls of a method meet; then comes the default again."""
+    """Call `script` to say what the next calls of a method meet; then comes the default again.
+
+    `per_message`: how many requests a message of a stream may carry; 0 is a server that knows one only, and takes
+    others for empty.
+    """
 
     def __init__(self) -> None:
         self.port = 0
+        self.per_message = 0
         self.calls: list[Call] = []
         self.requests: dict[str, pb.PublishInteractionsRequest] = {}
         self.erased: set[str] = set()  # ids of requests and of interactions
@@ -162,9 +170,16 @@ class ScriptedServer(grpc.GenericRpcHandler):
         method = details.method.rpartition("/")[2]
 
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
-            sent = [part.request for part in request] if rpc is rpcs.PUBLISH_STREAM else request
+            sent, messages = request, 1
+            if rpc is rpcs.PUBLISH_STREAM:
+                parts = list(request)
+                sent = []
+                for part in parts:
+                    several = part.requests if self.per_message else [UNREAD] * bool(part.requests)
+                    sent += several or [part.request]
+                messages = len(parts)
             with self._lock:
-                self.calls.append(Call(method, sent, dict(details.invocation_metadata)))
+                self.calls.append(Call(method, sent, dict(details.invocation_metadata), messages))
                 waiting = self._scripts[method]
                 action = waiting.popleft() if waiting else self._always.get(method)
             if action is not None:
@@ -236,11 +251,15 @@ def _publish(server: ScriptedServer, request: pb.PublishInteractionsRequest) -> 
 def publish_stream(
     server: ScriptedServer, requests: list[pb.PublishInteractionsRequest]
 ) -> pb.PublishInteractionStreamResponse:
-    result = pb.PublishInteractionStreamResponse(end_reason=pb.END_REASON_COMPLETE)
+    result = pb.PublishInteractionStreamResponse(
+        end_reason=pb.END_REASON_COMPLETE, requests_per_message=server.per_message
+    )
     for index, request in enumerate(requests):
-        name = server.store(request)
+        empty = request is UNREAD
+        name = "rejected" if empty else server.store(request)
         if name == "rejected":
-            result.rejections.add(index=index, request_id=request.request_id, reason="REQUEST_ERASED", message="erased")
+            reason = "INVALID_FIELD" if empty else "REQUEST_ERASED"
+            result.rejections.add(index=index, request_id=request.request_id, reason=reason, message="erased or empty")
         for counts, number in ((result.requests, 1), (result.interactions, len(request.interactions))):
             setattr(counts, name, getattr(counts, name) + number)
     return result

@@ -23,6 +23,8 @@ const (
 	// A verdict lists 1,000 rejections, so none of a segment's goes unlisted.
 	segmentRequests = 1000
 	segmentBytes    = 8 << 20
+	// Of a message with several requests: beyond, packing saves little.
+	packedBytes = 64 << 10
 	// How often a request is sent at which the server itself fails.
 	mostAttempts   = 8
 	keptRejections = 1000
@@ -80,9 +82,10 @@ type Result struct {
 // Publish stores the requests, all but those that the server refuses.
 //
 // Requests go out in segments of up to 1,000 requests or 8 MiB, a stream for
-// each, and no more than one segment is in memory. A segment whose stream
-// breaks is sent again: what was stored counts as duplicate then. For this
-// every request needs a request_id; one without gets a new one, in a copy.
+// each, and no more than one segment is in memory; from the second stream on,
+// several requests share a message where the server takes that. A segment whose
+// stream breaks is sent again: what was stored counts as duplicate then. For
+// this every request needs a request_id; one without gets a new one, in a copy.
 //
 // Publish waits and repeats while the server is away or busy, for as long as
 // it is told in RetryInfo or, with jitter, for longer each time. The error
@@ -93,7 +96,7 @@ func Publish(
 	requests iter.Seq[*pb.PublishInteractionsRequest],
 	options *Options,
 ) (Result, error) {
-	p := publisher{client: client}
+	p := publisher{client: client, perMessage: 1}
 	if options != nil {
 		p.options = *options
 	}
@@ -103,8 +106,8 @@ func Publish(
 	size, index := 0, 0
 	for request := range requests {
 		request := withID(request)
-		p.rows = append(p.rows, row{index: index, request: request})
-		size += proto.Size(request)
+		p.rows = append(p.rows, row{index: index, request: request, size: proto.Size(request)})
+		size += p.rows[len(p.rows)-1].size
 		index++
 		if len(p.rows) == segmentRequests || size >= segmentBytes {
 			if err := p.settle(ctx); err != nil {
@@ -132,6 +135,7 @@ func withID(request *pb.PublishInteractionsRequest) *pb.PublishInteractionsReque
 type row struct {
 	index    int
 	request  *pb.PublishInteractionsRequest
+	size     int
 	attempts int
 }
 
@@ -140,6 +144,9 @@ type publisher struct {
 	options Options
 	result  Result
 	rows    []row // of the segment at hand, those that are not settled
+	// How many requests a message may carry. Until a verdict has said more, one:
+	// a server of before takes a message with several for an empty one.
+	perMessage int
 }
 
 // settle sends the segment until nothing of it is left.
@@ -199,15 +206,44 @@ func (p *publisher) send(ctx context.Context, batch []row, limit time.Duration) 
 	if err != nil {
 		return nil, err
 	}
-	for _, row := range batch {
-		err := stream.Send(&pb.PublishInteractionStreamRequest{Request: row.request})
+	most := p.perMessage
+	for _, message := range pack(batch, most) {
+		err := stream.Send(message)
 		if errors.Is(err, io.EOF) {
 			break // the server has answered or the stream is broken: CloseAndRecv tells
 		} else if err != nil {
 			return nil, err
 		}
 	}
-	return stream.CloseAndRecv()
+	verdict, err := stream.CloseAndRecv()
+	if err != nil {
+		return nil, err
+	}
+	p.perMessage = max(1, int(verdict.GetRequestsPerMessage()))
+	if p.perMessage < most {
+		return nil, errTakesFewer // and so its verdict is on others than were sent
+	}
+	return verdict, nil
+}
+
+// pack puts requests into messages, in their order.
+func pack(batch []row, most int) []*pb.PublishInteractionStreamRequest {
+	var messages []*pb.PublishInteractionStreamRequest
+	size := 0 // of the last message
+	for _, row := range batch {
+		last := len(messages) - 1
+		switch {
+		case most == 1:
+			messages = append(messages, &pb.PublishInteractionStreamRequest{Request: row.request})
+		case last < 0 || len(messages[last].Requests) == most || size+row.size > packedBytes:
+			messages = append(messages, &pb.PublishInteractionStreamRequest{Requests: []*pb.PublishInteractionsRequest{row.request}})
+			size = row.size
+		default:
+			messages[last].Requests = append(messages[last].Requests, row.request)
+			size += row.size
+		}
+	}
+	return messages
 }
 
 // read takes the verdict on a batch; only what it leaves no doubt of is

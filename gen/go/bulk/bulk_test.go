@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +30,9 @@ type server struct {
 	lock    sync.Mutex
 	stored  []string
 	streams []int // how many messages each stream carried
+	// perMessage is how many requests it takes in a message; 0: one, and others
+	// are empty messages to it.
+	perMessage int
 	// handle may end the stream after the message that it is given.
 	handle func(stream, message int, request *pb.PublishInteractionsRequest) error
 	// verdict may change the answer.
@@ -41,7 +45,10 @@ func (s *server) PublishInteractionStream(in grpc.ClientStreamingServer[pb.Publi
 	number := len(s.streams)
 	s.streams = append(s.streams, 0)
 	answer := &pb.PublishInteractionStreamResponse{Requests: &pb.PublishCounts{}, Interactions: &pb.PublishCounts{}, EndReason: pb.EndReason_END_REASON_COMPLETE}
-	for i := 0; ; i++ {
+	answer.RequestsPerMessage = uint32(s.perMessage)
+	i := -1 // the number of the request
+messages:
+	for {
 		message, err := in.Recv()
 		if errors.Is(err, io.EOF) {
 			break
@@ -49,26 +56,20 @@ func (s *server) PublishInteractionStream(in grpc.ClientStreamingServer[pb.Publi
 			return err
 		}
 		s.streams[number]++
-		request := message.GetRequest()
-		switch {
-		case request.GetUserId() == "":
-			answer.Requests.Rejected++
-			answer.Interactions.Rejected += uint32(len(request.GetInteractions()))
-			answer.Rejections = append(answer.Rejections, &pb.PublishRejection{Index: uint32(i), RequestId: request.GetRequestId(), Reason: "INVALID_FIELD", Field: "user_id", Message: "is required"})
-		case slices.Contains(s.stored, request.GetRequestId()):
-			answer.Requests.Duplicate++
-			answer.Interactions.Duplicate += uint32(len(request.GetInteractions()))
-		default:
-			s.stored = append(s.stored, request.GetRequestId())
-			answer.Requests.Stored++
-			answer.Interactions.Stored += uint32(len(request.GetInteractions()))
+		requests := []*pb.PublishInteractionsRequest{message.GetRequest()}
+		if s.perMessage > 0 && message.Request == nil {
+			requests = message.GetRequests()
 		}
-		if s.handle != nil {
-			if err := s.handle(number, i, request); errors.Is(err, io.EOF) {
-				answer.EndReason = pb.EndReason_END_REASON_DRAINING
-				break
-			} else if err != nil {
-				return err
+		for _, request := range requests {
+			i++
+			s.take(i, request, answer)
+			if s.handle != nil {
+				if err := s.handle(number, i, request); errors.Is(err, io.EOF) {
+					answer.EndReason = pb.EndReason_END_REASON_DRAINING
+					break messages
+				} else if err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -76,6 +77,22 @@ func (s *server) PublishInteractionStream(in grpc.ClientStreamingServer[pb.Publi
 		s.verdict(number, answer)
 	}
 	return in.SendAndClose(answer)
+}
+
+func (s *server) take(index int, request *pb.PublishInteractionsRequest, answer *pb.PublishInteractionStreamResponse) {
+	switch {
+	case request.GetUserId() == "":
+		answer.Requests.Rejected++
+		answer.Interactions.Rejected += uint32(len(request.GetInteractions()))
+		answer.Rejections = append(answer.Rejections, &pb.PublishRejection{Index: uint32(index), RequestId: request.GetRequestId(), Reason: "INVALID_FIELD", Field: "user_id", Message: "is required"})
+	case slices.Contains(s.stored, request.GetRequestId()):
+		answer.Requests.Duplicate++
+		answer.Interactions.Duplicate += uint32(len(request.GetInteractions()))
+	default:
+		s.stored = append(s.stored, request.GetRequestId())
+		answer.Requests.Stored++
+		answer.Interactions.Stored += uint32(len(request.GetInteractions()))
+	}
 }
 
 // start serves on a port of its own.
@@ -133,6 +150,58 @@ func TestSegmentsAreBoundedInRequests(t *testing.T) {
 	expect(t, "streams", s.streams, []int{1000, 1000, 500})
 	expect(t, "requests", result.Requests, bulk.Counts{Stored: 2500})
 	expect(t, "interactions", result.Interactions, bulk.Counts{Stored: 5000})
+}
+
+func TestMessagesArePackedOnceTheServerSaidSo(t *testing.T) {
+	s := &server{perMessage: 100}
+	result := publish(t, s, requests(2550))
+	expect(t, "messages", s.streams, []int{1000, 10, 6})
+	expect(t, "requests", result.Requests, bulk.Counts{Stored: 2550})
+	for i, id := range s.stored {
+		expect(t, "in its order", id, fmt.Sprint("r", i))
+	}
+}
+
+func TestMessagesAreBoundedInBytes(t *testing.T) {
+	s := &server{perMessage: 100}
+	publish(t, s, func(yield func(*pb.PublishInteractionsRequest) bool) {
+		for i := range 1005 {
+			one := request(fmt.Sprint(i))
+			if i >= 1000 {
+				one.Interactions[0].Content = strings.Repeat("x", 30<<10)
+			}
+			if !yield(one) {
+				return
+			}
+		}
+	})
+	expect(t, "messages", s.streams, []int{1000, 3})
+}
+
+func TestAServerThatTakesFewerInAnothersPlaceCostsNothing(t *testing.T) {
+	for _, fewer := range []int{0, 50} {
+		s := &server{perMessage: 100}
+		s.handle = func(stream, _ int, _ *pb.PublishInteractionsRequest) error {
+			if stream == 1 { // packed: what it says of it is not on what was sent
+				s.perMessage = fewer
+			}
+			return nil
+		}
+		s.verdict = func(_ int, answer *pb.PublishInteractionStreamResponse) {
+			answer.RequestsPerMessage = uint32(s.perMessage)
+			if fewer == 50 && len(s.streams) == 2 {
+				answer.Requests = &pb.PublishCounts{Rejected: 5}
+				answer.Rejections = make([]*pb.PublishRejection, 5)
+				for i := range answer.Rejections {
+					answer.Rejections[i] = &pb.PublishRejection{Index: uint32(i), Reason: "LIMIT_EXCEEDED", Field: "requests"}
+				}
+			}
+		}
+		result := publish(t, s, requests(1500))
+		expect(t, "rejected", result.Requests.Rejected, 0)
+		expect(t, "settled", result.Requests.Stored+result.Requests.Duplicate, 1500)
+		expect(t, "stored", len(s.stored), 1500)
+	}
 }
 
 func TestSegmentsAreBoundedInBytes(t *testing.T) {

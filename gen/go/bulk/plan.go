@@ -12,6 +12,7 @@ import (
 
 var (
 	errContradiction  = status.Error(codes.Internal, "the server's verdict on a stream contradicts itself")
+	errTakesFewer     = status.Error(codes.Unavailable, "another server answers now, which takes fewer requests in a message")
 	errNothingSettled = status.Error(codes.Unavailable, "the stream ended before anything was settled")
 )
 

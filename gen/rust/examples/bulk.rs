@@ -9,6 +9,7 @@ use std::error::Error;
 use std::mem::take;
 use std::time::{Duration, Instant};
 
+use prost::Message;
 use rand::random_range;
 use reflexio::v1::interaction_service_client::InteractionServiceClient;
 use reflexio::v1::{
@@ -25,6 +26,7 @@ use tonic_types::StatusExt;
 
 const SEGMENT: usize = 1000; // as many as a verdict lists, so that no rejection goes unlisted
 const SEGMENT_BYTES: usize = 8 << 20;
+const PACKED_BYTES: usize = 64 << 10; // of a message with several requests; beyond, packing saves little
 const PATIENCE: Duration = Duration::from_secs(120); // without any progress
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The reasons that stay the same however often the same is sent. All else may pass.
@@ -41,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         request.metadata_mut().insert("authorization", key.clone());
         Ok(request)
     });
-    let mut import = Import { client, segment: Vec::new(), stored: 0, duplicate: 0, rejected: 0 };
+    let mut import = Import { client, per_message: 1, segment: Vec::new(), stored: 0, duplicate: 0, rejected: 0 };
     let mut lines = BufReader::new(stdin()).lines();
     let (mut number, mut bytes) = (0, 0);
     while let Some(line) = lines.next_line().await? {
@@ -74,6 +76,9 @@ fn turn(number: usize, line: &str) -> PublishInteractionsRequest {
 
 struct Import<I: Interceptor> {
     client: Client<I>,
+    /// How many requests a message may carry. Until a verdict has said more, one: a server of before takes a message
+    /// with several for an empty one.
+    per_message: usize,
     segment: Vec<PublishInteractionsRequest>, // what is not settled of it
     stored: u32,
     duplicate: u32,
@@ -119,11 +124,16 @@ impl<I: Interceptor> Import<I> {
     }
 
     async fn send(&mut self, size: usize, limit: Duration) -> Result<PublishInteractionStreamResponse, Status> {
-        let messages: Vec<_> = self.segment[..size].iter().cloned().map(Some).collect();
-        let messages = messages.into_iter().map(|request| PublishInteractionStreamRequest { request });
-        let call = self.client.publish_interaction_stream(tokio_stream::iter(messages));
+        let most = self.per_message;
+        let call = self.client.publish_interaction_stream(tokio_stream::iter(pack(&self.segment[..size], most)));
         let answer = timeout(limit, call).await.map_err(|_| Status::deadline_exceeded("no verdict came"))?;
-        answer.map(|response| response.into_inner())
+        let verdict = answer?.into_inner();
+        self.per_message = (verdict.requests_per_message as usize).max(1);
+        if self.per_message < most {
+            // And so its verdict is on others than were sent.
+            return Err(Status::unavailable("another server answers now, which takes fewer requests in a message"));
+        }
+        Ok(verdict)
     }
 
     fn reject(&mut self, request_id: &str, reason: &str, message: &str) {
@@ -155,6 +165,32 @@ impl<I: Interceptor> Import<I> {
         }
         Ok(())
     }
+}
+
+/// Puts requests into messages of at most so many, in their order.
+fn pack(requests: &[PublishInteractionsRequest], most: usize) -> Vec<PublishInteractionStreamRequest> {
+    if most == 1 {
+        let alone = |request: &PublishInteractionsRequest| Some(request.clone());
+        let message = |request| PublishInteractionStreamRequest { request, ..Default::default() };
+        return requests.iter().map(alone).map(message).collect();
+    }
+    let mut messages: Vec<PublishInteractionStreamRequest> = Vec::new();
+    let mut bytes = 0; // of the last message
+    for request in requests {
+        let length = request.encoded_len();
+        match messages.last_mut() {
+            Some(last) if last.requests.len() < most && bytes + length <= PACKED_BYTES => {
+                last.requests.push(request.clone());
+                bytes += length;
+            }
+            _ => {
+                messages
+                    .push(PublishInteractionStreamRequest { requests: vec![request.clone()], ..Default::default() });
+                bytes = length;
+            }
+        }
+    }
+    messages
 }
 
 /// How to go on after a stream failed.

@@ -61,6 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             interactions: vec![InteractionData { user_action: UserAction::Click.into(), ..Default::default() }],
             ..Default::default()
         }),
+        ..Default::default()
     });
     let verdict = client.publish_interaction_stream(tokio_stream::iter(clicks)).await?.into_inner();
     let counts = verdict.requests.unwrap_or_default();

@@ -8,13 +8,16 @@ import {
   type InteractionService,
   type PublishInteractionsRequest,
   PublishInteractionsRequestSchema,
-  type PublishInteractionStreamResponse,
+  type PublishInteractionStreamRequest,
   PublishInteractionStreamRequestSchema,
+  type PublishInteractionStreamResponse,
 } from "./reflexio/v1/interaction_service_pb.js";
 
 // A verdict lists 1,000 rejections, so none of a segment's goes unlisted.
 const SEGMENT_REQUESTS = 1000;
 const SEGMENT_BYTES = 8 * 1024 * 1024;
+/** Of a message with several requests: beyond, packing saves little. */
+const PACKED_BYTES = 64 * 1024;
 /** How often a request is sent at which the server itself fails. */
 const MOST_ATTEMPTS = 8;
 const KEPT_REJECTIONS = 1000;
@@ -88,8 +91,9 @@ export class BulkInterruptedError extends Error {
  * Stores the requests, all but those that the server refuses.
  *
  * Requests go out in segments of up to 1,000 requests or 8 MiB, a stream for each, and no more than one segment is in
- * memory. A segment whose stream breaks is sent again: what was stored counts as duplicate then. For this every request
- * needs a requestId; one without gets a new one, in a copy.
+ * memory; from the second stream on, several requests share a message where the server takes that. A segment whose
+ * stream breaks is sent again: what was stored counts as duplicate then. For this every request needs a requestId; one
+ * without gets a new one, in a copy.
  *
  * It waits and repeats while the server is away or busy, for as long as it is told in RetryInfo or, with jitter, for
  * longer each time.
@@ -114,6 +118,7 @@ export async function publishMany(
 interface Row {
   index: number;
   request: PublishInteractionsRequest;
+  bytes: number;
   attempts: number;
 }
 
@@ -127,6 +132,11 @@ class Publisher {
   #rows: Row[] = [];
   #bytes = 0;
   #nextIndex = 0;
+  /**
+   * How many requests a message may carry. Until a verdict has said more, one: a server of before takes a message with
+   * several for an empty one.
+   */
+  #perMessage = 1;
   readonly #patienceMs: number;
 
   constructor(
@@ -139,8 +149,9 @@ class Publisher {
   /** Takes a request; true when the segment is full. */
   add(given: PublishInteractionsRequest): boolean {
     const request = withId(given);
-    this.#rows.push({ index: this.#nextIndex++, request, attempts: 0 });
-    this.#bytes += toBinary(PublishInteractionsRequestSchema, request).length;
+    const bytes = toBinary(PublishInteractionsRequestSchema, request).length;
+    this.#rows.push({ index: this.#nextIndex++, request, bytes, attempts: 0 });
+    this.#bytes += bytes;
     return this.#rows.length === SEGMENT_REQUESTS || this.#bytes >= SEGMENT_BYTES;
   }
 
@@ -196,13 +207,16 @@ class Publisher {
     }
   }
 
-  #send(batch: Row[], timeoutMs: number): Promise<PublishInteractionStreamResponse> {
-    async function* messages() {
-      for (const { request } of batch) {
-        yield create(PublishInteractionStreamRequestSchema, { request });
-      }
+  async #send(batch: Row[], timeoutMs: number): Promise<PublishInteractionStreamResponse> {
+    const most = this.#perMessage;
+    const { signal } = this.options;
+    const verdict = await this.client.publishInteractionStream(messages(batch, most), { timeoutMs, signal });
+    this.#perMessage = Math.max(1, verdict.requestsPerMessage);
+    if (this.#perMessage < most) {
+      // And so its verdict is on others than were sent.
+      throw new ConnectError("another server answers now, which takes fewer requests in a message", Code.Unavailable);
     }
-    return this.client.publishInteractionStream(messages(), { timeoutMs, signal: this.options.signal });
+    return verdict;
   }
 
   /**
@@ -252,6 +266,28 @@ class Publisher {
       this.result.rejections.push(rejection);
     }
     this.options.onRejection?.(rejection);
+  }
+}
+
+/** Puts requests into messages of at most so many, in their order. */
+async function* messages(batch: Row[], most: number): AsyncGenerator<PublishInteractionStreamRequest> {
+  let requests: PublishInteractionsRequest[] = [];
+  let size = 0;
+  for (const { request, bytes } of batch) {
+    if (most === 1) {
+      yield create(PublishInteractionStreamRequestSchema, { request });
+      continue;
+    }
+    if (requests.length === most || (requests.length > 0 && size + bytes > PACKED_BYTES)) {
+      yield create(PublishInteractionStreamRequestSchema, { requests });
+      requests = [];
+      size = 0;
+    }
+    requests.push(request);
+    size += bytes;
+  }
+  if (requests.length > 0) {
+    yield create(PublishInteractionStreamRequestSchema, { requests });
   }
 }
 

@@ -25,6 +25,8 @@ class ScriptedServer {
   readonly stored: string[] = [];
   /** How many messages each stream carried. */
   readonly streams: number[] = [];
+  /** How many requests it takes in a message; 0: one, and others are empty messages to it. */
+  perMessage = 0;
   /** Called after each message; what it throws ends the stream, true ends it with a verdict. */
   handle: (stream: number, message: number, request: PublishInteractionsRequest) => boolean | void = () => {};
   /** May change the answer. */
@@ -37,13 +39,18 @@ class ScriptedServer {
           router.rpc(InteractionService.method.publishInteractionStream, async (messages) => {
             const number = this.streams.push(0) - 1;
             const answer = create(PublishInteractionStreamResponseSchema, { requests: {}, interactions: {} });
-            for await (const { request } of messages) {
-              const index = this.streams[number]!++;
-              this.#take(request!, index, answer);
-              if (this.handle(number, index, request!)) {
-                break;
+            let index = -1;
+            reading: for await (const { request, requests } of messages) {
+              this.streams[number]!++;
+              const empty = create(PublishInteractionsRequestSchema);
+              for (const one of request ? [request] : this.perMessage ? requests : [empty]) {
+                this.#take(one, ++index, answer);
+                if (this.handle(number, index, one)) {
+                  break reading;
+                }
               }
             }
+            answer.requestsPerMessage = this.perMessage;
             this.verdict(number, answer);
             return answer;
           });
@@ -102,6 +109,52 @@ function* requests(count: number): Generator<PublishInteractionsRequest> {
 }
 
 const counts = (stored: number, duplicate: number, rejected: number) => ({ stored, duplicate, rejected });
+
+test("messages are packed once the server said so", async (context) => {
+  const server = new ScriptedServer();
+  server.perMessage = 100;
+  const result = await server.publish(context, requests(2550));
+  assert.deepEqual(server.streams, [1000, 10, 6]);
+  assert.deepEqual(result.requests, counts(2550, 0, 0));
+  assert.deepEqual(server.stored, Array.from({ length: 2550 }, (_, i) => `r${i}`));
+});
+
+test("messages are bounded in bytes", async (context) => {
+  const server = new ScriptedServer();
+  server.perMessage = 100;
+  const large = Array.from({ length: 5 }, (_, i) =>
+    request(`large ${i}`, { interactions: [{ content: "x".repeat(30 * 1024) }] }),
+  );
+  await server.publish(context, [...requests(1000), ...large]);
+  assert.deepEqual(server.streams, [1000, 3]);
+});
+
+test("a server that takes fewer in another's place costs nothing", async (context) => {
+  for (const fewer of [0, 50]) {
+    const server = new ScriptedServer();
+    server.perMessage = 100;
+    server.handle = (stream) => {
+      if (stream === 1) {
+        server.perMessage = fewer;
+      }
+    };
+    server.verdict = (stream, answer) => {
+      if (fewer && stream === 1) {
+        const reason = { requestId: "", reason: "LIMIT_EXCEEDED", field: "requests", message: "" };
+        answer.requests = { ...answer.requests!, stored: 0, rejected: 5 };
+        answer.rejections = [0, 1, 2, 3, 4].map((index) => ({
+          $typeName: "reflexio.v1.PublishRejection",
+          index,
+          ...reason,
+        }));
+      }
+    };
+    const { requests: settled } = await server.publish(context, requests(1500));
+    assert.equal(settled.rejected, 0);
+    assert.equal(settled.stored + settled.duplicate, 1500);
+    assert.equal(server.stored.length, 1500);
+  }
+});
 
 test("segments are bounded in requests", async (context) => {
   const server = new ScriptedServer();

@@ -20,6 +20,7 @@ from reflexio.spool import fork
 from reflexio.spool.outbox import Spool
 from reflexio.spool.reading import Row
 from reflexio.status import error_from_rejection
+from reflexio.streams import Streams
 from reflexio.supervised import described, say
 from reflexio.terminal import shown
 from reflexio.v1 import interaction_service_pb2 as pb
@@ -57,6 +58,7 @@ class Dispatcher:
         self.last_error = ""
         self.callback_error = ""
         self.backoff = Backoff()
+        self._streams = Streams()
         self._failing_since: float | None = None
         self._ends: list[Delivery] = []  # to be told
         self._endpoint = endpoint
@@ -158,7 +160,8 @@ class Dispatcher:
 
     def _send(self, batch: Sequence[Row], key: str) -> pb.PublishInteractionStreamResponse:
         with fork.call_in_progress():
-            return wire.send_publishes(self._open(), self._endpoint, [row.payload for row in batch], key)
+            payloads = [row.payload for row in batch]
+            return wire.send_publishes(self._open(), self._endpoint, payloads, key, self._streams)
 
     def _settle(self, batch: Sequence[Row], answer: pb.PublishInteractionStreamResponse) -> float:
         verdict = read_verdict(answer, len(batch))

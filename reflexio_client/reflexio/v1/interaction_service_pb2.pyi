@@ -215,23 +215,37 @@ class PublishInteractionsResponse(Message):
 
 @final
 class PublishInteractionStreamRequest(Message):
-    """One message of a stream."""
+    """One message of a stream: `request` or `requests`. One that has both, or
+    neither, is refused.
+    """
 
     DESCRIPTOR: Descriptor
 
     REQUEST_FIELD_NUMBER: int
+    REQUESTS_FIELD_NUMBER: int
     @property
     def request(self) -> PublishInteractionsRequest:
         """The request to store."""
+
+    @property
+    def requests(self) -> RepeatedCompositeFieldContainer[PublishInteractionsRequest]:
+        """Several requests to store, each as if it came in a message of its own, which
+        costs more for small ones. At most 100, and 16 MiB in a message.
+
+        Only for a server whose last verdict had `requests_per_message`: one that
+        does not know this field takes the message for an empty request. A client
+        that has sent `requests` believes no verdict without it.
+        """
 
     def __init__(
         self,
         *,
         request: PublishInteractionsRequest | None = ...,
+        requests: Iterable[PublishInteractionsRequest] | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = Literal["request", b"request"]
     def HasField(self, field_name: _HasFieldArgType) -> bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["request", b"request"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["request", b"request", "requests", b"requests"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @final
@@ -246,11 +260,18 @@ class PublishInteractionStreamResponse(Message):
     INTERACTIONS_FIELD_NUMBER: int
     REJECTIONS_FIELD_NUMBER: int
     END_REASON_FIELD_NUMBER: int
+    REQUESTS_PER_MESSAGE_FIELD_NUMBER: int
     end_reason: EndReason.ValueType
     """Why the stream ended."""
+    requests_per_message: int
+    """How many requests one message to this server may carry. 0, from servers of
+    before: one, in `request`.
+    """
     @property
     def requests(self) -> PublishCounts:
-        """Counts of requests, which are messages."""
+        """Counts of requests, in whatever messages they came. A message that cannot be
+        read, or has no request, counts as one.
+        """
 
     @property
     def interactions(self) -> PublishCounts:
@@ -269,10 +290,11 @@ class PublishInteractionStreamResponse(Message):
         interactions: PublishCounts | None = ...,
         rejections: Iterable[PublishRejection] | None = ...,
         end_reason: EndReason.ValueType = ...,
+        requests_per_message: int = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = Literal["interactions", b"interactions", "requests", b"requests"]
     def HasField(self, field_name: _HasFieldArgType) -> bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["end_reason", b"end_reason", "interactions", b"interactions", "rejections", b"rejections", "requests", b"requests"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["end_reason", b"end_reason", "interactions", b"interactions", "rejections", b"rejections", "requests", b"requests", "requests_per_message", b"requests_per_message"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @final
@@ -312,7 +334,7 @@ class PublishRejection(Message):
     FIELD_FIELD_NUMBER: int
     MESSAGE_FIELD_NUMBER: int
     index: int
-    """Which message of the stream, from 0."""
+    """Which request of the stream, from 0."""
     request_id: str
     """The request_id it carried; empty when it could not be read."""
     reason: str

@@ -114,8 +114,8 @@ class InteractionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PublishInteractionStream(self, request_iterator, context):
-        """Stores many requests. Each message is one request and commits on its own: a
-        bad one is reported as a rejection and never costs its neighbours.
+        """Stores many requests, one or several in a message. Each commits on its own:
+        a bad one is reported as a rejection and never costs its neighbours.
 
         The answer covers the prefix that was handled; `end_reason` says whether
         that is all of it. A stream that breaks has kept what was committed; sent

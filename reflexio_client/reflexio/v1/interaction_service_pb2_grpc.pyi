@@ -89,8 +89,8 @@ class InteractionServiceStub:
     with another body is ALREADY_EXISTS.
     """
     PublishInteractionStream: StreamUnaryMultiCallable[PublishInteractionStreamRequest, PublishInteractionStreamResponse]
-    """Stores many requests. Each message is one request and commits on its own: a
-    bad one is reported as a rejection and never costs its neighbours.
+    """Stores many requests, one or several in a message. Each commits on its own:
+    a bad one is reported as a rejection and never costs its neighbours.
 
     The answer covers the prefix that was handled; `end_reason` says whether
     that is all of it. A stream that breaks has kept what was committed; sent
@@ -160,8 +160,8 @@ class InteractionServiceAsyncStub(InteractionServiceStub):
     with another body is ALREADY_EXISTS.
     """
     PublishInteractionStream: StreamUnaryMultiCallable[PublishInteractionStreamRequest, PublishInteractionStreamResponse]  # type: ignore[assignment]
-    """Stores many requests. Each message is one request and commits on its own: a
-    bad one is reported as a rejection and never costs its neighbours.
+    """Stores many requests, one or several in a message. Each commits on its own:
+    a bad one is reported as a rejection and never costs its neighbours.
 
     The answer covers the prefix that was handled; `end_reason` says whether
     that is all of it. A stream that breaks has kept what was committed; sent
@@ -240,8 +240,8 @@ class InteractionServiceServicer(metaclass=ABCMeta):
         request_iterator: _MaybeAsyncIterator[PublishInteractionStreamRequest],
         context: _ServicerContext,
     ) -> Union[PublishInteractionStreamResponse, Awaitable[PublishInteractionStreamResponse]]:
-        """Stores many requests. Each message is one request and commits on its own: a
-        bad one is reported as a rejection and never costs its neighbours.
+        """Stores many requests, one or several in a message. Each commits on its own:
+        a bad one is reported as a rejection and never costs its neighbours.
 
         The answer covers the prefix that was handled; `end_reason` says whether
         that is all of it. A stream that breaks has kept what was committed; sent

@@ -12,10 +12,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio_server.rpc.publish_messages import MOST_REQUESTS
 from reflexio_server.rpc.validation import MOST_IDS, MOST_PAGE, MOST_VALUES, Limits
 from tests.support import Caller, LocalServer
 from tests.wire import expect, failure
@@ -89,6 +91,7 @@ REQUIRED = {
 MOST: dict[str, int | None] = {
     "PublishInteractionsRequest.interactions": LIMITS.interactions,
     "InteractionData.image": LIMITS.image,
+    "PublishInteractionStreamRequest.requests": MOST_REQUESTS,
     "InteractionFilter.sources": MOST_VALUES,
     "InteractionFilter.roles": MOST_VALUES,
     "InteractionFilter.user_actions": MOST_VALUES,
@@ -155,11 +158,19 @@ def places(rpc: str) -> list[Place]:
 PLACES = [place for rpc in sorted(RPCS) for place in places(rpc)]
 
 
+def _inside_request(path: str) -> str:
+    """Of a stream's message: what is wrong with a request is named inside it."""
+    return path.removeprefix("request.").removeprefix("requests[0].")
+
+
 def case(place: Place, what: str, value: Any, **more: Any) -> Bad:
     """The right request with another value, or with another list of values, at a place."""
-    path = place.path.removeprefix("request.")  # of a stream's message; what is wrong is named inside it
+    path = _inside_request(place.path)
 
     def change(message: Any) -> None:
+        if place.path.startswith("requests"):  # the other field of a stream's message
+            message.requests.append(message.request)
+            message.ClearField("request")
         inside = place.inside(message)
         if place.key == "GetInteractionsRequest.interaction_ids":
             inside.ClearField("filter")  # the two exclude each other
@@ -173,12 +184,14 @@ def case(place: Place, what: str, value: Any, **more: Any) -> Bad:
             setattr(inside, place.field.name, value)
 
     short = place.rpc.split(".")[-1]
-    return Bad(f"{short} {path} {what}", place.rpc, change, more.pop("field", path), **more)
+    return Bad(
+        f"{short} {place.path.removeprefix('request.')} {what}", place.rpc, change, more.pop("field", path), **more
+    )
 
 
 def of_place(place: Place) -> Iterator[Bad]:
     """All that can be wrong with one field by its type and its limits."""
-    path = place.path.removeprefix("request.")
+    path = _inside_request(place.path)
     repeated: Any = place.field.is_repeated
     match place.field.type:
         case FieldDescriptor.TYPE_STRING:
@@ -218,7 +231,8 @@ def of_place(place: Place) -> Iterator[Bad]:
         most = MOST[place.key]
         assert most
         one: Any = {FieldDescriptor.TYPE_STRING: "x", FieldDescriptor.TYPE_ENUM: 1}.get(place.field.type)
-        values = [one or noun.InteractionData(content="x")] * (most + 1)
+        kind = place.field.message_type
+        values = [one if kind is None else GetMessageClass(kind)()] * (most + 1)
         yield case(place, "has too many", values, count=most + 1, maximum=most)
 
 
@@ -340,7 +354,7 @@ def test_the_right_request_is_none_of_them(caller: Caller, rpc: str) -> None:
     """Also with every text as long as it may be; else the cases above could be refused for something else."""
     for longest in (False, True):
         message = right_request(rpc, Named(request_id=f"right {rpc}"))
-        for place in places(rpc) if longest else []:
+        for place in [one for one in places(rpc) if not one.path.startswith("requests")] if longest else []:
             maximum = TEXTS.get(place.key)
             if maximum is not None and not place.field.is_repeated:
                 setattr(place.inside(message), place.field.name, "é" * (maximum // 2) + "x" * (maximum % 2))

@@ -18,7 +18,9 @@ from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.rpc.admission import Admit
-from reflexio_server.rpc.decode import MOST_BYTES, MOST_FIELDS, count_fields
+from reflexio_server.rpc.decode import MOST_BYTES
+from reflexio_server.rpc.fields import count_fields
+from reflexio_server.rpc.publish_messages import MOST_FIELDS
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import (
     MIB,
@@ -241,6 +243,8 @@ def test_fields_are_counted_as_the_parser_sees_them() -> None:
         assert count_fields(raw, 1000, nested=False) == fields
         envelope = pb.PublishInteractionStreamRequest(request=request).SerializeToString()
         assert count_fields(envelope, 1000, nested=True) == 1 + fields
+        envelope = pb.PublishInteractionStreamRequest(requests=[request] * 2).SerializeToString()
+        assert count_fields(envelope, 1000, nested=True) == 2 + 2 * fields
         count_fields(source.randbytes(200), 1000, nested=True)  # broken bytes raise nothing
     assert count_fields(b"\x12\x00" * 5000, 1000, nested=False) == 1001
     assert count_fields(b"\x0a\x02\x12\x00" * 5000, 1000, nested=True) == 1001

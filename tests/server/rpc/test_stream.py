@@ -1,5 +1,6 @@
 """Publishing through a client stream: the verdict, whatever was sent, and however the stream ends."""
 
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ import pytest
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.rpc.publish_stream import READ_AHEAD_BYTES, READ_AHEAD_MESSAGES, Message, ReadAhead
+from reflexio_server.rpc.publish_messages import MOST_FIELDS, MOST_REQUESTS, Batch
+from reflexio_server.rpc.publish_stream import READ_AHEAD_BYTES, READ_AHEAD_REQUESTS, ReadAhead
 from tests.support import Caller, LocalServer, log_in
 from tests.wire import MIB, RPCS, OpenStream, blocked_writer, call_raw, everything, say, seeded, wait_until
 
@@ -22,6 +24,23 @@ Start = Callable[..., LocalServer]
 
 def wire(request: pb.PublishInteractionsRequest) -> bytes:
     return pb.PublishInteractionStreamRequest(request=request).SerializeToString()
+
+
+def packed(raws: list[bytes], source: random.Random) -> list[bytes]:
+    """The same requests, several in a message where that can be."""
+    messages: list[bytes] = []
+    room = 0  # in the last of them
+    for raw in raws:
+        if not raw.startswith(b"\x0a") or raw == BROKEN:
+            messages.append(raw)
+            room = 0
+            continue
+        if not room:
+            messages.append(b"")
+            room = source.choice([1, 2, 7, MOST_REQUESTS])
+        messages[-1] += b"\x12" + raw[1:]  # the other field, of the same type
+        room -= 1
+    return messages
 
 
 def verdict_on(caller: Caller, raws: list[bytes]) -> pb.PublishInteractionStreamResponse:
@@ -52,6 +71,9 @@ def bad(**fields: object) -> pb.PublishInteractionsRequest:
 Expected = tuple[str, str, str]  # request_id, reason, field
 
 
+BROKEN = wire(good(0))[:-1]
+
+
 def refused() -> list[tuple[bytes, Expected, int]]:
     """Messages that must be refused: bytes, what is said of them, how many interactions they hold."""
     empty = say("carries nothing")
@@ -69,13 +91,15 @@ def refused() -> list[tuple[bytes, Expected, int]]:
         (say("good 0", "another body"), "REQUEST_ID_REUSED", "request_id"),
     ]
     made = [(wire(one), (one.request_id, reason, field), len(one.interactions)) for one, reason, field in requests]
-    made.append((b"", ("", "INVALID_FIELD", "user_id"), 0))
-    for raw in (b"\xff" * 9, b"\x0a\x03\x0a\x01\xff", wire(good(0))[:-1]):
+    made.append((b"", ("", "INVALID_FIELD", "request"), 0))
+    made.append((wire(pb.PublishInteractionsRequest()), ("", "INVALID_FIELD", "user_id"), 0))
+    for raw in (b"\xff" * 9, b"\x0a\x03\x0a\x01\xff", BROKEN):
         made.append((raw, ("", "MALFORMED_MESSAGE", ""), 0))
     return made
 
 
-def test_2000_requests_with_bad_ones_and_duplicates_among_them(caller: Caller) -> None:
+@pytest.mark.parametrize("pack", [False, True], ids=["one in a message", "several in a message"])
+def test_2000_requests_with_bad_ones_and_duplicates_among_them(caller: Caller, pack: bool) -> None:
     source = seeded()
     items: list[tuple[bytes, Expected | None, int]] = [
         (wire(good(number)), None, 1 + number % 3) for number in range(2000)
@@ -84,7 +108,8 @@ def test_2000_requests_with_bad_ones_and_duplicates_among_them(caller: Caller) -
     for item in refused():
         items.insert(source.randrange(1, len(items)), item)
     items += twice
-    verdict = verdict_on(caller, [raw for raw, _, _ in items])
+    raws = [raw for raw, _, _ in items]
+    verdict = verdict_on(caller, packed(raws, source) if pack else raws)
 
     rejected = {index: expected for index, (_, expected, _) in enumerate(items) if expected}
     assert {one.index: (one.request_id, one.reason, one.field) for one in verdict.rejections} == rejected
@@ -95,7 +120,7 @@ def test_2000_requests_with_bad_ones_and_duplicates_among_them(caller: Caller) -
     in_twice = sum(size for _, _, size in twice)
     assert counts(verdict.interactions) == (in_good, in_twice, sum(size for _, expected, size in items if expected))
 
-    again = verdict_on(caller, [raw for raw, _, _ in items])
+    again = verdict_on(caller, raws if pack else packed(raws, source))
     assert counts(again.requests) == (0, 2010, len(rejected))
     assert again.rejections == verdict.rejections
     stored = Counter(item.request_id for item in everything(caller))
@@ -107,6 +132,38 @@ def test_one_id_twice_in_a_stream_the_first_body_counts(caller: Caller) -> None:
     assert counts(verdict.requests) == (1, 1, 1)
     assert [(one.index, one.reason) for one in verdict.rejections] == [(2, "REQUEST_ID_REUSED")]
     assert [item.content for item in everything(caller)] == ["one"]
+
+
+def test_several_in_a_message_are_requests_like_any_other(caller: Caller) -> None:
+    both = pb.PublishInteractionStreamRequest(request=good(1), requests=[good(2)])
+    many = pb.PublishInteractionStreamRequest(requests=[good(number) for number in range(MOST_REQUESTS + 1)])
+    fine = pb.PublishInteractionStreamRequest(requests=many.requests[1:])
+    verdict = verdict_on(caller, [one.SerializeToString() for one in (both, many, fine)])
+    assert verdict.requests_per_message == MOST_REQUESTS
+    assert [(one.index, one.reason, one.field) for one in verdict.rejections] == [
+        (0, "INVALID_FIELD", "requests"),
+        (1, "LIMIT_EXCEEDED", "requests"),
+    ]
+    assert "combined with request" in verdict.rejections[0].message
+    assert f"at most {MOST_REQUESTS}" in verdict.rejections[1].message
+    assert counts(verdict.requests) == (MOST_REQUESTS, 0, 2)
+    listed = everything(caller, order=pb.ORDER_OLDEST_FIRST)
+    assert list(dict.fromkeys(item.request_id for item in listed)) == [one.request_id for one in fine.requests]
+
+
+def test_what_one_request_of_a_message_holds_too_much_costs_no_neighbour(caller: Caller) -> None:
+    """Fields are bounded by request: together they may have more."""
+    full = [good(number) for number in range(2 + MOST_FIELDS // 999)]
+    for one in full:
+        one.interactions.extend([Say(content="x")] * (999 - len(one.interactions)))
+    many = say("many")
+    many.interactions.extend([Say()] * 2 * MOST_FIELDS)
+    message = pb.PublishInteractionStreamRequest(requests=full).SerializeToString()
+    verdict = verdict_on(caller, [message, *packed([wire(say("a")), wire(many), wire(say("b"))], seeded())])
+    assert counts(verdict.requests) == (len(full) + 2, 0, 1)
+    assert [(one.index, one.reason, one.field) for one in verdict.rejections] == [
+        (len(full) + 1, "LIMIT_EXCEEDED", "interactions")
+    ]
 
 
 def test_an_empty_stream_is_complete(caller: Caller) -> None:
@@ -178,28 +235,28 @@ def test_a_cancelled_stream_keeps_what_was_committed(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "most"), [(1, READ_AHEAD_MESSAGES + 1), (READ_AHEAD_BYTES // 4, 5)], ids=["messages", "bytes"]
+    ("size", "most"), [(1, READ_AHEAD_REQUESTS // 2 + 1), (READ_AHEAD_BYTES // 4, 5)], ids=["requests", "bytes"]
 )
 def test_reading_ahead_is_bounded(size: int, most: int) -> None:
-    """`most`: what waits for the handler, and one more in the reader's hand."""
-    message = pb.PublishInteractionStreamRequest(request=pb.PublishInteractionsRequest(user_id="x" * size))
+    """`most`: how many pairs of requests wait for the handler, and one more in the reader's hand."""
+    batch = Batch([pb.PublishInteractionsRequest()] * 2, size)
     seen = SimpleNamespace(read=0, allowed=most)
     beyond = threading.Event()
 
-    def messages() -> Iterator[Message]:
+    def batches() -> Iterator[Batch]:
         for _ in range(3 * most):
             seen.read += 1
             if seen.read > seen.allowed:
                 beyond.set()
-            yield message
+            yield batch
 
-    ahead = ReadAhead(messages())
+    ahead = ReadAhead(batches())
     taken = 0
     while taken < 3 * most:
         wait_until(lambda: seen.read == min(seen.allowed, 3 * most), "the reader to fill its room")
         assert not beyond.wait(0.05)
         seen.allowed = 3 * most  # while taking, it may read on
-        taken += len(ahead.take(10) or [])
+        taken += len(ahead.take(10) or []) // 2
         seen.allowed = max(seen.read, taken + most)
     assert ahead.take(10) is None
     ahead.abandon()

@@ -364,11 +364,19 @@ func (x *PublishInteractionsResponse) GetSearchable() bool {
 	return false
 }
 
-// One message of a stream.
+// One message of a stream: `request` or `requests`. One that has both, or
+// neither, is refused.
 type PublishInteractionStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The request to store.
-	Request       *PublishInteractionsRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Request *PublishInteractionsRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	// Several requests to store, each as if it came in a message of its own, which
+	// costs more for small ones. At most 100, and 16 MiB in a message.
+	//
+	// Only for a server whose last verdict had `requests_per_message`: one that
+	// does not know this field takes the message for an empty request. A client
+	// that has sent `requests` believes no verdict without it.
+	Requests      []*PublishInteractionsRequest `protobuf:"bytes,2,rep,name=requests,proto3" json:"requests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -410,11 +418,19 @@ func (x *PublishInteractionStreamRequest) GetRequest() *PublishInteractionsReque
 	return nil
 }
 
+func (x *PublishInteractionStreamRequest) GetRequests() []*PublishInteractionsRequest {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
 // The verdict on a stream. In each count, stored + duplicate + rejected is what
 // was handled, and what was handled is a prefix of what was sent.
 type PublishInteractionStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Counts of requests, which are messages.
+	// Counts of requests, in whatever messages they came. A message that cannot be
+	// read, or has no request, counts as one.
 	Requests *PublishCounts `protobuf:"bytes,1,opt,name=requests,proto3" json:"requests,omitempty"`
 	// Counts of the interactions in them.
 	Interactions *PublishCounts `protobuf:"bytes,2,opt,name=interactions,proto3" json:"interactions,omitempty"`
@@ -422,9 +438,12 @@ type PublishInteractionStreamResponse struct {
 	// `requests.rejected` is larger, the others are not listed.
 	Rejections []*PublishRejection `protobuf:"bytes,3,rep,name=rejections,proto3" json:"rejections,omitempty"`
 	// Why the stream ended.
-	EndReason     EndReason `protobuf:"varint,4,opt,name=end_reason,json=endReason,proto3,enum=reflexio.v1.EndReason" json:"end_reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	EndReason EndReason `protobuf:"varint,4,opt,name=end_reason,json=endReason,proto3,enum=reflexio.v1.EndReason" json:"end_reason,omitempty"`
+	// How many requests one message to this server may carry. 0, from servers of
+	// before: one, in `request`.
+	RequestsPerMessage uint32 `protobuf:"varint,5,opt,name=requests_per_message,json=requestsPerMessage,proto3" json:"requests_per_message,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *PublishInteractionStreamResponse) Reset() {
@@ -483,6 +502,13 @@ func (x *PublishInteractionStreamResponse) GetEndReason() EndReason {
 		return x.EndReason
 	}
 	return EndReason_END_REASON_UNSPECIFIED
+}
+
+func (x *PublishInteractionStreamResponse) GetRequestsPerMessage() uint32 {
+	if x != nil {
+		return x.RequestsPerMessage
+	}
+	return 0
 }
 
 // What became of a number of things.
@@ -552,7 +578,7 @@ func (x *PublishCounts) GetRejected() uint32 {
 // A request that was refused.
 type PublishRejection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which message of the stream, from 0.
+	// Which request of the stream, from 0.
 	Index uint32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	// The request_id it carried; empty when it could not be read.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -2046,9 +2072,10 @@ const file_reflexio_v1_interaction_service_proto_rawDesc = "" +
 	"\breplayed\x18\x03 \x01(\bR\breplayed\x12\x1e\n" +
 	"\n" +
 	"searchable\x18\x04 \x01(\bR\n" +
-	"searchable\"d\n" +
+	"searchable\"\xa9\x01\n" +
 	"\x1fPublishInteractionStreamRequest\x12A\n" +
-	"\arequest\x18\x01 \x01(\v2'.reflexio.v1.PublishInteractionsRequestR\arequest\"\x90\x02\n" +
+	"\arequest\x18\x01 \x01(\v2'.reflexio.v1.PublishInteractionsRequestR\arequest\x12C\n" +
+	"\brequests\x18\x02 \x03(\v2'.reflexio.v1.PublishInteractionsRequestR\brequests\"\xc2\x02\n" +
 	" PublishInteractionStreamResponse\x126\n" +
 	"\brequests\x18\x01 \x01(\v2\x1a.reflexio.v1.PublishCountsR\brequests\x12>\n" +
 	"\finteractions\x18\x02 \x01(\v2\x1a.reflexio.v1.PublishCountsR\finteractions\x12=\n" +
@@ -2056,7 +2083,8 @@ const file_reflexio_v1_interaction_service_proto_rawDesc = "" +
 	"rejections\x18\x03 \x03(\v2\x1d.reflexio.v1.PublishRejectionR\n" +
 	"rejections\x125\n" +
 	"\n" +
-	"end_reason\x18\x04 \x01(\x0e2\x16.reflexio.v1.EndReasonR\tendReason\"a\n" +
+	"end_reason\x18\x04 \x01(\x0e2\x16.reflexio.v1.EndReasonR\tendReason\x120\n" +
+	"\x14requests_per_message\x18\x05 \x01(\rR\x12requestsPerMessage\"a\n" +
 	"\rPublishCounts\x12\x16\n" +
 	"\x06stored\x18\x01 \x01(\rR\x06stored\x12\x1c\n" +
 	"\tduplicate\x18\x02 \x01(\rR\tduplicate\x12\x1a\n" +
@@ -2253,56 +2281,57 @@ var file_reflexio_v1_interaction_service_proto_depIdxs = []int32{
 	30, // 0: reflexio.v1.PublishInteractionsRequest.interactions:type_name -> reflexio.v1.InteractionData
 	0,  // 1: reflexio.v1.PublishInteractionsRequest.wait_until:type_name -> reflexio.v1.WaitUntil
 	3,  // 2: reflexio.v1.PublishInteractionStreamRequest.request:type_name -> reflexio.v1.PublishInteractionsRequest
-	7,  // 3: reflexio.v1.PublishInteractionStreamResponse.requests:type_name -> reflexio.v1.PublishCounts
-	7,  // 4: reflexio.v1.PublishInteractionStreamResponse.interactions:type_name -> reflexio.v1.PublishCounts
-	8,  // 5: reflexio.v1.PublishInteractionStreamResponse.rejections:type_name -> reflexio.v1.PublishRejection
-	2,  // 6: reflexio.v1.PublishInteractionStreamResponse.end_reason:type_name -> reflexio.v1.EndReason
-	31, // 7: reflexio.v1.InteractionFilter.user_actions:type_name -> reflexio.v1.UserAction
-	32, // 8: reflexio.v1.InteractionFilter.start_time:type_name -> google.protobuf.Timestamp
-	32, // 9: reflexio.v1.InteractionFilter.end_time:type_name -> google.protobuf.Timestamp
-	9,  // 10: reflexio.v1.SearchInteractionsRequest.filter:type_name -> reflexio.v1.InteractionFilter
-	12, // 11: reflexio.v1.SearchInteractionsResponse.hits:type_name -> reflexio.v1.SearchHit
-	33, // 12: reflexio.v1.SearchHit.interaction:type_name -> reflexio.v1.Interaction
-	9,  // 13: reflexio.v1.GetInteractionsRequest.filter:type_name -> reflexio.v1.InteractionFilter
-	1,  // 14: reflexio.v1.GetInteractionsRequest.order:type_name -> reflexio.v1.Order
-	33, // 15: reflexio.v1.GetInteractionsResponse.interactions:type_name -> reflexio.v1.Interaction
-	32, // 16: reflexio.v1.GetRequestsRequest.start_time:type_name -> google.protobuf.Timestamp
-	32, // 17: reflexio.v1.GetRequestsRequest.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 18: reflexio.v1.GetRequestsRequest.order:type_name -> reflexio.v1.Order
-	17, // 19: reflexio.v1.GetRequestsResponse.request_groups:type_name -> reflexio.v1.RequestGroup
-	18, // 20: reflexio.v1.RequestGroup.requests:type_name -> reflexio.v1.RequestWithInteractions
-	34, // 21: reflexio.v1.RequestWithInteractions.request:type_name -> reflexio.v1.Request
-	33, // 22: reflexio.v1.RequestWithInteractions.interactions:type_name -> reflexio.v1.Interaction
-	35, // 23: reflexio.v1.GetImageResponse.image:type_name -> reflexio.v1.Image
-	21, // 24: reflexio.v1.DeleteInteractionResponse.erased:type_name -> reflexio.v1.ErasedCounts
-	21, // 25: reflexio.v1.DeleteRequestResponse.erased:type_name -> reflexio.v1.ErasedCounts
-	21, // 26: reflexio.v1.DeleteRequestGroupResponse.erased:type_name -> reflexio.v1.ErasedCounts
-	21, // 27: reflexio.v1.DeleteUserResponse.erased:type_name -> reflexio.v1.ErasedCounts
-	3,  // 28: reflexio.v1.InteractionService.PublishInteractions:input_type -> reflexio.v1.PublishInteractionsRequest
-	5,  // 29: reflexio.v1.InteractionService.PublishInteractionStream:input_type -> reflexio.v1.PublishInteractionStreamRequest
-	10, // 30: reflexio.v1.InteractionService.SearchInteractions:input_type -> reflexio.v1.SearchInteractionsRequest
-	13, // 31: reflexio.v1.InteractionService.GetInteractions:input_type -> reflexio.v1.GetInteractionsRequest
-	15, // 32: reflexio.v1.InteractionService.GetRequests:input_type -> reflexio.v1.GetRequestsRequest
-	19, // 33: reflexio.v1.InteractionService.GetImage:input_type -> reflexio.v1.GetImageRequest
-	22, // 34: reflexio.v1.InteractionService.DeleteInteraction:input_type -> reflexio.v1.DeleteInteractionRequest
-	24, // 35: reflexio.v1.InteractionService.DeleteRequest:input_type -> reflexio.v1.DeleteRequestRequest
-	26, // 36: reflexio.v1.InteractionService.DeleteRequestGroup:input_type -> reflexio.v1.DeleteRequestGroupRequest
-	28, // 37: reflexio.v1.InteractionService.DeleteUser:input_type -> reflexio.v1.DeleteUserRequest
-	4,  // 38: reflexio.v1.InteractionService.PublishInteractions:output_type -> reflexio.v1.PublishInteractionsResponse
-	6,  // 39: reflexio.v1.InteractionService.PublishInteractionStream:output_type -> reflexio.v1.PublishInteractionStreamResponse
-	11, // 40: reflexio.v1.InteractionService.SearchInteractions:output_type -> reflexio.v1.SearchInteractionsResponse
-	14, // 41: reflexio.v1.InteractionService.GetInteractions:output_type -> reflexio.v1.GetInteractionsResponse
-	16, // 42: reflexio.v1.InteractionService.GetRequests:output_type -> reflexio.v1.GetRequestsResponse
-	20, // 43: reflexio.v1.InteractionService.GetImage:output_type -> reflexio.v1.GetImageResponse
-	23, // 44: reflexio.v1.InteractionService.DeleteInteraction:output_type -> reflexio.v1.DeleteInteractionResponse
-	25, // 45: reflexio.v1.InteractionService.DeleteRequest:output_type -> reflexio.v1.DeleteRequestResponse
-	27, // 46: reflexio.v1.InteractionService.DeleteRequestGroup:output_type -> reflexio.v1.DeleteRequestGroupResponse
-	29, // 47: reflexio.v1.InteractionService.DeleteUser:output_type -> reflexio.v1.DeleteUserResponse
-	38, // [38:48] is the sub-list for method output_type
-	28, // [28:38] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	3,  // 3: reflexio.v1.PublishInteractionStreamRequest.requests:type_name -> reflexio.v1.PublishInteractionsRequest
+	7,  // 4: reflexio.v1.PublishInteractionStreamResponse.requests:type_name -> reflexio.v1.PublishCounts
+	7,  // 5: reflexio.v1.PublishInteractionStreamResponse.interactions:type_name -> reflexio.v1.PublishCounts
+	8,  // 6: reflexio.v1.PublishInteractionStreamResponse.rejections:type_name -> reflexio.v1.PublishRejection
+	2,  // 7: reflexio.v1.PublishInteractionStreamResponse.end_reason:type_name -> reflexio.v1.EndReason
+	31, // 8: reflexio.v1.InteractionFilter.user_actions:type_name -> reflexio.v1.UserAction
+	32, // 9: reflexio.v1.InteractionFilter.start_time:type_name -> google.protobuf.Timestamp
+	32, // 10: reflexio.v1.InteractionFilter.end_time:type_name -> google.protobuf.Timestamp
+	9,  // 11: reflexio.v1.SearchInteractionsRequest.filter:type_name -> reflexio.v1.InteractionFilter
+	12, // 12: reflexio.v1.SearchInteractionsResponse.hits:type_name -> reflexio.v1.SearchHit
+	33, // 13: reflexio.v1.SearchHit.interaction:type_name -> reflexio.v1.Interaction
+	9,  // 14: reflexio.v1.GetInteractionsRequest.filter:type_name -> reflexio.v1.InteractionFilter
+	1,  // 15: reflexio.v1.GetInteractionsRequest.order:type_name -> reflexio.v1.Order
+	33, // 16: reflexio.v1.GetInteractionsResponse.interactions:type_name -> reflexio.v1.Interaction
+	32, // 17: reflexio.v1.GetRequestsRequest.start_time:type_name -> google.protobuf.Timestamp
+	32, // 18: reflexio.v1.GetRequestsRequest.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 19: reflexio.v1.GetRequestsRequest.order:type_name -> reflexio.v1.Order
+	17, // 20: reflexio.v1.GetRequestsResponse.request_groups:type_name -> reflexio.v1.RequestGroup
+	18, // 21: reflexio.v1.RequestGroup.requests:type_name -> reflexio.v1.RequestWithInteractions
+	34, // 22: reflexio.v1.RequestWithInteractions.request:type_name -> reflexio.v1.Request
+	33, // 23: reflexio.v1.RequestWithInteractions.interactions:type_name -> reflexio.v1.Interaction
+	35, // 24: reflexio.v1.GetImageResponse.image:type_name -> reflexio.v1.Image
+	21, // 25: reflexio.v1.DeleteInteractionResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	21, // 26: reflexio.v1.DeleteRequestResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	21, // 27: reflexio.v1.DeleteRequestGroupResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	21, // 28: reflexio.v1.DeleteUserResponse.erased:type_name -> reflexio.v1.ErasedCounts
+	3,  // 29: reflexio.v1.InteractionService.PublishInteractions:input_type -> reflexio.v1.PublishInteractionsRequest
+	5,  // 30: reflexio.v1.InteractionService.PublishInteractionStream:input_type -> reflexio.v1.PublishInteractionStreamRequest
+	10, // 31: reflexio.v1.InteractionService.SearchInteractions:input_type -> reflexio.v1.SearchInteractionsRequest
+	13, // 32: reflexio.v1.InteractionService.GetInteractions:input_type -> reflexio.v1.GetInteractionsRequest
+	15, // 33: reflexio.v1.InteractionService.GetRequests:input_type -> reflexio.v1.GetRequestsRequest
+	19, // 34: reflexio.v1.InteractionService.GetImage:input_type -> reflexio.v1.GetImageRequest
+	22, // 35: reflexio.v1.InteractionService.DeleteInteraction:input_type -> reflexio.v1.DeleteInteractionRequest
+	24, // 36: reflexio.v1.InteractionService.DeleteRequest:input_type -> reflexio.v1.DeleteRequestRequest
+	26, // 37: reflexio.v1.InteractionService.DeleteRequestGroup:input_type -> reflexio.v1.DeleteRequestGroupRequest
+	28, // 38: reflexio.v1.InteractionService.DeleteUser:input_type -> reflexio.v1.DeleteUserRequest
+	4,  // 39: reflexio.v1.InteractionService.PublishInteractions:output_type -> reflexio.v1.PublishInteractionsResponse
+	6,  // 40: reflexio.v1.InteractionService.PublishInteractionStream:output_type -> reflexio.v1.PublishInteractionStreamResponse
+	11, // 41: reflexio.v1.InteractionService.SearchInteractions:output_type -> reflexio.v1.SearchInteractionsResponse
+	14, // 42: reflexio.v1.InteractionService.GetInteractions:output_type -> reflexio.v1.GetInteractionsResponse
+	16, // 43: reflexio.v1.InteractionService.GetRequests:output_type -> reflexio.v1.GetRequestsResponse
+	20, // 44: reflexio.v1.InteractionService.GetImage:output_type -> reflexio.v1.GetImageResponse
+	23, // 45: reflexio.v1.InteractionService.DeleteInteraction:output_type -> reflexio.v1.DeleteInteractionResponse
+	25, // 46: reflexio.v1.InteractionService.DeleteRequest:output_type -> reflexio.v1.DeleteRequestResponse
+	27, // 47: reflexio.v1.InteractionService.DeleteRequestGroup:output_type -> reflexio.v1.DeleteRequestGroupResponse
+	29, // 48: reflexio.v1.InteractionService.DeleteUser:output_type -> reflexio.v1.DeleteUserResponse
+	39, // [39:49] is the sub-list for method output_type
+	29, // [29:39] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_reflexio_v1_interaction_service_proto_init() }

@@ -49,8 +49,8 @@ type InteractionServiceClient interface {
 	// the same body gives the first answer again with `replayed`, the same id
 	// with another body is ALREADY_EXISTS.
 	PublishInteractions(ctx context.Context, in *PublishInteractionsRequest, opts ...grpc.CallOption) (*PublishInteractionsResponse, error)
-	// Stores many requests. Each message is one request and commits on its own: a
-	// bad one is reported as a rejection and never costs its neighbours.
+	// Stores many requests, one or several in a message. Each commits on its own:
+	// a bad one is reported as a rejection and never costs its neighbours.
 	//
 	// The answer covers the prefix that was handled; `end_reason` says whether
 	// that is all of it. A stream that breaks has kept what was committed; sent
@@ -232,8 +232,8 @@ type InteractionServiceServer interface {
 	// the same body gives the first answer again with `replayed`, the same id
 	// with another body is ALREADY_EXISTS.
 	PublishInteractions(context.Context, *PublishInteractionsRequest) (*PublishInteractionsResponse, error)
-	// Stores many requests. Each message is one request and commits on its own: a
-	// bad one is reported as a rejection and never costs its neighbours.
+	// Stores many requests, one or several in a message. Each commits on its own:
+	// a bad one is reported as a rejection and never costs its neighbours.
 	//
 	// The answer covers the prefix that was handled; `end_reason` says whether
 	// that is all of it. A stream that breaks has kept what was committed; sent

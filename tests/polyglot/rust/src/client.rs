@@ -149,7 +149,7 @@ impl Client {
 }
 
 pub fn streamed(request: PublishInteractionsRequest) -> PublishInteractionStreamRequest {
-    PublishInteractionStreamRequest { request: Some(request) }
+    PublishInteractionStreamRequest { request: Some(request), ..Default::default() }
 }
 
 /// A request with one interaction, which says its request's id.

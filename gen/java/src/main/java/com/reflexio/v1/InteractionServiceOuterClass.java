@@ -184,17 +184,20 @@ public final class InteractionServiceOuterClass extends com.google.protobuf.Gene
       "ctionsResponse\022\035\n\nrequest_id\030\001 \001(\tR\trequ" +
       "estId\022\'\n\017interaction_ids\030\002 \003(\tR\016interact" +
       "ionIds\022\032\n\010replayed\030\003 \001(\010R\010replayed\022\036\n\nse" +
-      "archable\030\004 \001(\010R\nsearchable\"d\n\037PublishInt" +
-      "eractionStreamRequest\022A\n\007request\030\001 \001(\0132\'" +
-      ".reflexio.v1.PublishInteractionsRequestR" +
-      "\007request\"\220\002\n PublishInteractionStreamRes" +
-      "ponse\0226\n\010requests\030\001 \001(\0132\032.reflexio.v1.Pu" +
-      "blishCountsR\010requests\022>\n\014interactions\030\002 " +
-      "\001(\0132\032.reflexio.v1.PublishCountsR\014interac" +
-      "tions\022=\n\nrejections\030\003 \003(\0132\035.reflexio.v1." +
-      "PublishRejectionR\nrejections\0225\n\nend_reas" +
-      "on\030\004 \001(\0162\026.reflexio.v1.EndReasonR\tendRea" +
-      "son\"a\n\rPublishCounts\022\026\n\006stored\030\001 \001(\rR\006st" +
+      "archable\030\004 \001(\010R\nsearchable\"\251\001\n\037PublishIn" +
+      "teractionStreamRequest\022A\n\007request\030\001 \001(\0132" +
+      "\'.reflexio.v1.PublishInteractionsRequest" +
+      "R\007request\022C\n\010requests\030\002 \003(\0132\'.reflexio.v" +
+      "1.PublishInteractionsRequestR\010requests\"\302" +
+      "\002\n PublishInteractionStreamResponse\0226\n\010r" +
+      "equests\030\001 \001(\0132\032.reflexio.v1.PublishCount" +
+      "sR\010requests\022>\n\014interactions\030\002 \001(\0132\032.refl" +
+      "exio.v1.PublishCountsR\014interactions\022=\n\nr" +
+      "ejections\030\003 \003(\0132\035.reflexio.v1.PublishRej" +
+      "ectionR\nrejections\0225\n\nend_reason\030\004 \001(\0162\026" +
+      ".reflexio.v1.EndReasonR\tendReason\0220\n\024req" +
+      "uests_per_message\030\005 \001(\rR\022requestsPerMess" +
+      "age\"a\n\rPublishCounts\022\026\n\006stored\030\001 \001(\rR\006st" +
       "ored\022\034\n\tduplicate\030\002 \001(\rR\tduplicate\022\032\n\010re" +
       "jected\030\003 \001(\rR\010rejected\"\217\001\n\020PublishReject" +
       "ion\022\024\n\005index\030\001 \001(\rR\005index\022\035\n\nrequest_id\030" +
@@ -337,13 +340,13 @@ public final class InteractionServiceOuterClass extends com.google.protobuf.Gene
     internal_static_reflexio_v1_PublishInteractionStreamRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_reflexio_v1_PublishInteractionStreamRequest_descriptor,
-        new java.lang.String[] { "Request", });
+        new java.lang.String[] { "Request", "Requests", });
     internal_static_reflexio_v1_PublishInteractionStreamResponse_descriptor =
       getDescriptor().getMessageType(3);
     internal_static_reflexio_v1_PublishInteractionStreamResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_reflexio_v1_PublishInteractionStreamResponse_descriptor,
-        new java.lang.String[] { "Requests", "Interactions", "Rejections", "EndReason", });
+        new java.lang.String[] { "Requests", "Interactions", "Rejections", "EndReason", "RequestsPerMessage", });
     internal_static_reflexio_v1_PublishCounts_descriptor =
       getDescriptor().getMessageType(4);
     internal_static_reflexio_v1_PublishCounts_fieldAccessorTable = new

@@ -7,7 +7,8 @@ package com.reflexio.v1;
 
 /**
  * <pre>
- * One message of a stream.
+ * One message of a stream: `request` or `requests`. One that has both, or
+ * neither, is refused.
  * </pre>
  *
  * Protobuf type {@code reflexio.v1.PublishInteractionStreamRequest}
@@ -32,6 +33,7 @@ private static final long serialVersionUID = 0L;
     super(builder);
   }
   private PublishInteractionStreamRequest() {
+    requests_ = java.util.Collections.emptyList();
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -91,6 +93,92 @@ private static final long serialVersionUID = 0L;
     return request_ == null ? com.reflexio.v1.PublishInteractionsRequest.getDefaultInstance() : request_;
   }
 
+  public static final int REQUESTS_FIELD_NUMBER = 2;
+  @SuppressWarnings("serial")
+  private java.util.List<com.reflexio.v1.PublishInteractionsRequest> requests_;
+  /**
+   * <pre>
+   * Several requests to store, each as if it came in a message of its own, which
+   * costs more for small ones. At most 100, and 16 MiB in a message.
+   *
+   * Only for a server whose last verdict had `requests_per_message`: one that
+   * does not know this field takes the message for an empty request. A client
+   * that has sent `requests` believes no verdict without it.
+   * </pre>
+   *
+   * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+   */
+  @java.lang.Override
+  public java.util.List<com.reflexio.v1.PublishInteractionsRequest> getRequestsList() {
+    return requests_;
+  }
+  /**
+   * <pre>
+   * Several requests to store, each as if it came in a message of its own, which
+   * costs more for small ones. At most 100, and 16 MiB in a message.
+   *
+   * Only for a server whose last verdict had `requests_per_message`: one that
+   * does not know this field takes the message for an empty request. A client
+   * that has sent `requests` believes no verdict without it.
+   * </pre>
+   *
+   * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+   */
+  @java.lang.Override
+  public java.util.List<? extends com.reflexio.v1.PublishInteractionsRequestOrBuilder> 
+      getRequestsOrBuilderList() {
+    return requests_;
+  }
+  /**
+   * <pre>
+   * Several requests to store, each as if it came in a message of its own, which
+   * costs more for small ones. At most 100, and 16 MiB in a message.
+   *
+   * Only for a server whose last verdict had `requests_per_message`: one that
+   * does not know this field takes the message for an empty request. A client
+   * that has sent `requests` believes no verdict without it.
+   * </pre>
+   *
+   * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+   */
+  @java.lang.Override
+  public int getRequestsCount() {
+    return requests_.size();
+  }
+  /**
+   * <pre>
+   * Several requests to store, each as if it came in a message of its own, which
+   * costs more for small ones. At most 100, and 16 MiB in a message.
+   *
+   * Only for a server whose last verdict had `requests_per_message`: one that
+   * does not know this field takes the message for an empty request. A client
+   * that has sent `requests` believes no verdict without it.
+   * </pre>
+   *
+   * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+   */
+  @java.lang.Override
+  public com.reflexio.v1.PublishInteractionsRequest getRequests(int index) {
+    return requests_.get(index);
+  }
+  /**
+   * <pre>
+   * Several requests to store, each as if it came in a message of its own, which
+   * costs more for small ones. At most 100, and 16 MiB in a message.
+   *
+   * Only for a server whose last verdict had `requests_per_message`: one that
+   * does not know this field takes the message for an empty request. A client
+   * that has sent `requests` believes no verdict without it.
+   * </pre>
+   *
+   * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+   */
+  @java.lang.Override
+  public com.reflexio.v1.PublishInteractionsRequestOrBuilder getRequestsOrBuilder(
+      int index) {
+    return requests_.get(index);
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -108,6 +196,9 @@ private static final long serialVersionUID = 0L;
     if (((bitField0_ & 0x00000001) != 0)) {
       output.writeMessage(1, getRequest());
     }
+    for (int i = 0; i < requests_.size(); i++) {
+      output.writeMessage(2, requests_.get(i));
+    }
     getUnknownFields().writeTo(output);
   }
   private int computeSerializedSize_0() {
@@ -116,6 +207,15 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(1, getRequest());
     }
+
+        {
+          final int count = requests_.size();
+          for (int i = 0; i < count; i++) {
+            size += com.google.protobuf.CodedOutputStream
+              .computeMessageSizeNoTag(requests_.get(i));
+          }
+          size += 1 * count;
+        }
     return size;
   }
   @java.lang.Override
@@ -145,6 +245,8 @@ private static final long serialVersionUID = 0L;
       if (!getRequest()
           .equals(other.getRequest())) return false;
     }
+    if (!getRequestsList()
+        .equals(other.getRequestsList())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -159,6 +261,10 @@ private static final long serialVersionUID = 0L;
     if (hasRequest()) {
       hash = (37 * hash) + REQUEST_FIELD_NUMBER;
       hash = (53 * hash) + getRequest().hashCode();
+    }
+    if (getRequestsCount() > 0) {
+      hash = (37 * hash) + REQUESTS_FIELD_NUMBER;
+      hash = (53 * hash) + getRequestsList().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -259,7 +365,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One message of a stream.
+   * One message of a stream: `request` or `requests`. One that has both, or
+   * neither, is refused.
    * </pre>
    *
    * Protobuf type {@code reflexio.v1.PublishInteractionStreamRequest}
@@ -295,6 +402,7 @@ private static final long serialVersionUID = 0L;
       if (com.google.protobuf.GeneratedMessage
               .alwaysUseFieldBuilders) {
         internalGetRequestFieldBuilder();
+        internalGetRequestsFieldBuilder();
       }
     }
     @java.lang.Override
@@ -306,6 +414,13 @@ private static final long serialVersionUID = 0L;
         requestBuilder_.dispose();
         requestBuilder_ = null;
       }
+      if (requestsBuilder_ == null) {
+        requests_ = java.util.Collections.emptyList();
+      } else {
+        requests_ = null;
+        requestsBuilder_.clear();
+      }
+      bitField0_ = (bitField0_ & ~0x00000002);
       return this;
     }
 
@@ -332,9 +447,22 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.reflexio.v1.PublishInteractionStreamRequest buildPartial() {
       com.reflexio.v1.PublishInteractionStreamRequest result = new com.reflexio.v1.PublishInteractionStreamRequest(this);
+      buildPartialRepeatedFields(result);
       if (bitField0_ != 0) { buildPartial0(result); }
       onBuilt();
       return result;
+    }
+
+    private void buildPartialRepeatedFields(com.reflexio.v1.PublishInteractionStreamRequest result) {
+      if (requestsBuilder_ == null) {
+        if (((bitField0_ & 0x00000002) != 0)) {
+          requests_ = java.util.Collections.unmodifiableList(requests_);
+          bitField0_ = (bitField0_ & ~0x00000002);
+        }
+        result.requests_ = requests_;
+      } else {
+        result.requests_ = requestsBuilder_.build();
+      }
     }
 
     private void buildPartial0(com.reflexio.v1.PublishInteractionStreamRequest result) {
@@ -363,6 +491,32 @@ private static final long serialVersionUID = 0L;
       if (other == com.reflexio.v1.PublishInteractionStreamRequest.getDefaultInstance()) return this;
       if (other.hasRequest()) {
         mergeRequest(other.getRequest());
+      }
+      if (requestsBuilder_ == null) {
+        if (!other.requests_.isEmpty()) {
+          if (requests_.isEmpty()) {
+            requests_ = other.requests_;
+            bitField0_ = (bitField0_ & ~0x00000002);
+          } else {
+            ensureRequestsIsMutable();
+            requests_.addAll(other.requests_);
+          }
+          onChanged();
+        }
+      } else {
+        if (!other.requests_.isEmpty()) {
+          if (requestsBuilder_.isEmpty()) {
+            requestsBuilder_.dispose();
+            requestsBuilder_ = null;
+            requests_ = other.requests_;
+            bitField0_ = (bitField0_ & ~0x00000002);
+            requestsBuilder_ = 
+              com.google.protobuf.GeneratedMessage.alwaysUseFieldBuilders ?
+                 internalGetRequestsFieldBuilder() : null;
+          } else {
+            requestsBuilder_.addAllMessages(other.requests_);
+          }
+        }
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -395,6 +549,19 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000001;
               break;
             } // case 10
+            case 18: {
+              com.reflexio.v1.PublishInteractionsRequest m =
+                  input.readMessage(
+                      com.reflexio.v1.PublishInteractionsRequest.parser(),
+                      extensionRegistry);
+              if (requestsBuilder_ == null) {
+                ensureRequestsIsMutable();
+                requests_.add(m);
+              } else {
+                requestsBuilder_.addMessage(m);
+              }
+              break;
+            } // case 18
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -565,6 +732,402 @@ private static final long serialVersionUID = 0L;
         request_ = null;
       }
       return requestBuilder_;
+    }
+
+    private java.util.List<com.reflexio.v1.PublishInteractionsRequest> requests_ =
+      java.util.Collections.emptyList();
+    private void ensureRequestsIsMutable() {
+      if (!((bitField0_ & 0x00000002) != 0)) {
+        requests_ = new java.util.ArrayList<com.reflexio.v1.PublishInteractionsRequest>(requests_);
+        bitField0_ |= 0x00000002;
+       }
+    }
+
+    private com.google.protobuf.RepeatedFieldBuilder<
+        com.reflexio.v1.PublishInteractionsRequest, com.reflexio.v1.PublishInteractionsRequest.Builder, com.reflexio.v1.PublishInteractionsRequestOrBuilder> requestsBuilder_;
+
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public java.util.List<com.reflexio.v1.PublishInteractionsRequest> getRequestsList() {
+      if (requestsBuilder_ == null) {
+        return java.util.Collections.unmodifiableList(requests_);
+      } else {
+        return requestsBuilder_.getMessageList();
+      }
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public int getRequestsCount() {
+      if (requestsBuilder_ == null) {
+        return requests_.size();
+      } else {
+        return requestsBuilder_.getCount();
+      }
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public com.reflexio.v1.PublishInteractionsRequest getRequests(int index) {
+      if (requestsBuilder_ == null) {
+        return requests_.get(index);
+      } else {
+        return requestsBuilder_.getMessage(index);
+      }
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public Builder setRequests(
+        int index, com.reflexio.v1.PublishInteractionsRequest value) {
+      if (requestsBuilder_ == null) {
+        java.util.Objects.requireNonNull(value);
+        ensureRequestsIsMutable();
+        requests_.set(index, value);
+        onChanged();
+      } else {
+        requestsBuilder_.setMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public Builder setRequests(
+        int index, com.reflexio.v1.PublishInteractionsRequest.Builder builderForValue) {
+      if (requestsBuilder_ == null) {
+        ensureRequestsIsMutable();
+        requests_.set(index, builderForValue.build());
+        onChanged();
+      } else {
+        requestsBuilder_.setMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public Builder addRequests(com.reflexio.v1.PublishInteractionsRequest value) {
+      if (requestsBuilder_ == null) {
+        java.util.Objects.requireNonNull(value);
+        ensureRequestsIsMutable();
+        requests_.add(value);
+        onChanged();
+      } else {
+        requestsBuilder_.addMessage(value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public Builder addRequests(
+        int index, com.reflexio.v1.PublishInteractionsRequest value) {
+      if (requestsBuilder_ == null) {
+        java.util.Objects.requireNonNull(value);
+        ensureRequestsIsMutable();
+        requests_.add(index, value);
+        onChanged();
+      } else {
+        requestsBuilder_.addMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public Builder addRequests(
+        com.reflexio.v1.PublishInteractionsRequest.Builder builderForValue) {
+      if (requestsBuilder_ == null) {
+        ensureRequestsIsMutable();
+        requests_.add(builderForValue.build());
+        onChanged();
+      } else {
+        requestsBuilder_.addMessage(builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public Builder addRequests(
+        int index, com.reflexio.v1.PublishInteractionsRequest.Builder builderForValue) {
+      if (requestsBuilder_ == null) {
+        ensureRequestsIsMutable();
+        requests_.add(index, builderForValue.build());
+        onChanged();
+      } else {
+        requestsBuilder_.addMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public Builder addAllRequests(
+        java.lang.Iterable<? extends com.reflexio.v1.PublishInteractionsRequest> values) {
+      if (requestsBuilder_ == null) {
+        ensureRequestsIsMutable();
+        com.google.protobuf.AbstractMessageLite.Builder.addAll(
+            values, requests_);
+        onChanged();
+      } else {
+        requestsBuilder_.addAllMessages(values);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public Builder clearRequests() {
+      if (requestsBuilder_ == null) {
+        requests_ = java.util.Collections.emptyList();
+        bitField0_ = (bitField0_ & ~0x00000002);
+        onChanged();
+      } else {
+        requestsBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public Builder removeRequests(int index) {
+      if (requestsBuilder_ == null) {
+        ensureRequestsIsMutable();
+        requests_.remove(index);
+        onChanged();
+      } else {
+        requestsBuilder_.remove(index);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public com.reflexio.v1.PublishInteractionsRequest.Builder getRequestsBuilder(
+        int index) {
+      return internalGetRequestsFieldBuilder().getBuilder(index);
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public com.reflexio.v1.PublishInteractionsRequestOrBuilder getRequestsOrBuilder(
+        int index) {
+      if (requestsBuilder_ == null) {
+        return requests_.get(index);  } else {
+        return requestsBuilder_.getMessageOrBuilder(index);
+      }
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public java.util.List<? extends com.reflexio.v1.PublishInteractionsRequestOrBuilder> 
+         getRequestsOrBuilderList() {
+      if (requestsBuilder_ != null) {
+        return requestsBuilder_.getMessageOrBuilderList();
+      } else {
+        return java.util.Collections.unmodifiableList(requests_);
+      }
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public com.reflexio.v1.PublishInteractionsRequest.Builder addRequestsBuilder() {
+      return internalGetRequestsFieldBuilder().addBuilder(
+          com.reflexio.v1.PublishInteractionsRequest.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public com.reflexio.v1.PublishInteractionsRequest.Builder addRequestsBuilder(
+        int index) {
+      return internalGetRequestsFieldBuilder().addBuilder(
+          index, com.reflexio.v1.PublishInteractionsRequest.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * Several requests to store, each as if it came in a message of its own, which
+     * costs more for small ones. At most 100, and 16 MiB in a message.
+     *
+     * Only for a server whose last verdict had `requests_per_message`: one that
+     * does not know this field takes the message for an empty request. A client
+     * that has sent `requests` believes no verdict without it.
+     * </pre>
+     *
+     * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+     */
+    public java.util.List<com.reflexio.v1.PublishInteractionsRequest.Builder> 
+         getRequestsBuilderList() {
+      return internalGetRequestsFieldBuilder().getBuilderList();
+    }
+    private com.google.protobuf.RepeatedFieldBuilder<
+        com.reflexio.v1.PublishInteractionsRequest, com.reflexio.v1.PublishInteractionsRequest.Builder, com.reflexio.v1.PublishInteractionsRequestOrBuilder> 
+        internalGetRequestsFieldBuilder() {
+      if (requestsBuilder_ == null) {
+        requestsBuilder_ = new com.google.protobuf.RepeatedFieldBuilder<
+            com.reflexio.v1.PublishInteractionsRequest, com.reflexio.v1.PublishInteractionsRequest.Builder, com.reflexio.v1.PublishInteractionsRequestOrBuilder>(
+                requests_,
+                ((bitField0_ & 0x00000002) != 0),
+                getParentForChildren(),
+                isClean());
+        requests_ = null;
+      }
+      return requestsBuilder_;
     }
 
     // @@protoc_insertion_point(builder_scope:reflexio.v1.PublishInteractionStreamRequest)

@@ -36,4 +36,73 @@ public interface PublishInteractionStreamRequestOrBuilder extends
    * <code>.reflexio.v1.PublishInteractionsRequest request = 1 [json_name = "request"];</code>
    */
   com.reflexio.v1.PublishInteractionsRequestOrBuilder getRequestOrBuilder();
+
+  /**
+   * <pre>
+   * Several requests to store, each as if it came in a message of its own, which
+   * costs more for small ones. At most 100, and 16 MiB in a message.
+   *
+   * Only for a server whose last verdict had `requests_per_message`: one that
+   * does not know this field takes the message for an empty request. A client
+   * that has sent `requests` believes no verdict without it.
+   * </pre>
+   *
+   * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+   */
+  java.util.List<com.reflexio.v1.PublishInteractionsRequest> 
+      getRequestsList();
+  /**
+   * <pre>
+   * Several requests to store, each as if it came in a message of its own, which
+   * costs more for small ones. At most 100, and 16 MiB in a message.
+   *
+   * Only for a server whose last verdict had `requests_per_message`: one that
+   * does not know this field takes the message for an empty request. A client
+   * that has sent `requests` believes no verdict without it.
+   * </pre>
+   *
+   * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+   */
+  com.reflexio.v1.PublishInteractionsRequest getRequests(int index);
+  /**
+   * <pre>
+   * Several requests to store, each as if it came in a message of its own, which
+   * costs more for small ones. At most 100, and 16 MiB in a message.
+   *
+   * Only for a server whose last verdict had `requests_per_message`: one that
+   * does not know this field takes the message for an empty request. A client
+   * that has sent `requests` believes no verdict without it.
+   * </pre>
+   *
+   * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+   */
+  int getRequestsCount();
+  /**
+   * <pre>
+   * Several requests to store, each as if it came in a message of its own, which
+   * costs more for small ones. At most 100, and 16 MiB in a message.
+   *
+   * Only for a server whose last verdict had `requests_per_message`: one that
+   * does not know this field takes the message for an empty request. A client
+   * that has sent `requests` believes no verdict without it.
+   * </pre>
+   *
+   * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+   */
+  java.util.List<? extends com.reflexio.v1.PublishInteractionsRequestOrBuilder> 
+      getRequestsOrBuilderList();
+  /**
+   * <pre>
+   * Several requests to store, each as if it came in a message of its own, which
+   * costs more for small ones. At most 100, and 16 MiB in a message.
+   *
+   * Only for a server whose last verdict had `requests_per_message`: one that
+   * does not know this field takes the message for an empty request. A client
+   * that has sent `requests` believes no verdict without it.
+   * </pre>
+   *
+   * <code>repeated .reflexio.v1.PublishInteractionsRequest requests = 2 [json_name = "requests"];</code>
+   */
+  com.reflexio.v1.PublishInteractionsRequestOrBuilder getRequestsOrBuilder(
+      int index);
 }

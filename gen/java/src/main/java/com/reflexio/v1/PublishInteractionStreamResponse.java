@@ -60,7 +60,8 @@ private static final long serialVersionUID = 0L;
   private com.reflexio.v1.PublishCounts requests_;
   /**
    * <pre>
-   * Counts of requests, which are messages.
+   * Counts of requests, in whatever messages they came. A message that cannot be
+   * read, or has no request, counts as one.
    * </pre>
    *
    * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -72,7 +73,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Counts of requests, which are messages.
+   * Counts of requests, in whatever messages they came. A message that cannot be
+   * read, or has no request, counts as one.
    * </pre>
    *
    * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -84,7 +86,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Counts of requests, which are messages.
+   * Counts of requests, in whatever messages they came. A message that cannot be
+   * read, or has no request, counts as one.
    * </pre>
    *
    * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -224,6 +227,22 @@ private static final long serialVersionUID = 0L;
     return result == null ? com.reflexio.v1.EndReason.UNRECOGNIZED : result;
   }
 
+  public static final int REQUESTS_PER_MESSAGE_FIELD_NUMBER = 5;
+  private int requestsPerMessage_ = 0;
+  /**
+   * <pre>
+   * How many requests one message to this server may carry. 0, from servers of
+   * before: one, in `request`.
+   * </pre>
+   *
+   * <code>uint32 requests_per_message = 5 [json_name = "requestsPerMessage"];</code>
+   * @return The requestsPerMessage.
+   */
+  @java.lang.Override
+  public int getRequestsPerMessage() {
+    return requestsPerMessage_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -250,6 +269,9 @@ private static final long serialVersionUID = 0L;
     if (endReason_ != com.reflexio.v1.EndReason.END_REASON_UNSPECIFIED.getNumber()) {
       output.writeEnum(4, endReason_);
     }
+    if (requestsPerMessage_ != 0) {
+      output.writeUInt32(5, requestsPerMessage_);
+    }
     getUnknownFields().writeTo(output);
   }
   private int computeSerializedSize_0() {
@@ -274,6 +296,10 @@ private static final long serialVersionUID = 0L;
     if (endReason_ != com.reflexio.v1.EndReason.END_REASON_UNSPECIFIED.getNumber()) {
       size += com.google.protobuf.CodedOutputStream
         .computeEnumSize(4, endReason_);
+    }
+    if (requestsPerMessage_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeUInt32Size(5, requestsPerMessage_);
     }
     return size;
   }
@@ -312,6 +338,8 @@ private static final long serialVersionUID = 0L;
     if (!getRejectionsList()
         .equals(other.getRejectionsList())) return false;
     if (endReason_ != other.endReason_) return false;
+    if (getRequestsPerMessage()
+        != other.getRequestsPerMessage()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -337,6 +365,8 @@ private static final long serialVersionUID = 0L;
     }
     hash = (37 * hash) + END_REASON_FIELD_NUMBER;
     hash = (53 * hash) + endReason_;
+    hash = (37 * hash) + REQUESTS_PER_MESSAGE_FIELD_NUMBER;
+    hash = (53 * hash) + getRequestsPerMessage();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -499,6 +529,7 @@ private static final long serialVersionUID = 0L;
       }
       bitField0_ = (bitField0_ & ~0x00000004);
       endReason_ = 0;
+      requestsPerMessage_ = 0;
       return this;
     }
 
@@ -561,6 +592,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000008) != 0)) {
         result.endReason_ = endReason_;
       }
+      if (((from_bitField0_ & 0x00000010) != 0)) {
+        result.requestsPerMessage_ = requestsPerMessage_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -610,6 +644,9 @@ private static final long serialVersionUID = 0L;
       }
       if (other.endReason_ != 0) {
         setEndReasonValue(other.getEndReasonValue());
+      }
+      if (other.getRequestsPerMessage() != 0) {
+        setRequestsPerMessage(other.getRequestsPerMessage());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -667,6 +704,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000008;
               break;
             } // case 32
+            case 40: {
+              requestsPerMessage_ = input.readUInt32();
+              bitField0_ |= 0x00000010;
+              break;
+            } // case 40
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -689,7 +731,8 @@ private static final long serialVersionUID = 0L;
         com.reflexio.v1.PublishCounts, com.reflexio.v1.PublishCounts.Builder, com.reflexio.v1.PublishCountsOrBuilder> requestsBuilder_;
     /**
      * <pre>
-     * Counts of requests, which are messages.
+     * Counts of requests, in whatever messages they came. A message that cannot be
+     * read, or has no request, counts as one.
      * </pre>
      *
      * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -700,7 +743,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Counts of requests, which are messages.
+     * Counts of requests, in whatever messages they came. A message that cannot be
+     * read, or has no request, counts as one.
      * </pre>
      *
      * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -715,7 +759,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Counts of requests, which are messages.
+     * Counts of requests, in whatever messages they came. A message that cannot be
+     * read, or has no request, counts as one.
      * </pre>
      *
      * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -733,7 +778,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Counts of requests, which are messages.
+     * Counts of requests, in whatever messages they came. A message that cannot be
+     * read, or has no request, counts as one.
      * </pre>
      *
      * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -751,7 +797,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Counts of requests, which are messages.
+     * Counts of requests, in whatever messages they came. A message that cannot be
+     * read, or has no request, counts as one.
      * </pre>
      *
      * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -776,7 +823,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Counts of requests, which are messages.
+     * Counts of requests, in whatever messages they came. A message that cannot be
+     * read, or has no request, counts as one.
      * </pre>
      *
      * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -793,7 +841,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Counts of requests, which are messages.
+     * Counts of requests, in whatever messages they came. A message that cannot be
+     * read, or has no request, counts as one.
      * </pre>
      *
      * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -805,7 +854,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Counts of requests, which are messages.
+     * Counts of requests, in whatever messages they came. A message that cannot be
+     * read, or has no request, counts as one.
      * </pre>
      *
      * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -820,7 +870,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Counts of requests, which are messages.
+     * Counts of requests, in whatever messages they came. A message that cannot be
+     * read, or has no request, counts as one.
      * </pre>
      *
      * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -1386,6 +1437,53 @@ private static final long serialVersionUID = 0L;
     public Builder clearEndReason() {
       bitField0_ = (bitField0_ & ~0x00000008);
       endReason_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private int requestsPerMessage_ ;
+    /**
+     * <pre>
+     * How many requests one message to this server may carry. 0, from servers of
+     * before: one, in `request`.
+     * </pre>
+     *
+     * <code>uint32 requests_per_message = 5 [json_name = "requestsPerMessage"];</code>
+     * @return The requestsPerMessage.
+     */
+    @java.lang.Override
+    public int getRequestsPerMessage() {
+      return requestsPerMessage_;
+    }
+    /**
+     * <pre>
+     * How many requests one message to this server may carry. 0, from servers of
+     * before: one, in `request`.
+     * </pre>
+     *
+     * <code>uint32 requests_per_message = 5 [json_name = "requestsPerMessage"];</code>
+     * @param value The requestsPerMessage to set.
+     * @return This builder for chaining.
+     */
+    public Builder setRequestsPerMessage(int value) {
+
+      requestsPerMessage_ = value;
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How many requests one message to this server may carry. 0, from servers of
+     * before: one, in `request`.
+     * </pre>
+     *
+     * <code>uint32 requests_per_message = 5 [json_name = "requestsPerMessage"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearRequestsPerMessage() {
+      bitField0_ = (bitField0_ & ~0x00000010);
+      requestsPerMessage_ = 0;
       onChanged();
       return this;
     }

@@ -12,7 +12,8 @@ public interface PublishInteractionStreamResponseOrBuilder extends
 
   /**
    * <pre>
-   * Counts of requests, which are messages.
+   * Counts of requests, in whatever messages they came. A message that cannot be
+   * read, or has no request, counts as one.
    * </pre>
    *
    * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -21,7 +22,8 @@ public interface PublishInteractionStreamResponseOrBuilder extends
   boolean hasRequests();
   /**
    * <pre>
-   * Counts of requests, which are messages.
+   * Counts of requests, in whatever messages they came. A message that cannot be
+   * read, or has no request, counts as one.
    * </pre>
    *
    * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -30,7 +32,8 @@ public interface PublishInteractionStreamResponseOrBuilder extends
   com.reflexio.v1.PublishCounts getRequests();
   /**
    * <pre>
-   * Counts of requests, which are messages.
+   * Counts of requests, in whatever messages they came. A message that cannot be
+   * read, or has no request, counts as one.
    * </pre>
    *
    * <code>.reflexio.v1.PublishCounts requests = 1 [json_name = "requests"];</code>
@@ -131,4 +134,15 @@ public interface PublishInteractionStreamResponseOrBuilder extends
    * @return The endReason.
    */
   com.reflexio.v1.EndReason getEndReason();
+
+  /**
+   * <pre>
+   * How many requests one message to this server may carry. 0, from servers of
+   * before: one, in `request`.
+   * </pre>
+   *
+   * <code>uint32 requests_per_message = 5 [json_name = "requestsPerMessage"];</code>
+   * @return The requestsPerMessage.
+   */
+  int getRequestsPerMessage();
 }

@@ -60,7 +60,7 @@ private static final long serialVersionUID = 0L;
   private int index_ = 0;
   /**
    * <pre>
-   * Which message of the stream, from 0.
+   * Which request of the stream, from 0.
    * </pre>
    *
    * <code>uint32 index = 1 [json_name = "index"];</code>
@@ -657,7 +657,7 @@ private static final long serialVersionUID = 0L;
     private int index_ ;
     /**
      * <pre>
-     * Which message of the stream, from 0.
+     * Which request of the stream, from 0.
      * </pre>
      *
      * <code>uint32 index = 1 [json_name = "index"];</code>
@@ -669,7 +669,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which message of the stream, from 0.
+     * Which request of the stream, from 0.
      * </pre>
      *
      * <code>uint32 index = 1 [json_name = "index"];</code>
@@ -685,7 +685,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which message of the stream, from 0.
+     * Which request of the stream, from 0.
      * </pre>
      *
      * <code>uint32 index = 1 [json_name = "index"];</code>

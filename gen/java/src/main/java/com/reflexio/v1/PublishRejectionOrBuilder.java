@@ -12,7 +12,7 @@ public interface PublishRejectionOrBuilder extends
 
   /**
    * <pre>
-   * Which message of the stream, from 0.
+   * Which request of the stream, from 0.
    * </pre>
    *
    * <code>uint32 index = 1 [json_name = "index"];</code>

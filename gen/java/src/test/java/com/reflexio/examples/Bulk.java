@@ -49,6 +49,7 @@ import java.util.stream.Collectors;
 public final class Bulk {
   private static final int SEGMENT = 1000; // as many as a verdict lists, so that no rejection goes unlisted
   private static final int SEGMENT_BYTES = 8 << 20;
+  private static final int PACKED_BYTES = 64 << 10; // of a message with several requests; beyond, it saves little
   private static final Duration PATIENCE = Duration.ofMinutes(2); // without any progress
   private static final Set<Status.Code> HOPELESS =
       Set.of(Status.Code.UNAUTHENTICATED, Status.Code.PERMISSION_DENIED, Status.Code.UNIMPLEMENTED);
@@ -65,6 +66,9 @@ public final class Bulk {
 
   private final InteractionServiceStub client;
   private List<PublishInteractionsRequest> segment = new ArrayList<>(); // what is not settled of it
+  // How many requests a message may carry. Until a verdict has said more, one: a server of before takes a message with
+  // several for an empty one.
+  private int perMessage = 1;
   private int stored;
   private int duplicate;
   private int rejected;
@@ -162,7 +166,8 @@ public final class Bulk {
   private PublishInteractionStreamResponse send(List<PublishInteractionsRequest> batch, long milliseconds)
       throws InterruptedException {
     var verdict = new CompletableFuture<PublishInteractionStreamResponse>();
-    var rest = batch.iterator();
+    var most = perMessage;
+    var rest = pack(batch, most).iterator();
     client
         .withDeadlineAfter(milliseconds, TimeUnit.MILLISECONDS)
         .publishInteractionStream(
@@ -175,7 +180,7 @@ public final class Bulk {
                     () -> {
                       while (sender.isReady() && !completed) {
                         if (rest.hasNext()) {
-                          sender.onNext(PublishInteractionStreamRequest.newBuilder().setRequest(rest.next()).build());
+                          sender.onNext(rest.next());
                         } else {
                           completed = true;
                           sender.onCompleted();
@@ -198,10 +203,41 @@ public final class Bulk {
               public void onCompleted() {}
             });
     try {
+      perMessage = Math.max(1, verdict.get().getRequestsPerMessage());
+      if (perMessage < most) { // and so its verdict is on others than were sent
+        throw Status.UNAVAILABLE
+            .withDescription("another server answers now, which takes fewer requests in a message")
+            .asRuntimeException();
+      }
       return verdict.get();
     } catch (ExecutionException error) {
       throw Status.fromThrowable(error.getCause()).asRuntimeException(Status.trailersFromThrowable(error.getCause()));
     }
+  }
+
+  /** Puts requests into messages of at most so many, in their order. */
+  private static List<PublishInteractionStreamRequest> pack(List<PublishInteractionsRequest> requests, int most) {
+    var messages = new ArrayList<PublishInteractionStreamRequest>();
+    var message = PublishInteractionStreamRequest.newBuilder();
+    var bytes = 0;
+    for (var request : requests) {
+      if (most == 1) {
+        messages.add(PublishInteractionStreamRequest.newBuilder().setRequest(request).build());
+        continue;
+      }
+      var count = message.getRequestsCount();
+      if (count == most || (count > 0 && bytes + request.getSerializedSize() > PACKED_BYTES)) {
+        messages.add(message.build());
+        message.clear();
+        bytes = 0;
+      }
+      message.addRequests(request);
+      bytes += request.getSerializedSize();
+    }
+    if (message.getRequestsCount() > 0) {
+      messages.add(message.build());
+    }
+    return messages;
   }
 
   /** Takes a verdict; only what it leaves no doubt of is settled. */
