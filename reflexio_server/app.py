@@ -34,7 +34,8 @@ from reflexio_server.index.chroma_folder import CHROMA_FOLDER, ChromaFolders
 from reflexio_server.index.loading import load_by_id, load_embedder
 from reflexio_server.metrics import Metrics, Parts
 from reflexio_server.process import before_serving, before_threads
-from reflexio_server.rpc.admission import Admit, Watchdog
+from reflexio_server.rpc.admission import Entrance, Gate
+from reflexio_server.rpc.budget import Messages
 from reflexio_server.rpc.decode import Decode
 from reflexio_server.rpc.health import MOST_WAITING, THREADS, Health
 from reflexio_server.rpc.interceptors import chain
@@ -42,6 +43,7 @@ from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.shares import LimitCalls, Shares
 from reflexio_server.rpc.strangers import Strangers
 from reflexio_server.rpc.validation import Limits
+from reflexio_server.rpc.watchdog import Watchdog
 from reflexio_server.storage import embedders
 from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
@@ -56,7 +58,6 @@ _LINGER_SECONDS, _QUIET_SECONDS = 1.0, 0.1  # at the end, for telling callers to
 INDEX_HEALTH = "reflexio.v1.Index"
 """The name by which health tells of the threads behind the calls; the server as a whole serves without them."""
 _SERVING, _NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-_WORKING = 64  # unary calls that do their work; more would only take memory and wait for the interpreter's lock
 _BACKGROUND_READERS = 6  # threads that read the database beside the workers
 _SERVICES = (
     auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
@@ -119,12 +120,14 @@ class App:
                 lambda well: self._set_health(_SERVING if well else _NOT_SERVING, INDEX_HEALTH),
             )
             opened.callback(self._watch.stop)
-            self._admit = Admit(self._draining, health_threads)
+            self._gate = Gate(self._draining)
+            entrance = Entrance(_shares(settings))
+            opened.callback(entrance.close)
             tracing = start_tracing()
             if tracing:
                 opened.callback(tracing.close)
             observers = [observer.calls for observer in (metrics, tracing) if observer]
-            self._server, self.address = self._listen(writer, observers, waiting_for_health)
+            self._server, self.address = self._listen(writer, observers, entrance, waiting_for_health)
             self.metrics_address = self._open_metrics(metrics, writer, opened) if metrics else None
             self._opened = opened.pop_all()
 
@@ -150,7 +153,7 @@ class App:
         self._set_health(_NOT_SERVING, "", *_SERVICES, INDEX_HEALTH)
         self._draining.set()
         deadline = time.monotonic() + self._settings.grace_seconds
-        self._admit.wait_until_quiet(_QUIET_SECONDS, min(_LINGER_SECONDS, self._settings.grace_seconds))
+        self._gate.wait_until_quiet(_QUIET_SECONDS, min(_LINGER_SECONDS, self._settings.grace_seconds))
         self._health.close()
         self._server.stop(max(0.0, deadline - time.monotonic())).wait()
         self._opened.close()
@@ -195,23 +198,29 @@ class App:
         return joined(host, port)
 
     def _listen(
-        self, writer: Writer, observers: Sequence[grpc.ServerInterceptor], waiting_for_health: Strangers
+        self,
+        writer: Writer,
+        observers: Sequence[grpc.ServerInterceptor],
+        entrance: Entrance,
+        waiting_for_health: Strangers,
     ) -> tuple[grpc.Server, str]:
         settings = self._settings
         shares = _shares(settings)
         logins = Logins(settings.login_tries, settings.login_tries_per_address)
         self.accounts = accounts = Accounts(self.database, writer, logins)
         server = grpc.server(
-            ThreadPoolExecutor(settings.workers, thread_name_prefix="worker"),
+            ThreadPoolExecutor(1),  # each call brings its own, see Admit
             interceptors=chain(
                 observers,
-                self._admit,
+                entrance,
+                self._gate,
                 accounts,
-                LimitCalls(shares, self._watchdog),
+                LimitCalls(shares, self._watchdog, self._draining),
                 Decode(
                     self._watchdog,
                     Strangers(self._watchdog, shares.kept),
                     waiting_for_health,
+                    Messages(settings.max_message_bytes),
                     settings.max_interactions,
                 ),
             ),
@@ -258,8 +267,7 @@ def _shares(settings: Settings) -> Shares:
         kept=kept,
         account_calls=settings.account_calls or workers // 2,
         account_most=settings.account_calls or workers - kept,
-        working=max(_WORKING, workers // 2),
-        account_working=max(_WORKING, workers // 2) // 2,
+        working=workers // 2,
         streams=streams,
         account_streams=min(streams, settings.account_streams or max(1, streams // 2)),
     )

@@ -71,7 +71,12 @@ class Settings(BaseSettings):
         description="Embedding model: minilm (int8 where the processor suits it), minilm-int8, minilm-fp32, "
         "or wordllama (light; needs the extra of that name).",
     )
-    workers: int = Field(default=128, ge=20, le=1000, description="Calls handled at the same time.")
+    workers: int = Field(
+        default=128,
+        ge=20,
+        le=1000,
+        description="Calls taken at the same time; of unary ones half as many do their work, the others wait.",
+    )
     python_core: int | None = Field(
         default=None,
         ge=0,

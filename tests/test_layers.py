@@ -119,7 +119,7 @@ def test_the_interceptors_stand_in_their_order(start: Callable[..., LocalServer]
 
     monkeypatch.setattr("reflexio_server.app.grpc.server", watched)
     start()
-    assert made == [["LogCalls", "MapErrors", "Admit", "Authenticate", "LimitCalls", "Decode"]]
+    assert made == [["Admit", "LogCalls", "MapErrors", "Gate", "Authenticate", "LimitCalls", "Decode", "EndWork"]]
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     start(metrics_port=0)
-    assert made[1] == ["LogCalls", "CountCalls", "TraceCalls", *made[0][1:]]
+    assert made[1] == ["Admit", "LogCalls", "CountCalls", "TraceCalls", *made[0][2:]]

@@ -1,169 +1,187 @@
-"""The first look at a call: is there room, is the server stopping; and the end of calls whose client keeps silent."""
+"""The first look at a call: whose line it waits in, is there room, is the server stopping."""
 
-import logging
+import contextlib
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from reflexio.supervised import Supervised, say
-from reflexio_server.errors import Draining, TooBusy, Unauthenticated
-from reflexio_server.rpc.around import calls_back, kind_of
-from reflexio_server.rpc.calls import HEALTH, NOT_OF_THE_CONTRACT
-
-logger = logging.getLogger(__name__)
+from reflexio_server.errors import Draining, TooBusy
+from reflexio_server.rpc.around import calls_back, kind_of, with_behaviour, wrap
+from reflexio_server.rpc.calls import HEALTH, NOT_OF_THE_CONTRACT, SOON, WITHOUT_KEY, is_stream
+from reflexio_server.rpc.health import THREADS as HEALTH_THREADS
+from reflexio_server.rpc.lines import STRANGER, Lines, Place, Threads, place
+from reflexio_server.rpc.shares import Shares
 
 MOST_WAITING = 1000
-"""Calls that may wait for a worker, of all accounts; each takes about 10 KiB, as its message is read by the worker."""
-RECHECK_SECONDS = 10.0
-"""How often a stream's key is looked at; with the 15 s that a key is cached, a revoked one stops within 25 s."""
-_LOOK_SECONDS = 0.5
+"""Calls that may wait for a thread in the lines of one kind; each takes about 10 KiB, as its message is read later."""
+_MOST_KNOWN = 10_000
+CALLS, WAITING = "calls", "calls waiting"
+"""The limits that refuse a call here."""
+Metadata = Iterable[tuple[str, str | bytes]]
 
 
-@dataclass(slots=True)
-class _Wait:
-    until: float
-    look: float  # when to look at the key again
-    recheck: Callable[[], object] | None
+class Entrance:
+    """Where a call goes first: the lines of calls and of streams, of who is a stranger yet, and of health.
 
-
-class Watchdog:
-    """Cancels calls that wait for their client for longer than `seconds`: grpc itself would wait for ever.
-
-    A client that does not send the message of its call, or does not read the answer, would hold a worker or memory.
+    Health has threads of its own: it must not be found ill because others are many, or silent.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._waits: dict[grpc.ServicerContext, _Wait] = {}
-        self.thread = Supervised("watchdog", self._work, logger)
-        self.thread.start()
+    def __init__(self, shares: Shares, most_waiting: int = MOST_WAITING) -> None:
+        threads = self._threads = Threads(2 * shares.workers, "worker")
+        self.calls = Lines(threads, shares.working)
+        self.streams = Lines(threads, 2 * shares.streams + shares.kept)  # the rest is for those that are refused
+        self._strangers = Lines(threads, shares.workers)  # whose one line has half of these
+        self._health_threads = Threads(HEALTH_THREADS, "health")
+        self._health = Lines(self._health_threads, 2 * HEALTH_THREADS)
+        self._shares = shares
+        self._most_waiting = most_waiting
+        self._accounts: dict[int, int] = {}  # by the hash of what a call gives as its key
 
-    def begin(
-        self, context: grpc.ServicerContext, most: float | None = None, recheck: Callable[[], object] | None = None
-    ) -> None:
-        """The call waits for its client from now on; at most `most` seconds if that is less than usual.
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.end()
+        self._health_threads.end()
 
-        It is cancelled before, when `recheck` raises Unauthenticated meanwhile: a client may take long for one answer.
-        """
-        now = time.monotonic()
-        seconds = self.seconds if most is None else min(most, self.seconds)
-        self._waits[context] = _Wait(now + seconds, now + RECHECK_SECONDS, recheck)
+    def find(self, details: grpc.HandlerCallDetails) -> tuple[Lines, int]:
+        """The line of a new call, by its lines and its account."""
+        if details.method in HEALTH:
+            return self._health, STRANGER
+        account_id = STRANGER if details.method in WITHOUT_KEY else self._account_of(details.invocation_metadata)
+        if account_id == STRANGER:
+            return self._strangers, STRANGER
+        return self._lines_of(details.method), account_id
 
-    def end(self, context: grpc.ServicerContext) -> None:
-        """The client did what it had to."""
-        self._waits.pop(context, None)
+    def refusal(self, lines: Lines, account_id: int) -> str | None:
+        """Which limit a further call would break."""
+        if lines.waiting >= self._most_waiting:
+            return WAITING
+        if lines is self.calls:
+            shares = self._shares
+            free = shares.workers - len(lines)
+            if lines.length(account_id) >= (shares.account_most if free > shares.kept else shares.account_calls):
+                return CALLS
+        return None
 
-    def _work(self) -> None:
-        while not self.thread.over.wait(min(_LOOK_SECONDS, self.seconds / 2)):
-            now = time.monotonic()
-            for context, wait in self._waits.copy().items():
-                if (wait.until < now or not _may_go_on(wait, now)) and self._waits.pop(context, None) is not None:
-                    say(
-                        logger.debug,
-                        "a call ends: its client sent or read nothing for too long, or its key was revoked",
-                    )
-                    context.cancel()
-            self.thread.well()
+    def authenticated(self, method: str, metadata: Metadata, account_id: int) -> None:
+        """Whose the call is that this thread is handling; raises TooBusy when that account has enough."""
+        here = place()
+        if here.account_id == account_id:
+            return
+        if len(self._accounts) >= _MOST_KNOWN:
+            self._accounts.clear()
+        self._accounts[_key_of(metadata)] = account_id
+        lines = self._lines_of(method)
+        refused = self.refusal(lines, account_id)
+        if refused:
+            raise _too_busy(refused)
+        here.move(lines, account_id)
+
+    def _account_of(self, metadata: Metadata) -> int:
+        return self._accounts.get(_key_of(metadata), STRANGER)
+
+    def _lines_of(self, method: str) -> Lines:
+        return self.streams if is_stream(method) else self.calls
 
 
-def _may_go_on(wait: _Wait, now: float) -> bool:
-    if wait.recheck is None or now < wait.look:
-        return True
-    wait.look = now + RECHECK_SECONDS
-    try:
-        wait.recheck()
-    except Unauthenticated:
-        return False
-    except Exception:
-        say(logger.warning, "the key of a call could not be looked at again", exc_info=True)
-    return True
+def _key_of(metadata: Metadata) -> int:
+    """Stands for a key, and tells nothing of it."""
+    return hash(tuple(value for key, value in metadata if key == "authorization"))
 
 
 class Admit(grpc.ServerInterceptor):
-    """Bounds the calls that wait for a worker, and refuses new ones while the server stops.
+    """Gives every call a place in its account's line, or has it refused; stands outermost.
 
-    It makes every call a stream of requests, so that the worker authenticates before it takes a message: grpc would
+    It makes every call a stream of requests, so that a thread authenticates before it takes a message: grpc would
     first wait for the message of a unary call, of anyone and without end. `Decode` reads that message.
-
-    Health has threads and places of its own: it must not be found ill because others are many, or silent.
     """
 
-    def __init__(self, draining: threading.Event, health: ThreadPoolExecutor, most_waiting: int = MOST_WAITING) -> None:
-        self._draining = draining
-        self._health = health
-        self._places = deque([None] * most_waiting)
-        self._places_of_health = deque([None] * most_waiting)
-        self._handlers: dict[str, tuple[Any, Any]] = {}  # of a method: the one that lets in, the one that refuses
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+        self._handlers: dict[str, dict[str | None, Any]] = {}  # of a method, by the limit that refuses it
         # Refusing must not wait behind what it refuses.
         self._refusing = ThreadPoolExecutor(1, thread_name_prefix="refusing")
+
+    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        """What is below is wrapped once for each method, as it depends on nothing else."""
+        handlers = self._handlers.get(details.method)
+        if handlers is None:
+            if continuation(details) is None:
+                return None
+            kinds = (Kind(details.method, refused) for refused in (None, CALLS, WAITING))
+            handlers = self._handlers[details.method] = {kind.refused: continuation(kind) for kind in kinds}
+        lines, account_id = self._entrance.find(details)
+        refused = self._entrance.refusal(lines, account_id)
+        handler = handlers[refused]
+        enter = _Entering(getattr(handler, kind_of(handler)), calls_back(handler))
+        enter.experimental_thread_pool = self._refusing if refused else Place(lines, account_id)
+        answers = "stream_stream" if handler.response_streaming else "stream_unary"
+        return handler._replace(request_streaming=True, unary_unary=None, unary_stream=None, **{answers: enter})
+
+
+class _Entering:
+    """What a thread does first with a call; grpc reads the attributes."""
+
+    def __init__(self, behaviour: Callable[..., Any], non_blocking: bool) -> None:
+        self._behaviour = behaviour
+        self.experimental_non_blocking = non_blocking
+        self.experimental_thread_pool: ThreadPoolExecutor
+
+    def __call__(self, requests: Any, context: grpc.ServicerContext, *send: Any) -> Any:
+        if not context.is_active():
+            next(requests)  # cancelled while it waited: this raises what grpc then keeps quiet about
+        return self._behaviour(requests, context, *send)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(grpc.HandlerCallDetails):
+    """What `Admit` asks the interceptors below for: a method's calls, or those that a limit refuses."""
+
+    method: str
+    refused: str | None
+    invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
+
+
+class Gate(grpc.ServerInterceptor):
+    """Refuses what `Admit` found too much, and new calls while the server stops; stands where errors are mapped."""
+
+    def __init__(self, draining: threading.Event) -> None:
+        self._draining = draining
         self._last_refused = 0.0
 
+    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        handler = continuation(details)
+        if handler is None:
+            return None
+        if isinstance(details, Kind) and details.refused:
+            return with_behaviour(handler, _refusing(details.refused))
+        return handler if details.method in NOT_OF_THE_CONTRACT else wrap(handler, self._around)
+
+    @contextlib.contextmanager
+    def _around(self, _context: grpc.ServicerContext) -> Iterator[None]:
+        if self._draining.is_set():
+            self._last_refused = time.monotonic()
+            raise Draining
+        yield
+
     def wait_until_quiet(self, quiet: float, most: float) -> None:
-        """Wait until no call had to be refused for `quiet` seconds, at most `most` seconds."""
+        """Wait until no call had to be refused as the server stops for `quiet` seconds, at most `most` seconds."""
         end = time.monotonic() + most
         since = time.monotonic()
         while (left := max(since, self._last_refused) + quiet - time.monotonic()) > 0 and time.monotonic() < end:
             time.sleep(min(left, max(0.0, end - time.monotonic())))
 
-    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Take one of the waiting places, or hand the call to the thread that refuses it.
 
-        What is below is wrapped once for each method, as it depends on nothing else.
-        """
-        handlers = self._handlers.get(details.method)
-        if handlers is None:
-            handler = continuation(details)
-            if handler is None:
-                return None
-            handlers = self._handlers[details.method] = self._make(handler, details.method)
-        try:
-            self._places_of(details.method).pop()
-        except IndexError:
-            return handlers[1]
-        return handlers[0]
+def _refusing(limit: str) -> Callable[..., Any]:
+    def refuse(_requests: Any, _context: grpc.ServicerContext, *_send: Any) -> Any:
+        raise _too_busy(limit)
 
-    def _places_of(self, method: str) -> deque[None]:
-        return self._places_of_health if method in HEALTH else self._places
+    return refuse
 
-    def _make(self, handler: Any, method: str) -> tuple[Any, Any]:
-        kind = "stream" if handler.response_streaming else "unary"
-        behaviour = getattr(handler, kind_of(handler))
 
-        def with_answer(answer: Any) -> Any:
-            return handler._replace(
-                request_streaming=True, **{"unary_unary": None, "unary_stream": None, f"stream_{kind}": answer}
-            )
-
-        entering = self._entering(behaviour, method)
-        if method in HEALTH:
-            entering.experimental_thread_pool = self._health
-        entering.experimental_non_blocking = calls_back(handler)
-        return with_answer(entering), with_answer(self._refuse)
-
-    def _entering(self, behaviour: Callable[..., Any], method: str) -> Any:
-        places, always = self._places_of(method), method in NOT_OF_THE_CONTRACT
-
-        def answer(requests: Any, context: grpc.ServicerContext, *send: Any) -> Any:
-            places.append(None)
-            if not context.is_active():
-                next(requests)  # cancelled while it waited: this raises what grpc then keeps quiet about
-            if self._draining.is_set() and not always:
-                self._last_refused = time.monotonic()
-                raise Draining
-            return behaviour(requests, context, *send)
-
-        return answer
-
-    @property
-    def _refuse(self) -> Any:
-        def refuse(_requests: Any, _context: grpc.ServicerContext) -> Any:
-            raise TooBusy("calls waiting")
-
-        refuse.experimental_thread_pool = self._refusing  # type: ignore[attr-defined]
-        return refuse
+def _too_busy(limit: str) -> TooBusy:
+    return TooBusy(limit, SOON if limit == CALLS else 1.0)

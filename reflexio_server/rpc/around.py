@@ -1,4 +1,4 @@
-"""How an interceptor wraps a handler. It runs on grpc's one serving thread, so it does nothing else there."""
+"""How an interceptor wraps a handler: once, so that nothing of it is left for grpc's one serving thread to do."""
 
 import contextlib
 from abc import abstractmethod
@@ -9,20 +9,11 @@ import grpc
 
 
 class Wrapper(grpc.ServerInterceptor):
-    """Wraps each handler of each method once: there are few of them, and many calls."""
-
-    def __init__(self) -> None:
-        self._wrapped: dict[tuple[str, Any], Any] = {}
+    """Wraps the handler of each method; `Admit` asks for it once."""
 
     def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         handler = continuation(details)
-        if handler is None:
-            return None
-        key = details.method, handler
-        wrapped = self._wrapped.get(key)
-        if wrapped is None:
-            wrapped = self._wrapped[key] = self.wrap(handler, details.method)
-        return wrapped
+        return None if handler is None else self.wrap(handler, details.method)
 
     @abstractmethod
     def wrap(self, handler: Any, method: str) -> Any:

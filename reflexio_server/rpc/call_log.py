@@ -15,14 +15,16 @@ from reflexio_server.rpc.calls import CALL_ID_KEY, NOT_OF_THE_CONTRACT, Call
 
 logger = logging.getLogger("reflexio_server.calls")
 
+_AS_WANTED = {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
 _OUR_FAULT = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 
 
 class LogCalls(Wrapper):
     """Stands outermost: everything that is logged within has the call's id, and so has the answer's metadata.
 
-    A call that succeeds is a line at DEBUG, one that fails at INFO, or at WARNING where the server is to blame: so
-    the id in an error that somebody shows is found in the log as it is by default. Never in it: what was said.
+    A call that succeeds, or that its client cancels, is a line at DEBUG, one that fails at INFO, or at WARNING where
+    the server is to blame: so the id in an error that somebody shows is found in the log as it is by default. Never in
+    it: what was said.
     """
 
     def wrap(self, handler: Any, method: str) -> Any:
@@ -44,7 +46,7 @@ class LogCalls(Wrapper):
 
 def _log(call: Call, code: grpc.StatusCode, seconds: float) -> None:
     level = logging.WARNING if code in _OUR_FAULT else logging.INFO
-    if code is grpc.StatusCode.OK or call.method in NOT_OF_THE_CONTRACT:
+    if code in _AS_WANTED or call.method in NOT_OF_THE_CONTRACT:
         level = logging.DEBUG
     if logger.isEnabledFor(level):
         fields = {

@@ -19,7 +19,6 @@ class CountCalls(Wrapper):
     """How many calls end with which code, how long they take, and how many are open."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__()
         self._durations = Histogram(
             "reflexio_rpc_duration_seconds",
             "Time from a worker taking a call up to its end.",

@@ -27,7 +27,6 @@ class TraceCalls(Around):
     """A child of the caller's span, if its metadata has a `traceparent`. Never in it: what was said."""
 
     def __init__(self, tracer: Tracer) -> None:
-        super().__init__()
         self._tracer = tracer
         self._propagator = TraceContextTextMapPropagator()
 

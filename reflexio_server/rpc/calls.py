@@ -2,6 +2,7 @@
 
 import random
 import re
+import threading
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,9 +18,13 @@ CALL_ID_KEY = "x-request-id"
 LOGIN = "/reflexio.v1.AuthService/Login"
 HEALTH = frozenset(f"/grpc.health.v1.Health/{name}" for name in ("Check", "List", "Watch"))
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+PUBLISH = "/reflexio.v1.InteractionService/PublishInteractions"
+PUBLISH_STREAM = "/reflexio.v1.InteractionService/PublishInteractionStream"
 NOT_OF_THE_CONTRACT = HEALTH | {REFLECTION}
 WITHOUT_KEY = NOT_OF_THE_CONTRACT | {LOGIN}
 """The methods that need no key, each by its whole name: one that is added needs a key until it stands here."""
+SOON = 0.25
+"""Seconds after which a call that is refused may find room; most take milliseconds."""
 _CALL_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _random = random.Random()
 
@@ -48,6 +53,7 @@ class Call:
         caller: who makes it, NOBODY until the key was looked at.
         received, sent: bytes of messages so far, before compression.
         recheck: raises Unauthenticated when the caller's key is not valid any more.
+        ending: of a publish stream: set when it is to end with its verdict.
     """
 
     method: str
@@ -56,6 +62,7 @@ class Call:
     received: int = 0
     sent: int = 0
     recheck: Callable[[], object] = lambda: None
+    ending: threading.Event | None = None
 
 
 _current: ContextVar[Call | None] = ContextVar("call", default=None)
@@ -97,6 +104,23 @@ def set_caller(caller: Caller, recheck: Callable[[], object]) -> None:
 def recheck() -> None:
     """Look again whether the caller's key is valid, as a stream may outlive it. Raises Unauthenticated."""
     current().recheck()
+
+
+class _Ending(threading.Event):
+    """Set by itself, or by another."""
+
+    def __init__(self, other: threading.Event) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._other.is_set()
+
+
+def let_end(draining: threading.Event) -> threading.Event:
+    """What tells the stream that this thread is handling to end with its verdict; so does `draining`."""
+    ending = current().ending = _Ending(draining)
+    return ending
 
 
 def caller() -> Caller:

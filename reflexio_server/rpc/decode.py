@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -9,13 +10,13 @@ from google.protobuf.message import DecodeError, Message
 
 from reflexio_server.errors import DomainError, InvalidInput, MalformedMessage, Violation
 from reflexio_server.rpc import calls
-from reflexio_server.rpc.admission import RECHECK_SECONDS, Watchdog
 from reflexio_server.rpc.around import Wrapper, calls_back, kind_of, with_behaviour
-from reflexio_server.rpc.calls import HEALTH, WITHOUT_KEY
+from reflexio_server.rpc.budget import Messages
+from reflexio_server.rpc.calls import HEALTH, PUBLISH, WITHOUT_KEY
 from reflexio_server.rpc.publish_messages import Batch, PublishMessages
 from reflexio_server.rpc.strangers import Strangers
+from reflexio_server.rpc.watchdog import RECHECK_SECONDS, Watchdog
 
-_PUBLISH = "/reflexio.v1.InteractionService/PublishInteractions"
 MOST_BYTES = 1024 * 1024
 """Of a message that publishes nothing; the largest valid one is a tenth of that."""
 
@@ -28,10 +29,14 @@ class Decode(Wrapper):
 
     Calls that wait for their client are bounded and watched: those with a key by `watchdog`, within what their account
     may take; those without one by `strangers`, health's by `health`.
+
+    Those that publish are bounded by `messages`, over all accounts.
     """
 
-    def __init__(self, watchdog: Watchdog, strangers: Strangers, health: Strangers, most_interactions: int) -> None:
-        super().__init__()
+    def __init__(
+        self, watchdog: Watchdog, strangers: Strangers, health: Strangers, messages: Messages, most_interactions: int
+    ) -> None:
+        self._messages = messages
         self._watchdog = watchdog
         self._strangers = strangers
         self._health = health
@@ -50,23 +55,38 @@ class Decode(Wrapper):
         def answers(raws: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
             return self._taken(method, behaviour(read(method, parse, raws, context), context), context)
 
+        def publish(raws: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+            account_id, seconds = calls.caller().account.account_id, self._watchdog.seconds
+            receive = partial(self._first, method, raws, context)
+            with self._messages.reading(account_id, receive, context.is_active, seconds) as raw:
+                message = _valid(self._publishes.request(raw))
+                del raw
+                return behaviour(message, context)
+
+        if method == PUBLISH:
+            return with_behaviour(handler, publish, request_deserializer=None)
         iterates = handler.response_streaming and not calls_back(handler)
         return with_behaviour(handler, answers if iterates else answer, request_deserializer=None)
 
     def _one(self, method: str, parse: Any, raws: Iterator[bytes], context: grpc.ServicerContext) -> Message:
+        return _valid(self._read(method, parse, self._first(method, raws, context)))
+
+    def _first(self, method: str, raws: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         raw = self._next(method, raws, context)
         if raw is None:
             raise MalformedMessage
-        return _valid(self._read(method, parse, raw))
+        return raw
 
     def _publish_stream(
-        self, _method: str, _parse: Any, raws: Iterator[bytes], _context: grpc.ServicerContext
+        self, _method: str, _parse: Any, raws: Iterator[bytes], context: grpc.ServicerContext
     ) -> Iterator[Batch]:
+        account_id, seconds = calls.caller().account.account_id, self._watchdog.seconds
         for raw in raws:
-            batches = self._publishes.of_stream(raw)
-            del raw  # what waits for the reader is held once
-            yield from batches
-            del batches
+            with self._messages.handling(account_id, len(raw), context.is_active, seconds):
+                batches = self._publishes.of_stream(raw)
+                del raw  # what waits for the reader is held once
+                yield from batches
+                del batches
 
     def _each(self, method: str, parse: Any, raws: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Message]:
         """The messages of a conversation, which is cancelled when the client says nothing."""
@@ -104,8 +124,6 @@ class Decode(Wrapper):
         return self._strangers if method in WITHOUT_KEY else self._watchdog
 
     def _read(self, method: str, parse: Any, raw: bytes) -> Message | DomainError:
-        if method == _PUBLISH:
-            return self._publishes.request(raw)
         if len(raw) > MOST_BYTES:
             text = f"{len(raw):,} bytes, at most {MOST_BYTES:,}: ask for less in one call"
             return InvalidInput([Violation("request", text, len(raw), MOST_BYTES)])

@@ -1,6 +1,6 @@
 """What happens around every call, in which order.
 
-An interceptor runs on grpc's one serving thread, so it only wraps: everything else happens in the worker.
+An interceptor would run on grpc's one serving thread: there `Admit` only chooses a line, and has all others wrap once.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from reflexio_server.core.accounts import Accounts
 from reflexio_server.ending import Ending, work_of
 from reflexio_server.errors import DomainError, Ended, Unauthenticated
 from reflexio_server.rpc import calls, errors
-from reflexio_server.rpc.admission import Admit
+from reflexio_server.rpc.admission import Admit, Entrance, Gate
 from reflexio_server.rpc.around import Around
 from reflexio_server.rpc.call_log import LogCalls
 from reflexio_server.rpc.calls import WITHOUT_KEY
@@ -21,14 +21,21 @@ from reflexio_server.rpc.shares import LimitCalls
 
 
 def chain(
-    observers: Sequence[grpc.ServerInterceptor], admit: Admit, accounts: Accounts, limit: LimitCalls, decode: Decode
+    observers: Sequence[grpc.ServerInterceptor],
+    entrance: Entrance,
+    gate: Gate,
+    accounts: Accounts,
+    limit: LimitCalls,
+    decode: Decode,
 ) -> list[grpc.ServerInterceptor]:
     """What a call passes on its way to the servicer, the outermost first.
 
-    Everything is logged and counted; every error below is mapped; what cannot be taken now ends before its key is
-    looked at; who has no key takes no place, and nothing of theirs is parsed.
+    Each account's calls wait in a line of their own; what a thread takes is logged and counted; every error below is
+    mapped; what cannot be taken now ends before its key is looked at; who has no key takes no place, and nothing of
+    theirs is parsed.
     """
-    return [LogCalls(), *observers, MapErrors(), admit, Authenticate(accounts), limit, decode, EndWork()]
+    below = [gate, Authenticate(accounts, entrance), limit, decode, EndWork()]
+    return [Admit(entrance), LogCalls(), *observers, MapErrors(), *below]
 
 
 class MapErrors(Around):
@@ -63,17 +70,19 @@ class EndWork(Around):
 
 
 class Authenticate(Around):
-    """Lets only calls with a valid key through, and remembers whose it is."""
+    """Lets only calls with a valid key through, and has each counted as its account's."""
 
-    def __init__(self, accounts: Accounts) -> None:
-        super().__init__()
+    def __init__(self, accounts: Accounts, entrance: Entrance) -> None:
         self._accounts = accounts
+        self._entrance = entrance
 
     @contextlib.contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
         if method not in WITHOUT_KEY:
             key = _bearer(context)
-            calls.set_caller(self._accounts.authenticate(key), lambda: self._accounts.authenticate(key))
+            caller = self._accounts.authenticate(key)
+            calls.set_caller(caller, lambda: self._accounts.authenticate(key))
+            self._entrance.authenticated(method, context.invocation_metadata(), caller.account.account_id)
         yield
 
 

@@ -12,10 +12,10 @@ from reflexio_server.core.publishing import Publisher
 from reflexio_server.errors import DomainError, Draining, InvalidInput, RequestErased, RequestIdReused, TooBusy
 from reflexio_server.model import NewRequest, Outcome, ReusedRequestId, StoredRequest
 from reflexio_server.rpc import convert
-from reflexio_server.rpc.admission import RECHECK_SECONDS as RECHECK_SECONDS
 from reflexio_server.rpc.errors import reason
 from reflexio_server.rpc.publish_messages import MOST_REQUESTS, Batch, Given
 from reflexio_server.rpc.validation import Limits, check_publish
+from reflexio_server.rpc.watchdog import RECHECK_SECONDS as RECHECK_SECONDS
 
 READ_AHEAD_REQUESTS = 400
 READ_AHEAD_BYTES = 1024 * 1024

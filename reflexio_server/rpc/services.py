@@ -17,7 +17,7 @@ from reflexio_server.core.listing import Lister
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
 from reflexio_server.rpc import convert, page_token, validation
-from reflexio_server.rpc.calls import caller, recheck
+from reflexio_server.rpc.calls import caller, current, recheck
 from reflexio_server.rpc.peer import address_of
 from reflexio_server.rpc.publish_messages import Batch
 from reflexio_server.rpc.publish_stream import PublishStream
@@ -66,7 +66,9 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
         self, request_iterator: Iterator[Batch], context: grpc.ServicerContext
     ) -> pb.PublishInteractionStreamResponse:
         stream = PublishStream(caller().account.account_id, self.publisher, self.limits)
-        return stream.run(request_iterator, context, self.stream_idle_seconds, self.draining, recheck)
+        return stream.run(
+            request_iterator, context, self.stream_idle_seconds, current().ending or self.draining, recheck
+        )
 
     def SearchInteractions(
         self, request: pb.SearchInteractionsRequest, context: grpc.ServicerContext

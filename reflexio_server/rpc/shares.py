@@ -1,22 +1,27 @@
-"""What one account may take: calls at the same time, and streams. The rest stays for the others."""
+"""What one account may take at the same time: calls, answers that it does not read, and streams."""
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
 
 from reflexio_server.errors import TooBusy
-from reflexio_server.rpc.admission import Watchdog
+from reflexio_server.rpc import calls
 from reflexio_server.rpc.around import Wrapper, wrap
-from reflexio_server.rpc.calls import WITHOUT_KEY, caller
+from reflexio_server.rpc.calls import PUBLISH_STREAM, WITHOUT_KEY, caller
 from reflexio_server.rpc.strangers import Strangers
-from reflexio_server.rpc.turns import Turns
+from reflexio_server.rpc.watchdog import Watchdog
 
-_SOON = 0.25  # seconds after which a call may find room; most take milliseconds
 _MOST_UNREAD_BY_STRANGERS = 200
+TURN_SECONDS = 10.0
+"""How long an account's only stream is left alone, when others that have none wait for a place."""
+_ROOM_SECONDS = 2.0  # within which a stream that is told to end has stored what it read
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +29,12 @@ class Shares:
     """What may be taken at the same time.
 
     Attributes:
-        workers: of the server.
-        kept: workers that nobody takes beyond `account_calls`, so that others find them at once.
+        workers: calls that are handled, or wait in the lines of those that are.
+        kept: of them those that nobody takes beyond `account_calls`, so that others find them at once.
         account_calls: unary calls of one account while others take so much that no more than `kept` are free.
         account_most: the same while there are more.
-        working: unary calls that do their work; the others wait for their turn, see `Turns`.
-        account_working: the same of one account.
-        streams: of all accounts; the workers beyond are for unary calls.
+        working: unary calls that do their work; the others wait in their account's line, see `Lines`.
+        streams: of all accounts.
         account_streams: streams of one account.
     """
 
@@ -39,41 +43,52 @@ class Shares:
     account_calls: int
     account_most: int
     working: int
-    account_working: int
     streams: int
     account_streams: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class _Stream:
+    ending: threading.Event | None  # None: a picture on its way, which ends by itself
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def can_end(self) -> bool:
+        return self.ending is not None and not self.ending.is_set()
+
+
+@dataclass(slots=True, eq=False)
 class _Use:
-    calls: int = 0
-    streams: int = 0
+    streams: list[_Stream] = field(default_factory=list)  # the oldest first
     unfinished: int = 0  # calls, and answers that their caller has not taken
 
 
 class LimitCalls(Wrapper):
-    """Refuses calls beyond an account's share with TooBusy, and has answers cancelled that nobody takes.
+    """Refuses answers and streams beyond an account's share with TooBusy; has answers cancelled that nobody takes.
+
+    An account that has no stream gets one when all places are taken: a stream of the account with the most, its oldest,
+    is told to end with its verdict, and its client goes on with another. Where each account has just one, they take
+    turns.
 
     Calls without a key have no share that somebody could use up for the others: those that wait for their client are
     bounded by `Strangers`, and logins by core.logins.
     """
 
-    def __init__(self, shares: Shares, watchdog: Watchdog) -> None:
-        super().__init__()
+    def __init__(self, shares: Shares, watchdog: Watchdog, draining: threading.Event) -> None:
         self._shares = shares
         self._watchdog = watchdog
-        self._turns = Turns(shares.working, shares.account_working)
+        self._draining = draining
         self._unread = Strangers(watchdog, _MOST_UNREAD_BY_STRANGERS, watchdog.seconds)
-        self._calls = 0
         self._streams = 0
+        self._newcomers: list[_Use] = []  # that wait for a place, the first first
         self._uses: dict[int, _Use] = {}
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
 
     def wrap(self, handler: Any, method: str) -> Any:
         streams = handler.request_streaming or handler.response_streaming
         if method in WITHOUT_KEY:
             return handler if streams else wrap(handler, self._stranger)
-        return wrap(handler, self._stream if streams else self._call)
+        return wrap(handler, partial(self._stream, method) if streams else self._call)
 
     @contextlib.contextmanager
     def _stranger(self, context: grpc.ServicerContext) -> Iterator[None]:
@@ -85,57 +100,79 @@ class LimitCalls(Wrapper):
 
     @contextlib.contextmanager
     def _call(self, context: grpc.ServicerContext) -> Iterator[None]:
-        who, shares = caller().account.account_id, self._shares
-        with self._lock:
+        who = caller().account.account_id
+        with self._changed:
             use = self._uses.setdefault(who, _Use())
-            free = shares.workers - self._calls - self._streams
-            if use.calls >= (shares.account_most if free > shares.kept else shares.account_calls):
-                self._forget(who, use)
-                raise TooBusy("calls", _SOON)
-            if use.unfinished >= 2 * shares.account_most:
-                raise TooBusy("answers not read", _SOON)
-            self._calls += 1
-            use.calls += 1
+            if use.unfinished >= 2 * self._shares.account_most:
+                raise TooBusy("answers not read", calls.SOON)
             use.unfinished += 1
         if not context.add_callback(lambda: self._finished(who, context)):
             self._finished(who, context)
-        try:
-            with self._turns.turn(who, context):
-                yield
-            if context.is_active():
-                self._watchdog.begin(context)  # until the answer is taken
-        finally:
-            with self._lock:
-                self._calls -= 1
-                use.calls -= 1
-                self._forget(who, use)
+        yield
+        if context.is_active():
+            self._watchdog.begin(context)  # until the answer is taken
 
     def _finished(self, who: int, context: grpc.ServicerContext) -> None:
         """On grpc's serving thread, when the caller has the answer or has gone."""
         self._watchdog.end(context)
-        with self._lock:
+        with self._changed:
             use = self._uses[who]
             use.unfinished -= 1
             self._forget(who, use)
 
     @contextlib.contextmanager
-    def _stream(self, context: grpc.ServicerContext) -> Iterator[None]:
+    def _stream(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
         who = caller().account.account_id
-        with self._lock:
+        stream = _Stream(calls.let_end(self._draining) if method == PUBLISH_STREAM else None)
+        with self._changed:
             use = self._uses.setdefault(who, _Use())
-            if use.streams >= self._shares.account_streams or self._streams >= self._shares.streams:
+            try:
+                self._find_place(use, context)
+                use.streams.append(stream)
+                self._streams += 1
+            finally:
                 self._forget(who, use)
-                raise TooBusy("streams")
-            use.streams += 1
-            self._streams += 1
         try:
             yield
         finally:
-            with self._lock:
-                use.streams -= 1
+            with self._changed:
+                use.streams.remove(stream)
                 self._streams -= 1
                 self._forget(who, use)
+                self._changed.notify_all()
+
+    def _find_place(self, use: _Use, context: grpc.ServicerContext) -> None:
+        """Return when there is a place for a stream; raises TooBusy."""
+        shares = self._shares
+        if len(use.streams) >= shares.account_streams:
+            raise TooBusy("streams")
+        if self._streams + len(self._newcomers) < shares.streams:
+            return
+        if use.streams or use in self._newcomers:
+            raise TooBusy("streams")
+        self._newcomers.append(use)
+        until = time.monotonic() + _ROOM_SECONDS
+        try:
+            while self._streams >= shares.streams or self._newcomers[0] is not use:
+                self._make_room()
+                self._changed.wait(_LOOK_SECONDS)
+                if time.monotonic() > until or not context.is_active():
+                    raise TooBusy("streams")
+        finally:
+            self._newcomers.remove(use)
+
+    def _make_room(self) -> None:
+        """Have as many streams end as newcomers wait, the oldest of who has the most."""
+        streams = [one for use in self._uses.values() for one in use.streams]
+        told = sum(one.ending is not None and one.ending.is_set() for one in streams)
+        if told >= len(self._newcomers):
+            return
+        able = [[one for one in use.streams if one.can_end] for use in self._uses.values()]
+        most = max(map(len, able), default=0)
+        oldest = min((ones[0] for ones in able if ones and len(ones) == most), key=lambda one: one.since, default=None)
+        if oldest and oldest.ending and (most > 1 or time.monotonic() - oldest.since > TURN_SECONDS):
+            oldest.ending.set()
 
     def _forget(self, who: int, use: _Use) -> None:
-        if not (use.calls or use.streams or use.unfinished) and self._uses.get(who) is use:
+        if not (use.streams or use.unfinished or use in self._newcomers) and self._uses.get(who) is use:
             del self._uses[who]

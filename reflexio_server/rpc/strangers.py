@@ -5,8 +5,8 @@ import time
 
 import grpc
 
-from reflexio_server.rpc.admission import Watchdog
 from reflexio_server.rpc.peer import address_of
+from reflexio_server.rpc.watchdog import Watchdog
 
 SECONDS = 10.0
 """What a login or a health check sends is one packet."""

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.rpc.admission import Admit
+from reflexio_server.rpc.admission import Entrance
 from reflexio_server.rpc.decode import MOST_BYTES
 from reflexio_server.rpc.fields import count_fields
 from reflexio_server.rpc.publish_messages import MOST_FIELDS
@@ -180,8 +180,8 @@ def test_silent_calls_hold_nobody_up_and_end(start: Start) -> None:
 
 
 def test_calls_that_find_no_worker_wait_within_bounds(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reflexio_server.app.Admit", partial(Admit, most_waiting=5))
-    server = start(workers=20, account_calls=20, max_streams=4, metrics_port=0)
+    monkeypatch.setattr("reflexio_server.app.Entrance", partial(Entrance, most_waiting=5))
+    server = start(workers=80, account_calls=80, max_streams=4, metrics_port=0)
     caller = server.new_caller()
     with blocked_writer(server):
         calls = fill_workers(server, caller, 20) + futures(caller, "more", 25)
@@ -196,8 +196,8 @@ def test_calls_that_find_no_worker_wait_within_bounds(start: Start, monkeypatch:
 
 
 def test_calls_cancelled_while_they_wait_give_their_places_back(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reflexio_server.app.Admit", partial(Admit, most_waiting=5))
-    server = start(workers=20, account_calls=20, max_streams=4, metrics_port=0)
+    monkeypatch.setattr("reflexio_server.app.Entrance", partial(Entrance, most_waiting=5))
+    server = start(workers=80, account_calls=80, max_streams=4, metrics_port=0)
     caller = server.new_caller()
     with blocked_writer(server):
         calls = fill_workers(server, caller, 20)
