@@ -19,7 +19,7 @@ FLOORS: dict[str, set[str]] = {
     "rpc": {"rpc", "core", "shared", *GRPC},
     "core": {"core", "storage", "index", "shared", "sqlalchemy.Connection"},  # the one that it passes on
     "storage": {"storage", "shared", "sqlalchemy", "alembic"},
-    "index": {"index", "shared", "chromadb", "onnxruntime", "tokenizers", "wordllama"},
+    "index": {"index", "shared", "chromadb_rust_bindings", "onnxruntime", "tokenizers", "wordllama"},
     "shared": {"shared"},
     "command": {"command", "clients", "delivery", "leaves", "shared", *GRPC},
     "clients": {"clients", "delivery", "leaves", "shared", *GRPC},
@@ -31,7 +31,9 @@ SHARED = {"clock", "cores", "errors", "model", "process", "shortage", "stages", 
 SHARED_WITH_CLIENT = {"ids", "supervised"}
 CLIENTS = {"", "aio", "base", "calls", "client"}  # and with more behind a `_`
 LIBRARIES = set().union(*FLOORS.values()) - FLOORS.keys()
-DIALECT = re.compile(r"sqlite(?!_TMPDIR)|postgres|psycopg|^sqlalchemy\.dialects", re.IGNORECASE)  # that is Chroma's own
+DIALECT = re.compile(
+    r"(?<!chroma\.)sqlite(?!_TMPDIR|DBConfig|_db_config)|postgres|psycopg|^sqlalchemy\.dialects", re.IGNORECASE
+)  # that is Chroma's own
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from reflexio.supervised import Supervised, say
 from reflexio_server.core.index_jobs import IndexJobs, expected_of
 from reflexio_server.errors import Damaged, DomainError
 from reflexio_server.index import nearest
-from reflexio_server.index.nearest import BATCH, Engine, Index, Stopped, Unavailable
+from reflexio_server.index.nearest import BATCH, QUERY_SECONDS, Engine, Index, Late, Stopped, Unavailable
 from reflexio_server.shortage import shortage
 from reflexio_server.storage import collections, embedders, settling, vectors
 from reflexio_server.storage.collections import Collection
@@ -76,14 +76,21 @@ class Follower:
         return self._index is not None
 
     def query(
-        self, collection: Collection, vector: NDArray[np.float32], count: int, user: int | None
+        self,
+        collection: Collection,
+        vector: NDArray[np.float32],
+        count: int,
+        user: int | None,
+        timeout: float = QUERY_SECONDS,
     ) -> tuple[list[int], NDArray[np.float32]] | None:
-        """The nearest vectors' stamps and cosines; None while the index cannot be asked."""
+        """The nearest vectors' stamps and cosines; None while the index cannot be asked, or after `timeout` seconds."""
         index = self._index
         if index is None or index.number != collection.folder or collection.name in index.dropped:
             return None
         try:
-            return index.query(collection.name, vector, count, user)
+            return index.query(collection.name, vector, count, user, timeout)
+        except Late:
+            return None
         except BaseException as error:  # a panic of Chroma is no Exception
             short = _shortage(error)
             with self._changed:
@@ -164,7 +171,7 @@ class Follower:
             self._writer.submit(collections.drop_collections).result()
             self._engine.set_aside()
         self._damaged = False
-        index = index or self._engine.begin(self._last)
+        index = index or self._engine.begin(self._last, lambda: self._stopping)
         try:
             index.drop(set(index.names()) - {collection.name for collection in self._live()})
             with self._database.read() as conn:

@@ -25,8 +25,9 @@ from reflexio_server.core.candidates import EXACT_USER
 from reflexio_server.core.following import Follower
 from reflexio_server.core.index_jobs import IndexJobs
 from reflexio_server.core.vector_cache import VectorCache
-from reflexio_server.index import chroma_check, chroma_folder
-from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index import chroma_folder
+from reflexio_server.index.chroma_process import ChromaProcess
+from reflexio_server.index.nearest import Expected
 from reflexio_server.storage import collections, settling, standing, vectors, waiting
 from reflexio_server.storage.database import DATABASE_FILE
 from reflexio_server.storage.standing import Standing
@@ -183,7 +184,7 @@ def test_what_is_erased_during_a_check_is_not_called_wrong(
 
     step = IndexJobs.step
 
-    def between(care: IndexJobs, opened: ChromaIndex) -> None:
+    def between(care: IndexJobs, opened: ChromaProcess) -> None:
         if care.is_busy and finds[0] < 30:
             erase_now()
         step(care, opened)
@@ -221,18 +222,18 @@ def test_after_a_kill_chroma_forgets_at_the_next_start(
     copy = killed_before_chroma_forgot(server, monkeypatch, erase)
     upserts: list[int] = []
     checks: list[str | None] = []
-    upsert = ChromaIndex.upsert
+    upsert, check_it = ChromaProcess.upsert, ChromaProcess.check
 
-    def counting(index: ChromaIndex, *given: Any) -> None:
+    def counting(index: ChromaProcess, *given: Any) -> None:
         upserts.append(1)
         upsert(index, *given)
 
-    def noting(*given: Any) -> str | None:
-        checks.append(chroma_check.check(*given))
+    def noting(index: ChromaProcess, expected: list[Expected]) -> str | None:
+        checks.append(check_it(index, expected))
         return checks[-1]
 
-    monkeypatch.setattr(ChromaIndex, "upsert", counting)
-    monkeypatch.setattr(chroma_folder, "check", noting)
+    monkeypatch.setattr(ChromaProcess, "upsert", counting)
+    monkeypatch.setattr(ChromaProcess, "check", noting)
     again = start(copy)
     check(again)
     assert checks == [None], "the check knows what is to be forgotten still"

@@ -14,10 +14,11 @@ import pytest
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core.index_jobs import expected_of
-from reflexio_server.index import chroma_check, chroma_folder
+from reflexio_server.index import chroma_folder
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.storage import collections, vectors
 from reflexio_server.storage.database import DATABASE_FILE, Database
+from tests.server.core.recovery import problem_of
 from tests.support import Caller, ServerProcess, create_account, log_in
 from tests.wire import wait_until
 
@@ -97,9 +98,9 @@ def test_nothing_is_missing_and_nothing_is_left_over_after_twenty_kills(tmp_path
     database.close()
     folder = chroma_folder.newest_folder(tmp_path / "chroma")
     assert folder
-    assert chroma_check.check(folder, [expected], lambda: False) is None, "each vector is the right one"
+    assert problem_of(folder, [expected]) is None, "each vector is the right one"
     index = ChromaIndex(folder)
-    present = index.stamps(live.name)
+    present = index.stamps(live.name).tolist()
     index.close()
     assert (len(set(wanted) - set(present)), len(set(present) - set(wanted))) == (0, 0), "missing, extra"
     assert present == wanted
