@@ -31,9 +31,8 @@ SHARED = {"clock", "cores", "errors", "model", "process", "shortage", "stages", 
 SHARED_WITH_CLIENT = {"ids", "supervised"}
 CLIENTS = {"", "aio", "base", "calls", "client"}  # and with more behind a `_`
 LIBRARIES = set().union(*FLOORS.values()) - FLOORS.keys()
-DIALECT = re.compile(
-    r"(?<!chroma\.)sqlite(?!_TMPDIR|DBConfig|_db_config)|postgres|psycopg|^sqlalchemy\.dialects", re.IGNORECASE
-)  # that is Chroma's own
+DIALECT = re.compile(r"sqlite|postgres|psycopg|^sqlalchemy\.dialects", re.IGNORECASE)
+CHROMAS_OWN = "reflexio_server.index.chroma"  # speaks of the file that Chroma keeps beside its indexes
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def look(root: Path = ROOT) -> House:
         [
             f"{path.relative_to(root)}:{line} {text}"
             for name, path in product.items()
-            if name.startswith("reflexio_server") and belongs_to(name) != "storage"
+            if name.startswith("reflexio_server") and belongs_to(name) != "storage" and name != CHROMAS_OWN
             for line, text in sorted(_dialects(tree(path)).items())
         ],
         (str(longest.relative_to(root)), long[longest]),

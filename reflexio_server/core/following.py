@@ -173,6 +173,7 @@ class Follower:
         self._damaged = False
         index = index or self._engine.begin(self._last, lambda: self._stopping)
         try:
+            self._writer.submit(collections.drop_small).result()
             index.drop(set(index.names()) - {collection.name for collection in self._live()})
             with self._database.read() as conn:
                 state = embedders.state(conn)
@@ -218,18 +219,26 @@ class Follower:
                 self.thread.well()
 
     def _follow(self, index: Index, account_id: int) -> None:
-        """Apply one batch of an account's vectors of each model, and come back to it while there are more."""
+        """Apply one batch of an account's vectors of each model, and come back to it while there are more.
+
+        Where there are few, they are compared one by one: no collection is made, and one that there was is let go.
+        """
         with self._database.read() as conn:
             state = embedders.state(conn)
         for model in state.in_use if state else ():
             with self._database.read() as conn:
                 live = collections.live_collection(conn, account_id, model)
-                live = live or Collection(account_id, model, index.number, 1, 0)
-                new = vectors.after(conn, account_id, model, live.applied, BATCH)
-            if not len(new.stamps):
+                most = collections.EXACT_ACCOUNT // (2 if live else 1)
+                needed = collections.has_more(conn, account_id, model, most)
+                following = live or Collection(account_id, model, index.number, 1, 0)
+                new = vectors.after(conn, account_id, model, following.applied, BATCH) if needed else None
+            if live and not needed:
+                self._writer.submit(collections.drop_small).result()
+            if new is None or not len(new.stamps):
                 continue
-            index.upsert(live.name, new.stamps.tolist(), new.users.tolist(), new.matrix, live.applied == 0)
-            followed = live.up_to(int(new.stamps[-1]))
+            first = following.applied == 0
+            index.upsert(following.name, new.stamps.tolist(), new.users.tolist(), new.matrix, first)
+            followed = following.up_to(int(new.stamps[-1]))
             self._writer.submit(lambda conn, followed=followed: collections.set_live(conn, followed)).result()  # type: ignore[misc]
             if len(new.stamps) == BATCH:
                 self.follow({account_id})

@@ -8,6 +8,8 @@ import contextlib
 import json
 import os
 import resource
+import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ from reflexio_server.index.nearest import Matrix, Stamps
 _HNSW = {"space": "cosine", "ef_construction": 100, "ef_search": 400}
 _NO_EMBEDDING = {"type": "legacy"}
 _CONFIGURATION = json.dumps({"hnsw": _HNSW, "spann": None, "embedding_function": _NO_EMBEDDING})
+_DATABASE = "chroma.sqlite3"
 _OWNER = "default_tenant", "default_database"
 
 _MOST_OPEN = 1000  # collections: an open one of few vectors takes 2.6 MB
@@ -111,6 +114,10 @@ class ChromaIndex:
             with self._using():
                 self._client.delete_collection(name, *_OWNER)
             self._ids.pop(name, None)
+        if names:  # Chroma keeps memory, files and vectors of what is dropped
+            with self._changed:
+                self._changed.wait_for(lambda: not self._renewing)
+                self._renew()
 
     def close(self) -> None:
         self._ids.clear()
@@ -163,13 +170,25 @@ class ChromaIndex:
         return self._client.get(collection, ids, None, limit, 0, None, include, *_OWNER)
 
 
+def _remove_dropped(folder: Path) -> None:
+    """Remove the files of collections that are not there any more, while nobody has the folder open."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_read_only(folder / _DATABASE)) as database:
+        used = {name for (name,) in database.execute("SELECT id FROM segments")}
+        for index in hnsw_files.indexes(folder):
+            if index.name not in used:
+                shutil.rmtree(index, ignore_errors=True)
+
+
+def _read_only(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+
+
 def _connect(folder: Path) -> Any:
+    _remove_dropped(folder)
     hnsw_files.empty_unread(folder)
     os.environ.setdefault("SQLITE_TMPDIR", str(folder.parent))  # there need be no other that can be written
     database = chroma.SqliteDBConfig(
-        hash_type=chroma.MigrationHash.MD5,
-        migration_mode=chroma.MigrationMode.Apply,
-        url=str(folder / "chroma.sqlite3"),
+        hash_type=chroma.MigrationHash.MD5, migration_mode=chroma.MigrationMode.Apply, url=str(folder / _DATABASE)
     )
     # Left to itself it would take a fifth of all files, and lose what it closes, see ChromaIndex.
     return chroma.Bindings(

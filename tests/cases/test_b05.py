@@ -15,6 +15,8 @@ from tests.cases.index_server import PanicException, fail_times, found, quick_se
 from tests.state import wait_for_index
 from tests.wire import wait_until
 
+pytestmark = pytest.mark.usefixtures("every_account")
+
 TRIES = 30
 
 

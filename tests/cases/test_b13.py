@@ -13,6 +13,8 @@ from tests.cases.index_server import found, quick_server
 from tests.state import wait_for_index
 from tests.wire import wait_until
 
+pytestmark = pytest.mark.usefixtures("every_account")
+
 
 @pytest.mark.parametrize("by_publish", [False, True])
 def test_a_lost_collection_is_noticed_and_built_anew(

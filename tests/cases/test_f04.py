@@ -23,6 +23,8 @@ from tests.support import LocalServer, failure_of
 from tests.wire import metric, wait_until
 from tests.words import Words
 
+pytestmark = pytest.mark.usefixtures("every_account")
+
 ENDINGS = [
     PanicException("called `Result::unwrap()`"),
     SystemExit(1),

@@ -20,6 +20,8 @@ from tests.cases.index_server import quick_server
 from tests.state import wait_for_index
 from tests.support import LocalServer
 
+pytestmark = pytest.mark.usefixtures("every_account")
+
 COUNT = 300
 
 

@@ -34,12 +34,14 @@ from tests.support import PASSWORD, Caller, ServerProcess, create_account, failu
 from tests.wire import wait_until
 from tools.server_process import OWN, Code
 
+pytestmark = pytest.mark.usefixtures("every_account")
+
 PASSING = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
 
 
 @contextmanager
 def serving(data_dir: Path, model_dir: Path, *arguments: str, code: Code = OWN) -> Iterator[ServerProcess]:
-    server = ServerProcess(data_dir, model_dir, *arguments, code=code)
+    server = ServerProcess(data_dir, model_dir, *arguments, module="tests.every_account", code=code)
     try:
         yield server
     finally:

@@ -30,13 +30,15 @@ from tests.support import Caller, LocalServer, ServerProcess, create_account, lo
 from tests.wire import wait_until
 from tests.words import Words
 
+pytestmark = pytest.mark.usefixtures("every_account")
+
 MODEL, DIMENSIONS = "all-MiniLM-L6-v2/int8/1", 384
 QUESTIONS = ("a boat on the lake", "pets", "playing an instrument", "food", "travelling by rail")
 Hits = list[tuple[str, float]]
 
 
 def command(data_dir: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "reflexio_server", "index", *arguments, "--data-dir", str(data_dir)]
+    return [sys.executable, "-m", "tests.every_account", "index", *arguments, "--data-dir", str(data_dir)]
 
 
 def run_alone(data_dir: Path, *arguments: str) -> str:
@@ -92,7 +94,8 @@ def is_in_chroma(data_dir: Path) -> bool:
 @contextmanager
 def serving(data_dir: Path, model_dir: Path, *arguments: str) -> Iterator[ServerProcess]:
     """A server in a process of its own, which does not outlive the block."""
-    server = ServerProcess(data_dir, model_dir, *(arguments or ("--embedder", "minilm-int8")))
+    given = arguments or ("--embedder", "minilm-int8")
+    server = ServerProcess(data_dir, model_dir, *given, module="tests.every_account")
     try:
         yield server
     finally:
@@ -393,9 +396,9 @@ def test_what_status_shows(start: Callable[..., LocalServer], embedder: Words) -
     assert shown[1].split() == [
         *("account", "interactions", "waiting", "vectors", "in", "Chroma", "generation", "rebuilt", "verified")
     ]
-    assert shown[2].split() == [caller.email, "0", "0", "0", "0", "-", "-", "-"]
-    assert run(server.data_dir, "rebuild").stdout.startswith(f"{caller.email}: there is nothing to rebuild\n")
-    assert "no vectors in Chroma yet" in run(server.data_dir, "verify").stdout
+    assert shown[2].split() == [caller.email, "0", "0", "0", "-", "-", "-", "-"]
+    assert run(server.data_dir, "rebuild").stdout.startswith(f"{caller.email}: so few vectors")
+    assert "so few vectors" in run(server.data_dir, "verify").stdout
     for start_at in (0, 600):
         caller.publish("u", *(f"text {start_at + number}" for number in range(600)))
     wait_for_index(server)

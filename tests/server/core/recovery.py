@@ -39,8 +39,8 @@ class Asked:
 
 @contextmanager
 def serving(data_dir: Path, model_dir: Path, *arguments: str) -> Iterator[ServerProcess]:
-    """A server in a process of its own, which does not outlive the block."""
-    server = ServerProcess(data_dir, model_dir, *arguments)
+    """A server in a process of its own, which does not outlive the block; its index has every account."""
+    server = ServerProcess(data_dir, model_dir, *arguments, module="tests.every_account")
     try:
         yield server
     finally:

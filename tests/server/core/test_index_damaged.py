@@ -44,6 +44,8 @@ from tests.support import Caller, LocalServer, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words, use
 
+pytestmark = pytest.mark.usefixtures("every_account")
+
 
 @dataclass
 class Base:

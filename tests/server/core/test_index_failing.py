@@ -36,6 +36,8 @@ from tests.support import LocalServer
 from tests.wire import wait_until
 from tests.words import Words
 
+pytestmark = pytest.mark.usefixtures("every_account")
+
 
 @pytest.mark.parametrize("method", ["query", "upsert"])
 def test_an_index_that_fails_in_use_is_built_anew(

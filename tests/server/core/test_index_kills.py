@@ -61,7 +61,7 @@ def test_nothing_is_missing_and_nothing_is_left_over_after_twenty_kills(tmp_path
     api_key = ""
     applied: list[int] = []
     for number in range(KILLS):
-        server = ServerProcess(tmp_path, model_dir, "--embedder", "wordllama")
+        server = ServerProcess(tmp_path, model_dir, "--embedder", "wordllama", module="tests.every_account")
         try:
             api_key = api_key or log_in(server.address, email).metadata[0][1].removeprefix("Bearer ")
             sender = keep_publishing(Caller(server.address, email, api_key), made)
@@ -75,7 +75,7 @@ def test_nothing_is_missing_and_nothing_is_left_over_after_twenty_kills(tmp_path
     print("in Chroma at each kill:", applied)
     assert len(set(applied)) > 2, "killed while the index grew"
 
-    server = ServerProcess(tmp_path, model_dir, "--embedder", "wordllama")
+    server = ServerProcess(tmp_path, model_dir, "--embedder", "wordllama", module="tests.every_account")
     try:
         keep_publishing(Caller(server.address, email, api_key), made).join(120)
         behind = """SELECT (SELECT count(*) FROM interactions WHERE model IS NULL)
