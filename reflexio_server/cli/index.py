@@ -157,7 +157,7 @@ def _do(kind: str, settings: Settings, email: str | None) -> None:
             account_id = _account_id(conn, email)
         now = now_us()
         if owner:
-            from reflexio_server.core.following import Follower  # imported here, as Chroma takes half a second
+            from reflexio_server.core.following import Follower  # imported here, as numpy takes a while
             from reflexio_server.index.chroma_folder import ChromaFolders
             from reflexio_server.storage.writer import Writer
 

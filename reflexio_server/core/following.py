@@ -32,7 +32,8 @@ class Follower:
 
     The index is opened there too, so that a server starts, writes and answers whatever state the folder is in.
     Whatever the index raises has it set aside and built anew from SQL, without embedding anything again; only when
-    files, memory or room on the disk are short is it closed, tried again later, and kept if it is in order.
+    files, memory or room on the disk are short, or its process was killed, is it closed, tried again later, and kept if
+    it is in order.
     """
 
     def __init__(self, database: Database, writer: Writer, engine: Engine) -> None:

@@ -86,10 +86,10 @@ def check(server: LocalServer) -> None:
         }
     for name in index.names():
         if name in wanted:
-            assert index.stamps(name) == wanted[name].tolist()
+            assert index.stamps(name).tolist() == wanted[name].tolist()
         for prefix, there in of_account.items():
             if name.startswith(prefix):
-                assert set(index.stamps(name)) <= there
+                assert set(index.stamps(name).tolist()) <= there
     assert faults(server.data_dir) == {}
 
 
