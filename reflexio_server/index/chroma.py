@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import chromadb_rust_bindings as chroma
+import chromadb_rust_bindings as chroma  # type: ignore[import-untyped]
 import numpy as np
 
 from reflexio_server.index import hnsw_files

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from reflexio.supervised import Supervised, say
 from reflexio_server.index.chroma_note import forget_closed, note_closed
 from reflexio_server.index.nearest import QUERY_SECONDS, Expected, Late, Matrix, Stamps, Stopped, Unavailable
+from reflexio_server.shortage import tells_shortage
 
 if TYPE_CHECKING:
     from reflexio_server.index.chroma_child import Answer, Failed
@@ -37,7 +38,7 @@ HANGS_SECONDS = 300.0
 _STOP_SECONDS = 5.0  # the same while the server stops
 _CLOSE_SECONDS = 30.0
 _LOOK_SECONDS = 0.5  # how often it is looked whether to go on waiting
-_LINES_KEPT = 20  # of what the process said
+_LINES_KEPT = 100  # of what the process said; a panic has some 40
 
 
 class ChromaFailed(Exception):
@@ -197,7 +198,8 @@ class ChromaProcess:
         """Hand each answer to whoever asked, until the process ends."""
         try:
             while True:
-                number, value, failed = self._hear_one()
+                heard: Answer = self._connection.recv()
+                number, value, failed = heard
                 with self._lock:
                     asked = self._asked.pop(number)
                 if failed is None:
@@ -217,10 +219,6 @@ class ChromaProcess:
                 asked.set_exception(self._end_of_process())
             self._asked.clear()
 
-    def _hear_one(self) -> "Answer":
-        answer: Answer = self._connection.recv()
-        return answer
-
     def _log(self) -> None:
         assert self._process.stderr
         with self._process.stderr:
@@ -229,12 +227,17 @@ class ChromaProcess:
                 say(logger.warning, "Chroma's process says: %s", line.rstrip())
 
     def _end_of_process(self) -> Exception:
-        """Native code that fails ends it by another signal than those that people and a system short of memory send."""
+        """Native code that fails ends it by another signal than people and a system short of memory send.
+
+        It does so too where something is short, and says it before: a panic while it unwinds from another.
+        """
         code = self._process.returncode
-        if code >= 0:
-            return Unavailable(f"its process ended: {self._said[-1] if self._said else code}")
         if -code == signal.SIGKILL:
             return Unavailable("its process was killed")
+        if code >= 0:
+            return Unavailable(f"its process ended: {self._said[-1] if self._said else code}")
+        if short := next(filter(tells_shortage, self._said), None):
+            return Unavailable(f"its process ended with signal {-code}: {short}")
         return ChromaFailed(f"it ended its process with signal {-code}")
 
 

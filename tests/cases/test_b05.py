@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-import chromadb_rust_bindings as bindings
+import chromadb_rust_bindings as bindings  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 

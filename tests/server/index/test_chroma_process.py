@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -52,6 +53,7 @@ def test_it_answers_many_at_once_as_the_folder_itself_does(index: ChromaProcess)
         found += list(pool.map(lambda place: index.query(NAME, matrix[place], 3, 1)[0][0], range(300)))
         more.result()
     assert found == [*range(1, 301), *range(1, 301)]
+    assert index.stamps("collection-2").tolist() == list(range(1, 301)), "also what was put in between queries"
     assert index.stamps(NAME).tolist() == list(range(1, 301))
     assert np.allclose(index.vectors(NAME, [7, 3]), matrix[[6, 2]])
     index.delete(NAME, [7])
@@ -66,6 +68,14 @@ def test_an_error_is_told_with_its_traceback_and_costs_itself_alone(index: Chrom
         index.stamps("nothing-here")
     assert "get_collection" in failed.value.__notes__[0]
     assert index.names() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has prlimit")
+def test_what_is_short_in_it_is_told_as_that(index: ChromaProcess) -> None:
+    _, most = resource.prlimit(index.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(index.pid, resource.RLIMIT_NOFILE, (3, most))
+    with pytest.raises(Unavailable, match=r"(?i)too many open files"):
+        fill(index, NAME, range(1, 4))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
