@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reflexio.supervised import Supervised, say
+from reflexio_server.cores import everywhere
 from reflexio_server.index.chroma_note import forget_closed, note_closed
 from reflexio_server.index.nearest import QUERY_SECONDS, Expected, Late, Matrix, Stamps, Stopped, Unavailable
 from reflexio_server.shortage import tells_shortage
@@ -66,7 +67,7 @@ class ChromaProcess:
         self._over = self._closed = False
         self._said: deque[str] = deque(maxlen=_LINES_KEPT)
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, everywhere():
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(HANGS_SECONDS), 0))
             self._connection = Connection(ours.detach())
             try:
