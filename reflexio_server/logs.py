@@ -12,7 +12,7 @@ from reflexio_server.rpc.calls import call_id
 logger = logging.getLogger(__name__)
 
 _OWN_FIELDS = {*vars(logging.makeLogRecord({})), "message", "asctime"}
-_NOISY = ("chromadb", "alembic", "httpcore", "httpx", "asyncio")  # at debug they tell of themselves alone
+_NOISY = ("alembic", "httpcore", "httpx", "asyncio")  # at debug they tell of themselves alone
 
 
 def set_up(level: str, form: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from reflexio_server.index.model_install import install_model
+from reflexio_server.storage import collections
 from tests import canaries
 from tests.support import Caller, LocalServer
 from tests.tls_files import Files
@@ -68,6 +69,12 @@ def embedder(monkeypatch: pytest.MonkeyPatch) -> Words:
     words = Words()
     use(monkeypatch, words)
     return words
+
+
+@pytest.fixture
+def every_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every account of this process's servers has a collection in Chroma, however few its vectors are."""
+    monkeypatch.setattr(collections, "EXACT_ACCOUNT", 0)
 
 
 @pytest.fixture

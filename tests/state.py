@@ -35,6 +35,11 @@ def folders(data_dir: Path) -> list[str]:
     return sorted(path.name for path in (data_dir / CHROMA_FOLDER).iterdir() if path.is_dir())
 
 
+def indexes(data_dir: Path) -> list[str]:
+    """The folders of files that Chroma has for its collections."""
+    return sorted(path.name for path in (data_dir / CHROMA_FOLDER).glob("*/*") if path.is_dir())
+
+
 def is_settled(server: LocalServer) -> bool:
     """Whether what was erased is overwritten."""
     with server.app.database.read() as conn:

@@ -19,7 +19,7 @@ FLOORS: dict[str, set[str]] = {
     "rpc": {"rpc", "core", "shared", *GRPC},
     "core": {"core", "storage", "index", "shared", "sqlalchemy.Connection"},  # the one that it passes on
     "storage": {"storage", "shared", "sqlalchemy", "alembic"},
-    "index": {"index", "shared", "chromadb", "onnxruntime", "tokenizers", "wordllama"},
+    "index": {"index", "shared", "chromadb_rust_bindings", "onnxruntime", "tokenizers", "wordllama"},
     "shared": {"shared"},
     "command": {"command", "clients", "delivery", "leaves", "shared", *GRPC},
     "clients": {"clients", "delivery", "leaves", "shared", *GRPC},
@@ -31,7 +31,8 @@ SHARED = {"clock", "cores", "ending", "errors", "model", "process", "shortage", 
 SHARED_WITH_CLIENT = {"ids", "supervised"}
 CLIENTS = {"", "aio", "base", "calls", "client"}  # and with more behind a `_`
 LIBRARIES = set().union(*FLOORS.values()) - FLOORS.keys()
-DIALECT = re.compile(r"sqlite(?!_TMPDIR)|postgres|psycopg|^sqlalchemy\.dialects", re.IGNORECASE)  # that is Chroma's own
+DIALECT = re.compile(r"sqlite|postgres|psycopg|^sqlalchemy\.dialects", re.IGNORECASE)
+CHROMAS_OWN = "reflexio_server.index.chroma"  # speaks of the file that Chroma keeps beside its indexes
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def look(root: Path = ROOT) -> House:
         [
             f"{path.relative_to(root)}:{line} {text}"
             for name, path in product.items()
-            if name.startswith("reflexio_server") and belongs_to(name) != "storage"
+            if name.startswith("reflexio_server") and belongs_to(name) != "storage" and name != CHROMAS_OWN
             for line, text in sorted(_dialects(tree(path)).items())
         ],
         (str(longest.relative_to(root)), long[longest]),

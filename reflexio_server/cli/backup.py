@@ -45,7 +45,7 @@ def restore(settings: Settings, file: Path, without_log: bool) -> None:
         with _told(), own(settings.data_dir), bar("restoring") as show:
             database = settings.data_dir / DATABASE_FILE
             aside = copies.restore(file.absolute(), database, without_log=without_log, show=show)
-            from reflexio_server.index.chroma_folder import ChromaFolders  # here, as Chroma takes half a second
+            from reflexio_server.index.chroma_folder import ChromaFolders  # here, as numpy takes a while
 
             ChromaFolders(settings.data_dir).have_checked()
     except DataDirectoryInUse as error:

@@ -61,7 +61,8 @@ def status(settings: Settings, email: str | None, as_json: bool) -> None:
 
     interactions: what is stored. waiting: those that wait for their vectors, and are found by their words until then.
     vectors: a long text has several, one without words none. in Chroma: how many of them searches of the whole account
-    find there; the rest is compared one by one. generation: how often the account's index was built.
+    find there; the rest is compared one by one, and with few (-) all are. generation: how often the account's index
+    was built.
     """
     with open_database(settings, owning=False) as (database, _):
         report = _report(database, email)
@@ -85,7 +86,7 @@ def status(settings: Settings, email: str | None, as_json: bool) -> None:
                 f"{one.interactions:,}",
                 f"{one.waiting:,}",
                 f"{one.vectors:,}",
-                f"{one.in_chroma:,}",
+                "-" if one.in_chroma is None else f"{one.in_chroma:,}",
                 str(one.generation or "-"),
                 _moment(one.rebuilt_at),
                 _moment(one.verified_at),
@@ -156,7 +157,7 @@ def _do(kind: str, settings: Settings, email: str | None) -> None:
             account_id = _account_id(conn, email)
         now = now_us()
         if owner:
-            from reflexio_server.core.following import Follower  # imported here, as Chroma takes half a second
+            from reflexio_server.core.following import Follower  # imported here, as numpy takes a while
             from reflexio_server.index.chroma_folder import ChromaFolders
             from reflexio_server.storage.writer import Writer
 

@@ -23,7 +23,6 @@ from reflexio_server.storage.standing import Standing
 from reflexio_server.storage.vectors import Matrix, Rows, Vectors
 
 EXACT_USER = 100_000  # up to so many vectors of one user are compared one by one: 3.4 ms, and nothing is missed
-EXACT_ACCOUNT = 5_000  # the same for a whole account, which has no collection then
 EXACT_FILTERED = 20_000  # the same for a filtered set of a whole account
 NEAREST = 1_000  # how many the index is asked for: as many as may be wanted
 MOST_FETCHED = 20_000  # how many are asked of it at most, and how many matches by words are put to the filter
@@ -76,7 +75,7 @@ class Finder:
 
     def find(self, conn: Connection, scope: Scope, of: Standing, query: str) -> Candidates:
         """All that can be compared; of more what is nearest, what fits best by words, and what has all of them."""
-        held = self.cache.get(conn, of, EXACT_ACCOUNT if of.user_ref is None else EXACT_USER)
+        held = self.cache.get(conn, of, collections.EXACT_ACCOUNT if of.user_ref is None else EXACT_USER)
         texts = _count_of_texts(conn, of, held)
         words = WordMatches(conn, of, search_words(query), WORD_ROWS if held is None else EXACT_USER)
         words.weigh(texts)

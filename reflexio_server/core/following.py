@@ -12,7 +12,7 @@ from reflexio.supervised import Supervised, say
 from reflexio_server.core.index_jobs import IndexJobs, expected_of
 from reflexio_server.errors import Damaged, DomainError
 from reflexio_server.index import nearest
-from reflexio_server.index.nearest import BATCH, Engine, Index, Stopped, Unavailable
+from reflexio_server.index.nearest import BATCH, QUERY_SECONDS, Engine, Index, Late, Stopped, Unavailable
 from reflexio_server.shortage import shortage
 from reflexio_server.storage import collections, embedders, settling, vectors
 from reflexio_server.storage.collections import Collection
@@ -32,7 +32,8 @@ class Follower:
 
     The index is opened there too, so that a server starts, writes and answers whatever state the folder is in.
     Whatever the index raises has it set aside and built anew from SQL, without embedding anything again; only when
-    files, memory or room on the disk are short is it closed, tried again later, and kept if it is in order.
+    files, memory or room on the disk are short, or its process was killed, is it closed, tried again later, and kept if
+    it is in order.
     """
 
     def __init__(self, database: Database, writer: Writer, engine: Engine) -> None:
@@ -76,14 +77,21 @@ class Follower:
         return self._index is not None
 
     def query(
-        self, collection: Collection, vector: NDArray[np.float32], count: int, user: int | None
+        self,
+        collection: Collection,
+        vector: NDArray[np.float32],
+        count: int,
+        user: int | None,
+        timeout: float = QUERY_SECONDS,
     ) -> tuple[list[int], NDArray[np.float32]] | None:
-        """The nearest vectors' stamps and cosines; None while the index cannot be asked."""
+        """The nearest vectors' stamps and cosines; None while the index cannot be asked, or after `timeout` seconds."""
         index = self._index
         if index is None or index.number != collection.folder or collection.name in index.dropped:
             return None
         try:
-            return index.query(collection.name, vector, count, user)
+            return index.query(collection.name, vector, count, user, timeout)
+        except Late:
+            return None
         except BaseException as error:  # a panic of Chroma is no Exception
             short = _shortage(error)
             with self._changed:
@@ -164,8 +172,9 @@ class Follower:
             self._writer.submit(collections.drop_collections).result()
             self._engine.set_aside()
         self._damaged = False
-        index = index or self._engine.begin(self._last)
+        index = index or self._engine.begin(self._last, lambda: self._stopping)
         try:
+            self._writer.submit(collections.drop_small).result()
             index.drop(set(index.names()) - {collection.name for collection in self._live()})
             with self._database.read() as conn:
                 state = embedders.state(conn)
@@ -211,18 +220,26 @@ class Follower:
                 self.thread.well()
 
     def _follow(self, index: Index, account_id: int) -> None:
-        """Apply one batch of an account's vectors of each model, and come back to it while there are more."""
+        """Apply one batch of an account's vectors of each model, and come back to it while there are more.
+
+        Where there are few, they are compared one by one: no collection is made, and one that there was is let go.
+        """
         with self._database.read() as conn:
             state = embedders.state(conn)
         for model in state.in_use if state else ():
             with self._database.read() as conn:
                 live = collections.live_collection(conn, account_id, model)
-                live = live or Collection(account_id, model, index.number, 1, 0)
-                new = vectors.after(conn, account_id, model, live.applied, BATCH)
-            if not len(new.stamps):
+                most = collections.EXACT_ACCOUNT // (2 if live else 1)
+                needed = collections.has_more(conn, account_id, model, most)
+                following = live or Collection(account_id, model, index.number, 1, 0)
+                new = vectors.after(conn, account_id, model, following.applied, BATCH) if needed else None
+            if live and not needed:
+                self._writer.submit(collections.drop_small).result()
+            if new is None or not len(new.stamps):
                 continue
-            index.upsert(live.name, new.stamps.tolist(), new.users.tolist(), new.matrix, live.applied == 0)
-            followed = live.up_to(int(new.stamps[-1]))
+            first = following.applied == 0
+            index.upsert(following.name, new.stamps.tolist(), new.users.tolist(), new.matrix, first)
+            followed = following.up_to(int(new.stamps[-1]))
             self._writer.submit(lambda conn, followed=followed: collections.set_live(conn, followed)).result()  # type: ignore[misc]
             if len(new.stamps) == BATCH:
                 self.follow({account_id})

@@ -38,6 +38,7 @@ KEEP_SECONDS = 60.0
 _LOOK_SECONDS = 0.5  # how often it is looked for a job, and how often one says how far it is
 _SWEEP_SECONDS = 10.0
 _READ_AT_ONCE = 5_000  # vectors, 8 MB
+_FEW = "so few vectors that they are compared one by one, not in Chroma"
 _SELF_QUERIES = 100  # so many of a collection's vectors are searched for when it is verified
 
 Steps = Generator[int, None, str]
@@ -132,6 +133,10 @@ class IndexJobs:
         used = [int(name.removeprefix(prefix)) for name in self._names if name.startswith(prefix)]
         fresh = Collection(account_id, model, index.number, max(used, default=0) + 1, 0)
         count = 0
+        with self._database.read() as conn:
+            live = collections.live_collection(conn, account_id, model)
+            if live is None and not collections.has_more(conn, account_id, model, collections.EXACT_ACCOUNT):
+                return _FEW
         while True:
             with self._database.read() as conn:
                 _check_live(embedders.live(conn), model)
@@ -160,8 +165,9 @@ class IndexJobs:
         with self._database.read() as conn:
             live = collections.live_collection(conn, account_id, model)
             expected = _expected(conn, live) if live else None
+            needs_one = collections.has_more(conn, account_id, model, collections.EXACT_ACCOUNT)
         if live is None or expected is None:
-            return ", ".join([*said, "no vectors in Chroma yet"])
+            return ", ".join([*said, "no vectors in Chroma yet" if needs_one else _FEW])
         missing, extra = differences(index, expected)
         yield 0
         yield from self._put_in(index, live, missing.tolist())

@@ -13,7 +13,7 @@ class IndexLag(Looking):
 
     Attributes:
         waiting: interactions of all accounts that wait for their vectors, at the last look; None before the first.
-        not_in_chroma: vectors that their account's collection does not hold yet, likewise.
+        not_in_chroma: vectors that their account's collection is to hold and does not yet, likewise.
     """
 
     def __init__(self, database: Database) -> None:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from reflexio_server.core.candidates import EXACT_ACCOUNT, Finder
+from reflexio_server.core.candidates import Finder
 from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.listing import PAGE_BYTES, size_of
 from reflexio_server.model import Hit, Identity, PageItem, SearchQuery
 from reflexio_server.stages import stage
-from reflexio_server.storage import interactions, standing
+from reflexio_server.storage import collections, interactions, standing
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.interactions import Scope
 from reflexio_server.storage.standing import Standing
@@ -56,7 +56,7 @@ class Searcher:
                 self.vector_maker.embed_user(account_id, query.user_id, fresh_by)
         with self.database.read() as conn:
             if query.user_id is None:
-                of: Standing | None = standing.of_account(conn, account_id, EXACT_ACCOUNT + 1)
+                of: Standing | None = standing.of_account(conn, account_id, collections.EXACT_ACCOUNT + 1)
             else:
                 of = standing.of_user(conn, account_id, query.user_id)
             if of is None:

@@ -1,63 +1,40 @@
-"""An index in an open folder of Chroma's: an approximate index for each account, by one process."""
+"""An index in an open folder of Chroma's: an approximate index for each account, by one process.
+
+Chroma is used by its bindings to Rust, which are all of it that works on folders: the package around them takes a
+second of processor time to import, 14 MB, and settings from the environment that would send vectors elsewhere.
+"""
 
 import contextlib
 import json
 import os
 import resource
+import shutil
+import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import chromadb
+import chromadb_rust_bindings as chroma  # type: ignore[import-untyped]
 import numpy as np
-from chromadb.api.rust import RustBindingsAPI
-from chromadb.api.shared_system_client import SharedSystemClient
-from chromadb.config import Settings, System
-from numpy.typing import NDArray
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from reflexio_server.index import hnsw_files
+from reflexio_server.index.nearest import Matrix, Stamps
 
 # Read when a collection is opened. Of 300 self-queries 4 were missed at ef_search 100, none at 400. At 20,000 vectors
 # ef_construction 200 found no more than 100 (0 of 1,000 self-queries missed, recall 0.999) and took half as long again.
-_HNSW: Any = {"space": "cosine", "ef_construction": 100, "ef_search": 400}
+_HNSW = {"space": "cosine", "ef_construction": 100, "ef_search": 400}
+_NO_EMBEDDING = {"type": "legacy"}
+_CONFIGURATION = json.dumps({"hnsw": _HNSW, "spann": None, "embedding_function": _NO_EMBEDDING})
+_DATABASE = "chroma.sqlite3"
+_OWNER = "default_tenant", "default_database"
 
-
-class QuietSettings(Settings):
-    """Chroma's settings: nothing is reported, and neither the environment nor a `.env` that lies about says otherwise.
-
-    Chroma would take variables such as CHROMA_API_IMPL, and call another machine.
-    """
-
-    model_config = {"env_file": None}  # noqa: RUF012
-    anonymized_telemetry: bool = False
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
-
-
-def is_as_closed(folder: Path, applied: Mapping[str, int]) -> bool:
-    """Whether the folder was closed in order, its collections this far, and no file in it was touched since."""
-    try:
-        return bool(json.loads(folder.with_suffix(".closed").read_text()) == _note(folder, applied))
-    except (OSError, ValueError):
-        return False
-
-
-def _note(folder: Path, applied: Mapping[str, int]) -> dict[str, Any]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sizes = {str(path.relative_to(folder)): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
-    return {"applied": dict(applied), "files": sizes}
-
+# Chroma holds the interpreter's lock for the whole of an upsert, so that queries wait. A hundred vectors in four pieces
+# take a quarter more processor time: done while queries come, with pauses in which one can be answered.
+_PIECE = 25
+_PAUSE_SECONDS = 0.005
+_ASKED_SECONDS = 1.0
 
 _MOST_OPEN = 1000  # collections: an open one of few vectors takes 2.6 MB
 _LEAST_OPEN = 4
@@ -73,7 +50,7 @@ def most_open() -> int:
 
 
 class ChromaIndex:
-    """The open folder. Every method may raise whatever chromadb raises on a damaged one, a BaseException included.
+    """The open folder. Every method may raise whatever Chroma raises on a damaged one, a BaseException included.
 
     At most `most` collections are open; when another is asked for, the folder is closed, as soon as nobody uses it,
     and opened again. Chroma would close single ones itself, but loses what it had not written to their files until
@@ -81,62 +58,54 @@ class ChromaIndex:
     """
 
     def __init__(self, folder: Path, most: int | None = None) -> None:
-        folder.with_suffix(".closed").unlink(missing_ok=True)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
-        self.number = int(folder.name)
         self.most = most or most_open()
-        self._collections: dict[str, Any] = {}
+        self._ids: dict[str, str] = {}
         self._held: set[str] = set()  # collections that are open or being opened
         self._upserted: set[str] = set()
         self._writing = threading.RLock()  # what is written while files are emptied would be lost
         self._changed = threading.Condition()
         self._users = 0  # calls under way
+        self._asked = 0.0  # when the last query came (time.monotonic)
         self._renewing = False
-        self.dropped: set[str] = set()
         self._client: Any = _connect(folder)
 
-    def upsert(
-        self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: NDArray[np.float32], new: bool = True
-    ) -> None:
-        self.dropped.discard(name)
+    def upsert(self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: Matrix, new: bool = True) -> None:
+        ids, metadata = [str(stamp) for stamp in stamps], [{"user": int(user)} for user in users]
         with self._using(name), self._writing:
-            self._collection(name, new).upsert(
-                ids=[str(stamp) for stamp in stamps],
-                embeddings=matrix,
-                metadatas=[{"user": int(user)} for user in users],
-            )
+            collection = self._id(name, new)
+            size = _PIECE if time.monotonic() - self._asked < _ASKED_SECONDS else len(ids)
+            for part in (slice(start, start + size) for start in range(0, len(ids), size)):
+                self._client.upsert(collection, ids[part], matrix[part], metadata[part], None, None, *_OWNER)
+                if size == _PIECE:
+                    time.sleep(_PAUSE_SECONDS)
             if name not in self._upserted:  # a new one has its files now
                 self.empty_unread_files()
                 self._upserted.add(name)
 
-    def query(
-        self, name: str, vector: NDArray[np.float32], count: int, user: int | None = None
-    ) -> tuple[list[int], NDArray[np.float32]]:
+    def query(self, name: str, vector: Matrix, count: int, user: int | None = None) -> tuple[list[int], Matrix]:
+        self._asked = time.monotonic()
+        where = None if user is None else json.dumps({"user": user})
         with self._using(name):
-            found = self._collection(name).query(
-                query_embeddings=[vector],
-                n_results=count,
-                where=None if user is None else {"user": user},
-                include=["distances"],
-            )
-        stamps = [int(stamp) for stamp in found["ids"][0]]
-        return stamps, 1 - np.array(found["distances"][0], dtype=np.float32)
+            found = self._client.query(self._id(name), None, [vector], count, where, None, ["distances"], *_OWNER)
+        stamps = [int(stamp) for stamp in found.ids[0]]
+        return stamps, 1 - np.array(found.distances[0], dtype=np.float32)
 
-    def stamps(self, name: str) -> list[int]:
+    def stamps(self, name: str) -> Stamps:
         with self._using(name):
-            return sorted(int(stamp) for stamp in self._collection(name).get(include=[])["ids"])
+            return np.sort(np.array(self._get(self._id(name), None, None, []).ids, dtype=np.int64))
 
-    def vectors(self, name: str, stamps: Sequence[int]) -> NDArray[np.float32]:
+    def vectors(self, name: str, stamps: Sequence[int]) -> Matrix:
         with self._using(name):
-            found = self._collection(name).get(ids=[str(stamp) for stamp in stamps], include=["embeddings"])
-        by_stamp = {int(stamp): place for place, stamp in enumerate(found["ids"])}
-        matrix = np.array(found["embeddings"], dtype=np.float32)
+            found = self._get(self._id(name), [str(stamp) for stamp in stamps], None, ["embeddings"])
+        by_stamp = {int(stamp): place for place, stamp in enumerate(found.ids)}
+        matrix = np.array(found.embeddings, dtype=np.float32)
         return matrix[[by_stamp[stamp] for stamp in stamps]]
 
     def delete(self, name: str, stamps: Sequence[int]) -> None:
         with self._using(name), self._writing:
-            self._collection(name).delete(ids=[str(stamp) for stamp in stamps])
+            self._client.delete(self._id(name), [str(stamp) for stamp in stamps], None, None, None, *_OWNER)
 
     def empty_unread_files(self) -> None:
         with self._writing:
@@ -144,25 +113,22 @@ class ChromaIndex:
 
     def names(self) -> list[str]:
         with self._using():
-            return [collection.name for collection in self._client.list_collections()]
+            return [collection.name for collection in self._client.list_collections(None, None, *_OWNER)]
 
     def drop(self, names: set[str]) -> None:
         for name in names:
-            self.dropped.add(name)
             self._upserted.discard(name)
             with self._using():
-                self._client.delete_collection(name)
-            self._collections.pop(name, None)
+                self._client.delete_collection(name, *_OWNER)
+            self._ids.pop(name, None)
+        if names:  # Chroma keeps memory, files and vectors of what is dropped
+            with self._changed:
+                self._changed.wait_for(lambda: not self._renewing)
+                self._renew()
 
     def close(self) -> None:
-        self._collections.clear()
-        client, self._client = self._client, None
-        if client is not None:
-            _release(self.folder, client)
-
-    def note_closed(self, applied: Mapping[str, int]) -> None:
-        with contextlib.suppress(OSError):
-            self.folder.with_suffix(".closed").write_text(json.dumps(_note(self.folder, applied)))
+        self._ids.clear()
+        self._client = None
 
     @contextlib.contextmanager
     def _using(self, name: str | None = None) -> Iterator[None]:
@@ -192,48 +158,46 @@ class ChromaIndex:
             self._renewing = False
             self._changed.notify_all()
 
-    def _collection(self, name: str, new: bool = False) -> Any:
-        found = self._collections.get(name)
+    def _id(self, name: str, new: bool = False) -> str:
+        """What Chroma knows the collection by, which has its files open then."""
+        found = self._ids.get(name)
         if found is None:
             with self._writing:
-                # Vectors always come from us: chromadb's default function would fetch a model.
                 if new:
-                    found = self._client.get_or_create_collection(
-                        name, embedding_function=None, configuration={"hnsw": _HNSW}
-                    )
+                    made = self._client.create_collection(name, _CONFIGURATION, None, None, True, *_OWNER)
                 else:
-                    found = self._client.get_collection(name, embedding_function=None)
-                found.get(limit=1, include=[])  # has Chroma open the collection's files
+                    made = self._client.get_collection(name, *_OWNER)
+                found = str(made.id)
+                self._get(found, None, 1, [])  # has Chroma open them
                 self.empty_unread_files()
-                self._collections[name] = found
+                self._ids[name] = found
         return found
+
+    def _get(self, collection: str, ids: list[str] | None, limit: int | None, include: list[str]) -> Any:
+        return self._client.get(collection, ids, None, limit, 0, None, include, *_OWNER)
+
+
+def _remove_dropped(folder: Path) -> None:
+    """Remove the files of collections that are not there any more, while nobody has the folder open."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_read_only(folder / _DATABASE)) as database:
+        used = {name for (name,) in database.execute("SELECT id FROM segments")}
+        for index in hnsw_files.indexes(folder):
+            if index.name not in used:
+                shutil.rmtree(index, ignore_errors=True)
+
+
+def _read_only(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def _connect(folder: Path) -> Any:
-    """Open the folder. If that fails, nothing of it is left open: chromadb would keep it, by its path, for ever."""
+    _remove_dropped(folder)
     hnsw_files.empty_unread(folder)
     os.environ.setdefault("SQLITE_TMPDIR", str(folder.parent))  # there need be no other that can be written
-    _release(folder)
-    settings = QuietSettings(is_persistent=True, persist_directory=str(folder))
-    system = System(settings)
-    SharedSystemClient._identifier_to_system[str(folder)] = system  # where PersistentClient looks for it
-    try:
-        # Chroma would take a fifth of all files, and lose what it closes, see ChromaIndex.
-        system.instance(RustBindingsAPI).hnsw_cache_size = _NEVER_CLOSED
-        system.start()
-        return chromadb.PersistentClient(path=str(folder), settings=settings)
-    except BaseException:
-        _release(folder)
-        raise
-
-
-def _release(folder: Path, client: Any = None) -> None:
-    """Have chromadb keep nothing of a folder, whatever state it is in."""
-    with contextlib.suppress(BaseException):
-        if client is not None:
-            client.close()
-    system = SharedSystemClient._identifier_to_system.pop(str(folder), None)
-    SharedSystemClient._identifier_to_refcount.pop(str(folder), None)
-    with contextlib.suppress(BaseException):  # of what did not start, or stopped
-        if system is not None:
-            system.stop()
+    database = chroma.SqliteDBConfig(
+        hash_type=chroma.MigrationHash.MD5, migration_mode=chroma.MigrationMode.Apply, url=str(folder / _DATABASE)
+    )
+    # Left to itself it would take a fifth of all files, and lose what it closes, see ChromaIndex.
+    return chroma.Bindings(
+        allow_reset=False, sqlite_db_config=database, persist_path=str(folder), hnsw_cache_size=_NEVER_CLOSED
+    )

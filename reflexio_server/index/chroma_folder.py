@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reflexio.supervised import say
-from reflexio_server.index.chroma import ChromaIndex, is_as_closed
-from reflexio_server.index.chroma_check import check
+from reflexio_server.index.chroma_note import forget_closed, is_as_closed
+from reflexio_server.index.chroma_process import ChromaFailed, ChromaProcess
 from reflexio_server.index.nearest import Damaged, Expected, Live
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class ChromaFolders:
 
     def open(
         self, live: Sequence[Live], expected: Callable[[], list[Expected]], stopping: Callable[[], bool]
-    ) -> ChromaIndex | None:
+    ) -> ChromaProcess | None:
         folder = newest_folder(self._root)
         if folder is None:
             if live:
@@ -34,22 +34,21 @@ class ChromaFolders:
             return None
         if any(collection.folder != int(folder.name) for collection in live):
             raise Damaged("its folder is another one")
-        if not is_as_closed(folder, {collection.name: collection.applied for collection in live}):
-            say(logger.info, "checking the Chroma index: it was not closed in order")
-            if problem := check(folder, expected(), stopping):
-                raise Damaged(problem)
-            say(logger.info, "the Chroma index is in order")
-        return ChromaIndex(folder)
+        suspect = not is_as_closed(folder, {collection.name: collection.applied for collection in live})
+        try:
+            return _opened(folder, stopping, expected if suspect else None)
+        except ChromaFailed as error:
+            raise Damaged(str(error)) from error
 
-    def begin(self, last: int) -> ChromaIndex:
+    def begin(self, last: int, stopping: Callable[[], bool]) -> ChromaProcess:
         used = [int(path.name.split(".")[0]) for path in self._root.glob("*") if path.name.split(".")[0].isdigit()]
-        return ChromaIndex(self._root / str(max([last, *used]) + 1))
+        return _opened(self._root / str(max([last, *used]) + 1), stopping)
 
     def set_aside(self) -> None:
         folder = newest_folder(self._root)
         if folder is not None:
             self.drop_set_aside()
-            folder.with_suffix(".closed").unlink(missing_ok=True)
+            forget_closed(folder)
             aside = folder.rename(folder.with_suffix(".damaged"))
             say(logger.warning, "the old one was set aside as %s and may be deleted", aside)
 
@@ -66,3 +65,25 @@ def newest_folder(root: Path) -> Path | None:
     """The folder in use below `root`: the one with the highest number for a name."""
     numbered = [path for path in root.glob("*") if path.name.isdigit() and path.is_dir()]
     return max(numbered, key=lambda path: int(path.name), default=None)
+
+
+def _opened(
+    folder: Path, stopping: Callable[[], bool], expected: Callable[[], list[Expected]] | None = None
+) -> ChromaProcess:
+    """The folder in a process of its own, which checks it first where it is said what it must hold."""
+    if expected is not None:
+        say(logger.info, "checking the Chroma index: it was not closed in order")
+    process = ChromaProcess(folder, stopping)
+    try:
+        problem = process.open(suspect=expected is not None)
+        if expected is not None:
+            problem = problem or process.check(expected())
+            if problem is None:
+                say(logger.info, "the Chroma index is in order")
+    except BaseException:
+        process.close()
+        raise
+    if problem:
+        process.close()
+        raise Damaged(problem)
+    return process

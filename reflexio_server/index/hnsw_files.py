@@ -55,7 +55,7 @@ def empty_unread(folder: Path) -> None:
     texts that are erased since, keys. That is only read once elements were written to it, at the first 1,000 of a
     collection and then with all of them; until then it is written anew whenever a collection is first used.
     """
-    for index in _indexes(folder):
+    for index in indexes(folder):
         # Nearly all are empty already or in use: one look at a file tells the first.
         if _size(index / "length.bin") and (header := _Header.read(index)) and header.elements == 0:
             with contextlib.suppress(OSError):
@@ -70,7 +70,7 @@ def problem(folder: Path) -> str | None:
     when two processes wrote, the header promises more than the others hold. Chroma loads that without a word, with
     memory as it was in place of what is missing; the next time it writes it crashes, or makes a file of 55 GB.
     """
-    for index in _indexes(folder):
+    for index in indexes(folder):
         if (index / "index_metadata.pickle").exists():  # else Chroma reads none of them
             header = _Header.read(index)
             if header is None:
@@ -138,7 +138,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _indexes(folder: Path) -> Iterator[Path]:
+def indexes(folder: Path) -> Iterator[Path]:
+    """The folders of the indexes in a folder of Chroma's."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():

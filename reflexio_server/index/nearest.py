@@ -1,8 +1,8 @@
 """What finds the nearest vectors of an account: the interface that core speaks to, whatever engine is behind it.
 
 An index holds collections of vectors, each under its stamp, and can be lost: all that is in it is in SQL too. Whatever
-one of its methods raises, a BaseException included, means that it is damaged, unless it is Unavailable or something
-was short; it is closed then, and opened or begun anew.
+one of its methods raises, a BaseException included, means that it is damaged, unless it is Late, Stopped, Unavailable
+or something was short; it is closed then, and opened or begun anew.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-BATCH = 100  # vectors; Chroma holds the interpreter lock for the whole of an upsert: 100 take about 25 ms
+BATCH = 100  # vectors; a query waits for an upsert of Chroma's, of which 100 take 30 ms and more
+QUERY_SECONDS = 10.0
+"""How long a search waits for the index, unless it says otherwise."""
+
 SAMPLES = 50  # of a collection's vectors are searched for when it is checked
 
 Stamps = NDArray[np.int64]
@@ -22,6 +25,7 @@ Prints = NDArray[np.float32]
 _NEAREST, _MANY = 5, 1000  # what is not among the first few may be among many
 _SAME = 1 - 1e-4  # a cosine of equal vectors
 _MOST_UNFOUND = 0.05
+_VECTORS_AT_ONCE = 1000
 
 
 class Unavailable(Exception):
@@ -32,8 +36,12 @@ class Damaged(Exception):
     """The index does not hold what it must; the text says what is wrong."""
 
 
+class Late(Exception):
+    """The answer to a query did not come in time; nothing is known to be wrong."""
+
+
 class Stopped(Exception):
-    """Opening was broken off, as the server is stopping."""
+    """What the index was to do was broken off, as the server is stopping."""
 
 
 class Live(Protocol):
@@ -54,7 +62,7 @@ class Readable(Protocol):
         """The nearest vectors' stamps and cosines, nearest first; `user` narrows it to one user's."""
         ...
 
-    def stamps(self, name: str) -> list[int]:
+    def stamps(self, name: str) -> Stamps:
         """Every stamp in the collection, in order."""
         ...
 
@@ -71,6 +79,12 @@ class Index(Readable, Protocol):
 
     number: int
     dropped: set[str]
+
+    def query(
+        self, name: str, vector: Matrix, count: int, user: int | None = None, timeout: float = QUERY_SECONDS
+    ) -> tuple[list[int], Matrix]:
+        """The same; raises Late after `timeout` seconds."""
+        ...
 
     def upsert(self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: Matrix, new: bool = True) -> None:
         """Put vectors (n × dimensions) under their stamps, at most BATCH; those already there are replaced.
@@ -136,7 +150,7 @@ class Engine(Protocol):
         """
         ...
 
-    def begin(self, last: int) -> Index:
+    def begin(self, last: int, stopping: Callable[[], bool]) -> Index:
         """A new index, with a higher number than `last`, which may be that of one that is gone."""
         ...
 
@@ -166,9 +180,24 @@ def differences(index: Readable, expected: Expected) -> tuple[Stamps, Stamps]:
     What was put in after `applied` was noted is put in again, so there may be more. What is in no table comes from
     before a backup was restored, say, and would stand in the way of what is there.
     """
-    present = np.array(index.stamps(expected.name), dtype=np.int64)
+    present = index.stamps(expected.name)
     known = np.append(expected.stamps, expected.erased)
     return np.setdiff1d(expected.needed, present), np.setdiff1d(present, known)
+
+
+def problem(index: Readable, expected: Expected) -> str | None:
+    """What is wrong with a collection; None when it holds what it must."""
+    name, needed = expected.name, expected.needed
+    if any(map(len, differences(index, expected))):
+        return f"{name} does not hold the vectors it must"
+    for start in range(0, len(needed), _VECTORS_AT_ONCE):
+        part = slice(start, start + _VECTORS_AT_ONCE)
+        if not are_equal(fingerprints(index.vectors(name, needed[part].tolist())), expected.prints[part]):
+            return f"{name} holds damaged vectors"
+    unfound = [stamp for stamp, vector in expected.samples.items() if not finds_itself(index, name, stamp, vector)]
+    if too_many_unfound(len(unfound), len(expected.samples)):
+        return f"{name} does not find {len(unfound)} of {len(expected.samples)} vectors by themselves"
+    return None
 
 
 def finds_itself(index: Readable, name: str, stamp: int, vector: Matrix) -> bool:

@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, literal, or_, select, true, update
 
 from reflexio_server.storage import embedders
 from reflexio_server.storage.tables import accounts, collections, interactions, vectors
+
+EXACT_ACCOUNT = 5_000
+"""An account that has no more vectors of a model gets no collection of them: searches compare all of them.
+
+A collection takes 4 files and 2.6 MB at least. One that is there stays until half as many are left.
+"""
 
 
 def name_prefix(account_id: int, model: int) -> str:
@@ -39,7 +45,8 @@ class AccountIndex:
     """What there is of an account: counts, and times in microseconds UTC.
 
     `waiting` counts the interactions that wait for their vectors; `in_chroma` the vectors that the live collection
-    holds by what was noted when they were put in. `generation` None: there is no collection yet.
+    holds by what was noted when they were put in, None where there are so few vectors that it needs none.
+    `generation` None: there is no collection.
     """
 
     account_id: int
@@ -47,7 +54,7 @@ class AccountIndex:
     interactions: int
     waiting: int
     vectors: int
-    in_chroma: int
+    in_chroma: int | None
     generation: int | None
     rebuilt_at: int | None
     verified_at: int | None
@@ -75,26 +82,43 @@ def in_use(conn: Connection) -> list[Collection]:
 
 
 def live_collection(conn: Connection, account_id: int, model: int) -> Collection | None:
-    """The account's live collection, None before its first vector was applied."""
+    """The account's live collection, None before its first vector was applied, and where it has few vectors."""
     query = select(*_columns).where(collections.c.account_id == account_id, collections.c.model == model)
     row = conn.execute(query).one_or_none()
     return None if row is None else Collection(*row)
 
 
+def has_more(conn: Connection, account_id: int, model: int, count: int) -> bool:
+    """Whether the account has more vectors of a model than this."""
+    return bool(conn.execute(select(_has_more(literal(account_id), literal(model), count))).scalar())
+
+
+def _has_more(account_id: ColumnElement[int], model: ColumnElement[int], count: int) -> ColumnElement[bool]:
+    of_account = select(vectors.c.id).where(vectors.c.account_id == account_id, vectors.c.model == model)
+    return of_account.limit(1).offset(count).correlate(accounts, collections).exists()
+
+
 def lagging_accounts(conn: Connection, model: int) -> list[int]:
-    """Accounts with vectors that their collection does not hold yet."""
-    newest = select(vectors.c.account_id, func.max(vectors.c.id).label("stamp")).where(vectors.c.model == model)
+    """Accounts with vectors that their collection, if they are to have one, does not hold yet."""
+    newest = select(vectors.c.account_id, func.max(vectors.c.id).label("stamp"), func.count().label("vectors")).where(
+        vectors.c.model == model
+    )
     by_account = newest.group_by(vectors.c.account_id).subquery()
     query = (
         select(by_account.c.account_id)
         .outerjoin(collections, (collections.c.account_id == by_account.c.account_id) & (collections.c.model == model))
-        .where(or_(collections.c.applied.is_(None), collections.c.applied < by_account.c.stamp))
+        .where(
+            or_(
+                collections.c.applied.is_(None) & (by_account.c.vectors > EXACT_ACCOUNT),
+                collections.c.applied < by_account.c.stamp,
+            )
+        )
     )
     return list(conn.execute(query).scalars())
 
 
 def count_not_applied(conn: Connection, model: int) -> int:
-    """How many vectors of a model their accounts' collections do not hold yet; takes as long as there are many."""
+    """How many vectors of a model collections are to hold and do not yet; takes as long as there are many."""
     of_account = (vectors.c.account_id == accounts.c.id) & (vectors.c.model == model)
     behind = (
         select(func.count())
@@ -102,10 +126,15 @@ def count_not_applied(conn: Connection, model: int) -> int:
         .where(of_account, vectors.c.id > func.coalesce(collections.c.applied, 0))
         .scalar_subquery()
     )
-    query = select(func.sum(behind)).select_from(
+    query = select(func.sum(case((_needs_none(model), 0), else_=behind))).select_from(
         accounts.outerjoin(collections, (collections.c.account_id == accounts.c.id) & (collections.c.model == model))
     )
     return conn.execute(query).scalar() or 0
+
+
+def _needs_none(model: int) -> ColumnElement[bool]:
+    """That an account, beside which there is its collection if any, has none and is to have none."""
+    return collections.c.applied.is_(None) & ~_has_more(accounts.c.id, literal(model), EXACT_ACCOUNT)
 
 
 def set_live(conn: Connection, collection: Collection, rebuilt_at: int | None = None) -> None:
@@ -130,10 +159,22 @@ def drop_collections(conn: Connection) -> None:
     conn.execute(delete(collections))
 
 
+def drop_small(conn: Connection) -> None:
+    """Let go of collections of few vectors, which are compared anyway. Needs a write transaction."""
+    kept = _has_more(collections.c.account_id, collections.c.model, EXACT_ACCOUNT // 2)
+    conn.execute(delete(collections).where(~kept))
+
+
 def report(conn: Connection, model: int, account_id: int | None = None) -> list[AccountIndex]:
     """What there is of this account, or of each one, oldest account first."""
     of_account = interactions.c.account_id == accounts.c.id
     of_model = (vectors.c.account_id == accounts.c.id) & (vectors.c.model == model)
+    held = (
+        select(func.count())
+        .select_from(vectors)
+        .where(of_model, vectors.c.id <= func.coalesce(collections.c.applied, 0))
+        .scalar_subquery()
+    )
     query = (
         select(
             accounts.c.id,
@@ -144,10 +185,7 @@ def report(conn: Connection, model: int, account_id: int | None = None) -> list[
             .where(of_account, interactions.c.model.is_(None))
             .scalar_subquery(),
             select(func.count()).select_from(vectors).where(of_model).scalar_subquery(),
-            select(func.count())
-            .select_from(vectors)
-            .where(of_model, vectors.c.id <= func.coalesce(collections.c.applied, 0))
-            .scalar_subquery(),
+            case((_needs_none(model), None), else_=held),
             collections.c.generation,
             collections.c.rebuilt_at,
             collections.c.verified_at,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reflexio_server.core import following
+from reflexio_server.index import chroma_process
 from tests.support import Caller, LocalServer
 from tests.words import Words, use
 
@@ -46,6 +47,32 @@ def fail_times(function: Callable[..., Any], error: BaseException, times: int, f
         return function(*given, **named)
 
     return failing
+
+
+def fail_to_open(monkeypatch: pytest.MonkeyPatch, error: BaseException, times: int, failed: list[int]) -> None:
+    """Let Chroma raise the error when it opens a folder, in so many processes that are started from now on."""
+    command = chroma_process.command
+    code = f"""if True:
+        import chromadb_rust_bindings
+        from reflexio_server.index import chroma_child
+
+        class PanicException(BaseException): pass
+
+        def fail(**_):
+            raise {error!r}
+
+        chromadb_rust_bindings.Bindings = fail
+        chroma_child.main()
+    """
+
+    def failing(folder: Path, connection: int) -> list[str]:
+        whole = command(folder, connection)
+        if len(failed) >= times:
+            return whole
+        failed.append(1)
+        return [whole[0], "-P", "-c", code, *whole[-2:]]
+
+    monkeypatch.setattr(chroma_process, "command", failing)
 
 
 def found(caller: Caller, query: str, top_k: int = 10) -> list[str]:

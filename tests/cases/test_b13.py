@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index.chroma_process import ChromaProcess
 from reflexio_server.storage import collections
 from tests.cases.index_server import found, quick_server
 from tests.state import wait_for_index
 from tests.wire import wait_until
+
+pytestmark = pytest.mark.usefixtures("every_account")
 
 
 @pytest.mark.parametrize("by_publish", [False, True])
@@ -23,10 +26,10 @@ def test_a_lost_collection_is_noticed_and_built_anew(
         caller.publish("u", *contents)
         wait_for_index(server)
         index = server.app.follower._index
-        assert isinstance(index, ChromaIndex)
+        assert isinstance(index, ChromaProcess)
         (name,) = index.names()
-        index._client.delete_collection(name)
-        index._collections.clear()
+        index.drop({name})
+        index.dropped.clear()
         if by_publish:
             caller.publish("u", "a boat")
             wait_until(lambda: server.app.follower.thread.failures, "the loss to be noticed")
@@ -37,7 +40,7 @@ def test_a_lost_collection_is_noticed_and_built_anew(
         wait_for_index(server)
         assert set(contents) <= set(found(caller, "a violin", 100))
         index = server.app.follower._index
-        assert isinstance(index, ChromaIndex)
+        assert isinstance(index, ChromaProcess)
         with server.app.database.read() as conn:
             (live,) = collections.in_use(conn)
         assert len(index.stamps(live.name)) == 30 + by_publish

@@ -1,12 +1,12 @@
 """F4: whatever native code or anything else raises, the index, the vectors and the writer go on by themselves."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import chromadb
 import grpc
 import pytest
 from click.testing import CliRunner
@@ -14,14 +14,16 @@ from click.testing import CliRunner
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.cli.main import main
 from reflexio_server.core.listing import Lister
-from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index.chroma_process import ChromaProcess
 from reflexio_server.storage import waiting
 from reflexio_server.storage.writer import Writer
-from tests.cases.index_server import PanicException, fail_times, found, quick_server
+from tests.cases.index_server import PanicException, fail_times, fail_to_open, found, quick_server
 from tests.state import has_followed, wait_for_index
 from tests.support import LocalServer, failure_of
 from tests.wire import metric, wait_until
 from tests.words import Words
+
+pytestmark = pytest.mark.usefixtures("every_account")
 
 ENDINGS = [
     PanicException("called `Result::unwrap()`"),
@@ -42,7 +44,7 @@ def test_a_folder_that_cannot_be_opened_at_first_is_opened_later(
     tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     failed: list[int] = []
-    monkeypatch.setattr(chromadb, "PersistentClient", fail_times(chromadb.PersistentClient, error, 2, failed))
+    fail_to_open(monkeypatch, error, 2, failed)
     with quick_server(tmp_path / "data", model_dir, monkeypatch) as server:
         caller = server.new_caller()
         caller.publish("u", "a violin", "a boat")
@@ -62,7 +64,7 @@ def test_an_index_that_panics_in_use_is_replaced_and_every_search_answered(
     gone = caller.publish("u", "a violin", "a boat").interaction_ids[1]
     wait_for_index(server)
     failed: list[int] = []
-    monkeypatch.setattr(ChromaIndex, method, fail_times(getattr(ChromaIndex, method), error, 1, failed))
+    monkeypatch.setattr(ChromaProcess, method, fail_times(getattr(ChromaProcess, method), error, 1, failed))
     assert found(caller, "violin")[0] == "a violin"
     caller.delete_interaction(gone)
     caller.publish("u", "a trumpet")
@@ -78,16 +80,13 @@ def test_an_index_that_panics_in_use_is_replaced_and_every_search_answered(
 def test_jobs_end_while_the_index_cannot_be_used(
     tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def panic(*_: Any, **__: Any) -> None:
-        raise PanicException("always")
-
     with monkeypatch.context() as patched:
-        patched.setattr(chromadb, "PersistentClient", panic)
+        fail_to_open(patched, PanicException("always"), sys.maxsize, [])
         with quick_server(tmp_path / "data", model_dir, monkeypatch) as server:
             server.new_caller().publish("u", "a violin")
             asked = CliRunner().invoke(main, ["index", "rebuild", "--data-dir", str(server.data_dir)])
             assert asked.exit_code == 1
-            assert "the index cannot be used now (PanicException): ask again later" in asked.output
+            assert "the index cannot be used now (ChromaFailed): ask again later" in asked.output
             patched.undo()
             wait_for_index(server)
             asked = CliRunner().invoke(main, ["index", "rebuild", "--data-dir", str(server.data_dir)])
@@ -109,7 +108,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(server: LocalServer, monkeypa
     try:
         failed: list[int] = []
         panic = PanicException("once")
-        monkeypatch.setattr(ChromaIndex, "upsert", fail_times(ChromaIndex.upsert, panic, 1, failed))
+        monkeypatch.setattr(ChromaProcess, "upsert", fail_times(ChromaProcess.upsert, panic, 1, failed))
         monkeypatch.setattr(waiting, "first", fail_times(waiting.first, panic, 1, failed := []))
         caller.publish("u", "a violin")
         wait_until(lambda: failed, "the failures")
@@ -194,7 +193,7 @@ def test_a_write_waits_for_nothing_when_the_writer_itself_fails(
 
 
 def test_warnings_as_errors_do_not_end_indexing(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    upsert = ChromaIndex.upsert
+    upsert = ChromaProcess.upsert
 
     def warn(*given: Any, **named: Any) -> None:
         warnings.warn("upserting so is deprecated", DeprecationWarning, stacklevel=1)
@@ -204,9 +203,9 @@ def test_warnings_as_errors_do_not_end_indexing(server: LocalServer, monkeypatch
     wait_for_index(server)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        monkeypatch.setattr(ChromaIndex, "upsert", warn)
+        monkeypatch.setattr(ChromaProcess, "upsert", warn)
         caller.publish("u", "a violin")
         wait_until(lambda: server.app.follower.thread.failures, "the failure")
-        monkeypatch.setattr(ChromaIndex, "upsert", upsert)
+        monkeypatch.setattr(ChromaProcess, "upsert", upsert)
         wait_for_index(server)
     assert found(caller, "violin") == ["a violin"]

@@ -16,7 +16,7 @@ from tests.support import ServerProcess, log_in
 from tests.wire import wait_until
 
 ROOT = Path(__file__).parents[2]
-REPORTING = ("chromadb", "huggingface_hub", "onnx", "onnxruntime", "tokenizers")
+REPORTING = ("chromadb", "chromadb_rust_bindings", "huggingface_hub", "onnx", "onnxruntime", "tokenizers")
 # What a system call names: an address beyond this machine, or whoever tells addresses.
 _CALLS_OUT = re.compile(
     r"sin_port=htons\(53\)|sin6_port=htons\(53\)|nscd|systemd/resolve|sin_addr=inet_addr\(\"(?!127\.)"
@@ -132,17 +132,19 @@ def test_the_variables_are_set_over_what_was_there(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_environment_does_not_send_the_index_elsewhere(tmp_path: Path) -> None:
-    """Chroma takes its own variables, and a `.env` of the folder that it is started in."""
+    """The package of Chroma takes its own variables, and a `.env` of the folder it is started in: it is left out."""
     (tmp_path / ".env").write_text("CHROMA_OTEL_GRANULARITY=all\nANONYMIZED_TELEMETRY=True\n")
     code = """if True:
         from pathlib import Path
-        from reflexio_server.index.chroma import ChromaIndex, QuietSettings
+        import sys
+        from reflexio_server.index.chroma import ChromaIndex
         index = ChromaIndex(Path("chroma/1").absolute())
-        print(type(index._client._server).__name__, QuietSettings().anonymized_telemetry,
-              QuietSettings().chroma_otel_granularity)
+        index.upsert("collection-1", [1], [1], [[0.5, 0.5]])
+        print(type(index._client).__name__, index.stamps("collection-1"), "chromadb" in sys.modules)
     """
     env = os.environ | {"CHROMA_API_IMPL": "chromadb.api.fastapi.FastAPI", "CHROMA_SERVER_HOST": "192.0.2.1"}
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=env, text=True, capture_output=True, timeout=60
     )
-    assert said.stdout.split() == ["RustBindingsAPI", "False", "None"], said.stderr
+    assert said.stdout.split() == ["Bindings", "[1]", "False"], said.stderr
+    assert (tmp_path / "chroma/1/chroma.sqlite3").exists()

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from reflexio_server.cli.main import main
 from reflexio_server.index import nearest
-from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index.chroma_process import ChromaProcess
 from reflexio_server.storage import collections, vectors
 from tests.cases.index_server import quick_server
 from tests.state import wait_for_index
 from tests.support import LocalServer
+
+pytestmark = pytest.mark.usefixtures("every_account")
 
 COUNT = 300
 
@@ -41,9 +43,9 @@ def generation(server: LocalServer) -> int:
     return live.generation
 
 
-def index_of(server: LocalServer) -> tuple[ChromaIndex, str]:
+def index_of(server: LocalServer) -> tuple[ChromaProcess, str]:
     index = server.app.follower._index
-    assert isinstance(index, ChromaIndex)
+    assert isinstance(index, ChromaProcess)
     with server.app.database.read() as conn:
         (live,) = collections.in_use(conn)
     return index, live.name
@@ -51,16 +53,16 @@ def index_of(server: LocalServer) -> tuple[ChromaIndex, str]:
 
 def blind_for(monkeypatch: pytest.MonkeyPatch, server: LocalServer, unfound: int) -> None:
     """Queries do not find the first vectors, as an index of links may not reach a vector."""
-    query = ChromaIndex.query
+    query = ChromaProcess.query
     with server.app.database.read() as conn:
         hidden = vectors.applied_stamps(conn, 1, server.live_model(), 10**9)[:unfound].tolist()
 
-    def missing(index: ChromaIndex, name: str, vector: Any, count: int, user: int | None = None) -> Any:
-        stamps, cosines = query(index, name, vector, count + unfound, user)
+    def missing(index: ChromaProcess, name: str, vector: Any, count: int, *rest: Any) -> Any:
+        stamps, cosines = query(index, name, vector, count + unfound, *rest)
         kept = [place for place, stamp in enumerate(stamps) if stamp not in hidden][:count]
         return [stamps[place] for place in kept], cosines[kept]
 
-    monkeypatch.setattr(ChromaIndex, "query", missing)
+    monkeypatch.setattr(ChromaProcess, "query", missing)
 
 
 @pytest.mark.parametrize("unfound", [1, 4])
@@ -105,7 +107,7 @@ def test_wrong_vectors_are_damage_even_where_others_equal_them(server: LocalServ
         caller.publish("u", *(f"text {number % 3 if equal else number + part * 100}" for number in range(100)))
     wait_for_index(server)
     index, name = index_of(server)
-    stamps = index.stamps(name)[: COUNT // 4]
+    stamps = index.stamps(name)[: COUNT // 4].tolist()
     wrong: NDArray[np.float32] = np.random.default_rng(1).normal(size=(len(stamps), 32)).astype(np.float32)
     index.upsert(name, stamps, [1] * len(stamps), wrong / np.linalg.norm(wrong, axis=1, keepdims=True), False)
     assert "rebuilt: 300 vectors, generation 2" in verify(server)

@@ -28,18 +28,20 @@ from reflexio_server.model import ApiKey
 from reflexio_server.shortage import DISK, FILES, MEMORY, shortage
 from reflexio_server.storage import accounts as store
 from reflexio_server.storage.database import Database
-from tests.cases.index_server import PanicException, fail_times, quick_server
+from tests.cases.index_server import PanicException, fail_to_open, quick_server
 from tests.state import folders, rows, wait_for_index
 from tests.support import PASSWORD, Caller, ServerProcess, create_account, failure_of, log_in
 from tests.wire import wait_until
 from tools.server_process import OWN, Code
+
+pytestmark = pytest.mark.usefixtures("every_account")
 
 PASSING = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
 
 
 @contextmanager
 def serving(data_dir: Path, model_dir: Path, *arguments: str, code: Code = OWN) -> Iterator[ServerProcess]:
-    server = ServerProcess(data_dir, model_dir, *arguments, code=code)
+    server = ServerProcess(data_dir, model_dir, *arguments, module="tests.every_account", code=code)
     try:
         yield server
     finally:
@@ -104,7 +106,7 @@ def test_an_index_that_cannot_be_opened_for_want_of_files_is_kept(
         wait_for_index(server)
     failed: list[int] = []
     short = PanicException("called `Result::unwrap()` on an `Err` value: Too many open files (os error 24)")
-    monkeypatch.setattr(chromadb, "PersistentClient", fail_times(chromadb.PersistentClient, short, 3, failed))
+    fail_to_open(monkeypatch, short, 3, failed)
     with quick_server(data_dir, model_dir, monkeypatch) as server:
         wait_for_index(server)
         assert len(failed) == 3
@@ -185,7 +187,7 @@ def test_what_chroma_is_made_to_close_is_not_lost(tmp_path: Path) -> None:
             return index.query(f"collection-{number % 11 + 1}", matrix[1], 1)[0] == [2]
 
         assert all(pool.map(ask, range(0, 1500, 21)))
-    assert index.stamps("collection-0") == list(range(1500))
+    assert index.stamps("collection-0").tolist() == list(range(1500))
     assert len(os.listdir("/proc/self/fd")) < before + 100
     index.close()
 

@@ -102,6 +102,7 @@ def test_a_failing_model_thread_is_told_too(server: LocalServer, monkeypatch: py
 
 
 def test_what_a_killed_server_left_is_not_told(server: LocalServer) -> None:
+    wait_until(lambda: server.app._watch._told is not None, "its first look, which removes the file")
     server.app._watch._file.write_text('{"chroma": "PanicException"}')
     assert "by PanicException" in status(server)
     server.app._watch._file.write_text("damaged")

@@ -14,7 +14,6 @@ from rich.progress import track
 from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc, interaction_service_pb2_grpc
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.config import Settings
-from reflexio_server.index.chroma import QuietSettings
 from reflexio_server.index.loading import load_embedder
 from tools.benchmarks.locomo import CATEGORIES, Evidence, Question, Turn, evidence_of, load
 from tools.server_process import PASSWORD, ServerProcess, create_account
@@ -92,7 +91,7 @@ def _plain_chroma(turns: Sequence[Turn]) -> Callable[[Question], list[Evidence]]
     import chromadb  # after reflexio_server, which has it report nothing
 
     embedder = load_embedder("minilm", Settings().model_dir)
-    client = chromadb.EphemeralClient(QuietSettings())
+    client = chromadb.EphemeralClient()
     collection = client.create_collection(
         "plain", embedding_function=None, configuration={"hnsw": {"space": "cosine", "ef_search": 400}}
     )

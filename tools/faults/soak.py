@@ -28,8 +28,6 @@ SHORT_SETTLE_SECONDS, SHORT_SECONDS = 4.0, 6.0
 # Files or threads: some calls more at once than before may come late; a leak would be one for each call.
 SHORT_GROWN = 8
 RSS_SLOPE_MB = 1.0  # a minute
-# sqlx's default, for Chroma's SQLite file. One more, and its thread, comes when as many calls as never before meet.
-CHROMA_CONNECTIONS = 10
 _CALLERS = 4
 _MORE_CALLERS = 8  # while it settles: so that what grows with calls at once has grown
 _SAMPLE_SECONDS = 0.25  # readings scatter by 1 MiB, as arenas shrink and grow: 60 could not tell a slope of 1 from none
@@ -41,13 +39,12 @@ _WORDS = "parcel invoice walrus ledger tomato router garden piano refund ticket 
 
 @dataclass(slots=True)
 class Sample:
-    """What the server held at a moment; the connections of Chroma's pool are counted apart from files and threads."""
+    """What the server's process held at a moment."""
 
     at: float
     rss_mb: float
     files: frozenset[str]
     threads: int
-    chroma_connections: int
 
 
 @dataclass(slots=True)
@@ -202,7 +199,6 @@ def run(run: Run) -> Row:
         third = len(measured) // 3  # each stream has a thread of its own while it is open
         first, last = (min(one.threads for one in part) for part in (measured[:third], measured[-third:]))
         row.at_most("threads_grown", last - first, most_grown)
-        row.at_most("chroma_connections", max(one.chroma_connections for one in measured), CHROMA_CONNECTIONS)
         row.figures |= {"files": len(measured[-1].files), "threads": last}
         row.figures |= {"rss_mb": round(measured[-1].rss_mb, 1)}
         row.figures["rss_mb_by_second"] = {f"{one.at - began:.0f}": round(one.rss_mb, 1) for one in samples[::20]}
@@ -234,7 +230,7 @@ def _fill(server: Server, source: random.Random) -> Load:
             if last:
                 pictures.append(answer.interaction_ids[-1])
     with ThreadPoolExecutor(_CALLERS + _MORE_CALLERS) as pool:
-        # What is opened for calls at once, by Chroma too, is opened now, and each connection's pages are read.
+        # What is opened for calls at once is opened now, and each connection's pages are read.
         list(pool.map(lambda word: caller.search(query=word, top_k=10), _WORDS * 20))
         users = [f"user {number}" for number in range(_USERS)] * (_CALLERS + _MORE_CALLERS)
         list(pool.map(lambda user: caller.get(user_id=user, page_size=1000, include_images=True), users))
@@ -244,8 +240,6 @@ def _fill(server: Server, source: random.Random) -> Load:
 
 def _sample(server: Server) -> Sample:
     folder = Path(f"/proc/{server.pid}")
-    opened = [(file.name, str(file.readlink())) for file in (folder / "fd").iterdir()]
-    files = frozenset(f"{number} {name}" for number, name in opened if not name.endswith("/chroma.sqlite3"))
-    names = [(thread / "comm").read_text() for thread in (folder / "task").iterdir()]
-    threads = sum(not name.startswith("sqlx-sqlite") for name in names)
-    return Sample(time.monotonic(), server.rss_mb(), files, threads, len(opened) - len(files))
+    files = frozenset(f"{file.name} {file.readlink()}" for file in (folder / "fd").iterdir())
+    threads = len(list((folder / "task").iterdir()))
+    return Sample(time.monotonic(), server.rss_mb(), files, threads)

@@ -19,6 +19,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.cli.main import main
 from reflexio_server.core import index_jobs
 from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index.chroma_process import ChromaProcess
 from reflexio_server.index.nearest import BATCH
 from reflexio_server.model import NewInteraction, NewRequest, UserAction
 from reflexio_server.storage import accounts, collections, embedders, jobs, vectors, waiting
@@ -29,13 +30,15 @@ from tests.support import Caller, LocalServer, ServerProcess, create_account, lo
 from tests.wire import wait_until
 from tests.words import Words
 
+pytestmark = pytest.mark.usefixtures("every_account")
+
 MODEL, DIMENSIONS = "all-MiniLM-L6-v2/int8/1", 384
 QUESTIONS = ("a boat on the lake", "pets", "playing an instrument", "food", "travelling by rail")
 Hits = list[tuple[str, float]]
 
 
 def command(data_dir: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "reflexio_server", "index", *arguments, "--data-dir", str(data_dir)]
+    return [sys.executable, "-m", "tests.every_account", "index", *arguments, "--data-dir", str(data_dir)]
 
 
 def run_alone(data_dir: Path, *arguments: str) -> str:
@@ -91,7 +94,8 @@ def is_in_chroma(data_dir: Path) -> bool:
 @contextmanager
 def serving(data_dir: Path, model_dir: Path, *arguments: str) -> Iterator[ServerProcess]:
     """A server in a process of its own, which does not outlive the block."""
-    server = ServerProcess(data_dir, model_dir, *(arguments or ("--embedder", "minilm-int8")))
+    given = arguments or ("--embedder", "minilm-int8")
+    server = ServerProcess(data_dir, model_dir, *given, module="tests.every_account")
     try:
         yield server
     finally:
@@ -241,10 +245,10 @@ def filled(server: LocalServer, count: int = 250) -> Caller:
     return caller
 
 
-def held(server: LocalServer, account_id: int = 1) -> tuple[ChromaIndex, str, list[int]]:
+def held(server: LocalServer, account_id: int = 1) -> tuple[ChromaProcess, str, list[int]]:
     """The open index, the name of an account's live collection, and what it must hold."""
     index = server.app.follower._index
-    assert isinstance(index, ChromaIndex)
+    assert isinstance(index, ChromaProcess)
     with server.app.database.read() as conn:
         live = collections.live_collection(conn, account_id, server.live_model())
         assert live
@@ -258,11 +262,11 @@ def test_verify_repairs_what_is_missing_and_too_much(start: Callable[..., LocalS
     vector = embedder.embed_query("something else")
     index.delete(name, wanted[10:13])
     index.upsert(name, [10**9, 10**9 + 1], [1, 1], np.stack([vector, vector]))
-    assert index.stamps(name) != wanted
+    assert index.stamps(name).tolist() != wanted
 
     said = run_alone(server.data_dir, "verify")
     assert f"{caller.email}: 250 vectors, 3 were missing, 2 were too many, 0 of 100 did not find themselves" in said
-    assert index.stamps(name) == wanted
+    assert index.stamps(name).tolist() == wanted
     (account,) = status(server.data_dir)["accounts"]
     assert account["verified_at"] > 0
     assert account["rebuilt_at"] is None
@@ -294,7 +298,7 @@ def test_verify_has_lost_vectors_made_again(start: Callable[..., LocalServer], e
     assert sorted(embedder.embedded) == ["text number 106", "text number 206", "text number 6"]
     index, name, wanted = held(server)
     assert len(wanted) == 250
-    assert index.stamps(name) == wanted, "the lost ones were taken out, the new ones put in"
+    assert index.stamps(name).tolist() == wanted, "the lost ones were taken out, the new ones put in"
     assert caller.search(query="number 106").unindexed_count == 0
 
 
@@ -392,9 +396,9 @@ def test_what_status_shows(start: Callable[..., LocalServer], embedder: Words) -
     assert shown[1].split() == [
         *("account", "interactions", "waiting", "vectors", "in", "Chroma", "generation", "rebuilt", "verified")
     ]
-    assert shown[2].split() == [caller.email, "0", "0", "0", "0", "-", "-", "-"]
-    assert run(server.data_dir, "rebuild").stdout.startswith(f"{caller.email}: there is nothing to rebuild\n")
-    assert "no vectors in Chroma yet" in run(server.data_dir, "verify").stdout
+    assert shown[2].split() == [caller.email, "0", "0", "0", "-", "-", "-", "-"]
+    assert run(server.data_dir, "rebuild").stdout.startswith(f"{caller.email}: so few vectors")
+    assert "so few vectors" in run(server.data_dir, "verify").stdout
     for start_at in (0, 600):
         caller.publish("u", *(f"text {start_at + number}" for number in range(600)))
     wait_for_index(server)

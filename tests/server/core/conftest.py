@@ -2,15 +2,14 @@ from typing import Any
 
 import pytest
 
-from reflexio_server.index import chroma_check, chroma_folder
-from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index.chroma_process import ChromaProcess
 from tests.server.core.recovery import Asked
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     counted = Asked()
-    query, upsert, check = ChromaIndex.query, ChromaIndex.upsert, chroma_check.check
+    query, upsert, opened = ChromaProcess.query, ChromaProcess.upsert, ChromaProcess.open
 
     def count(name: str, function: Any) -> Any:
         def counting(*given: Any, **named: Any) -> Any:
@@ -19,7 +18,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
         return counting
 
-    monkeypatch.setattr(ChromaIndex, "query", count("queries", query))
-    monkeypatch.setattr(ChromaIndex, "upsert", count("upserts", upsert))
-    monkeypatch.setattr(chroma_folder, "check", count("checks", check))
+    def opening(process: ChromaProcess, *, suspect: bool = False) -> str | None:
+        counted.checks += suspect
+        return opened(process, suspect=suspect)
+
+    monkeypatch.setattr(ChromaProcess, "query", count("queries", query))
+    monkeypatch.setattr(ChromaProcess, "upsert", count("upserts", upsert))
+    monkeypatch.setattr(ChromaProcess, "open", opening)
     return counted

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from reflexio_server.index.chroma_process import ChromaFailed, ChromaProcess
+from reflexio_server.index.nearest import Expected
 from reflexio_server.storage import collections, vectors
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.state import has_followed
@@ -37,8 +39,8 @@ class Asked:
 
 @contextmanager
 def serving(data_dir: Path, model_dir: Path, *arguments: str) -> Iterator[ServerProcess]:
-    """A server in a process of its own, which does not outlive the block."""
-    server = ServerProcess(data_dir, model_dir, *arguments)
+    """A server in a process of its own, which does not outlive the block; its index has every account."""
+    server = ServerProcess(data_dir, model_dir, *arguments, module="tests.every_account")
     try:
         yield server
     finally:
@@ -102,7 +104,18 @@ def wait_for_index(server: LocalServer) -> None:
         live = collections.live_collections(conn, model)
         for collection in live:
             wanted = vectors.applied_stamps(conn, collection.account_id, model, collection.applied)
-            assert index.stamps(collection.name) == wanted.tolist()
+            assert index.stamps(collection.name).tolist() == wanted.tolist()
+
+
+def problem_of(folder: Path, expected: list[Expected]) -> str | None:
+    """What is wrong with a folder that nobody uses; None when it holds what it must."""
+    process = ChromaProcess(folder, lambda: False)
+    try:
+        return process.open(suspect=True) or process.check(expected)
+    except ChromaFailed as error:
+        return str(error)
+    finally:
+        process.close()
 
 
 def wait_for_vectors(data_dir: Path, count: int) -> None:

@@ -25,8 +25,9 @@ from reflexio_server.core.candidates import EXACT_USER
 from reflexio_server.core.following import Follower
 from reflexio_server.core.index_jobs import IndexJobs
 from reflexio_server.core.vector_cache import VectorCache
-from reflexio_server.index import chroma_check, chroma_folder
-from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index import chroma_folder
+from reflexio_server.index.chroma_process import ChromaProcess
+from reflexio_server.index.nearest import Expected
 from reflexio_server.storage import collections, settling, standing, vectors, waiting
 from reflexio_server.storage.database import DATABASE_FILE
 from reflexio_server.storage.standing import Standing
@@ -35,6 +36,8 @@ from tests.soundness import faults
 from tests.support import Caller, LocalServer
 from tests.wire import everything, say, seeded, wait_until
 from tests.words import Words, use
+
+pytestmark = pytest.mark.usefixtures("every_account")
 
 Say = noun.InteractionData
 WORDS = "boat river ship lake dog cat horse bread cheese wine apple car train plane city house".split()
@@ -83,10 +86,10 @@ def check(server: LocalServer) -> None:
         }
     for name in index.names():
         if name in wanted:
-            assert index.stamps(name) == wanted[name].tolist()
+            assert index.stamps(name).tolist() == wanted[name].tolist()
         for prefix, there in of_account.items():
             if name.startswith(prefix):
-                assert set(index.stamps(name)) <= there
+                assert set(index.stamps(name).tolist()) <= there
     assert faults(server.data_dir) == {}
 
 
@@ -183,7 +186,7 @@ def test_what_is_erased_during_a_check_is_not_called_wrong(
 
     step = IndexJobs.step
 
-    def between(care: IndexJobs, opened: ChromaIndex) -> None:
+    def between(care: IndexJobs, opened: ChromaProcess) -> None:
         if care.is_busy and finds[0] < 30:
             erase_now()
         step(care, opened)
@@ -221,18 +224,18 @@ def test_after_a_kill_chroma_forgets_at_the_next_start(
     copy = killed_before_chroma_forgot(server, monkeypatch, erase)
     upserts: list[int] = []
     checks: list[str | None] = []
-    upsert = ChromaIndex.upsert
+    upsert, check_it = ChromaProcess.upsert, ChromaProcess.check
 
-    def counting(index: ChromaIndex, *given: Any) -> None:
+    def counting(index: ChromaProcess, *given: Any) -> None:
         upserts.append(1)
         upsert(index, *given)
 
-    def noting(*given: Any) -> str | None:
-        checks.append(chroma_check.check(*given))
+    def noting(index: ChromaProcess, expected: list[Expected]) -> str | None:
+        checks.append(check_it(index, expected))
         return checks[-1]
 
-    monkeypatch.setattr(ChromaIndex, "upsert", counting)
-    monkeypatch.setattr(chroma_folder, "check", noting)
+    monkeypatch.setattr(ChromaProcess, "upsert", counting)
+    monkeypatch.setattr(ChromaProcess, "check", noting)
     again = start(copy)
     check(again)
     assert checks == [None], "the check knows what is to be forgotten still"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from reflexio_server.core.index_jobs import expected_of
-from reflexio_server.index import chroma_check, chroma_folder
+from reflexio_server.index import chroma_folder
 from reflexio_server.index.embedder import Embedder
 from reflexio_server.index.loading import load_embedder
 from reflexio_server.storage import collections
@@ -28,6 +28,7 @@ from tests.server.core.recovery import (
     Stamp,
     back,
     damage,
+    problem_of,
     publish,
     same,
     searches,
@@ -42,6 +43,8 @@ from tests.state import folders
 from tests.support import Caller, LocalServer, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words, use
+
+pytestmark = pytest.mark.usefixtures("every_account")
 
 
 @dataclass
@@ -143,14 +146,14 @@ def test_not_one_page_of_zeros_among_the_vectors_goes_unnoticed(tmp_path: Path, 
         (live,) = collections.live_collections(conn, model)
         expected = [expected_of(conn, live)]
     database.close()
-    assert chroma_check.check(data_dir / "chroma/1", expected, lambda: False) is None
+    assert problem_of(data_dir / "chroma/1", expected) is None
     (path,) = (data_dir / "chroma/1").rglob("data_level0.bin")
     content = path.read_bytes()
     pages = len(content) // 4096
     for page in random.Random(seed).sample(range(pages), 6):
         damaged = content[: page * 4096] + bytes(4096) + content[(page + 1) * 4096 :]
         path.write_bytes(damaged)
-        assert chroma_check.check(data_dir / "chroma/1", expected, lambda: False), page
+        assert problem_of(data_dir / "chroma/1", expected), page
 
 
 def test_damage_where_nothing_of_use_is(

@@ -1,6 +1,7 @@
 """The Chroma index fails in use, or cannot be opened: the server answers all the same."""
 
 import itertools
+import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from reflexio_server.core import following
-from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index.chroma_process import ChromaProcess
 from reflexio_server.storage import collections
 from tests.server.core.recovery import (
     LATER,
@@ -34,6 +35,8 @@ from tests.state import folders
 from tests.support import LocalServer
 from tests.wire import wait_until
 from tests.words import Words
+
+pytestmark = pytest.mark.usefixtures("every_account")
 
 
 @pytest.mark.parametrize("method", ["query", "upsert"])
@@ -72,6 +75,25 @@ def test_an_index_that_fails_in_use_is_built_anew(
     assert stamps(tmp_path)[: len(made)] == made
 
 
+def test_an_index_whose_process_is_killed_is_checked_and_kept(
+    tmp_path: Path, start: Callable[..., LocalServer], embedder: Words, asked: Asked
+) -> None:
+    server, caller = filled(start, tmp_path)
+    expected = searches(caller)
+    made, upserts = stamps(tmp_path), asked.upserts
+    index = server.app.follower._index
+    assert isinstance(index, ChromaProcess)
+    os.kill(index.pid, signal.SIGKILL)
+    assert same(searches(caller), expected), "the search that meets it answers too"
+    wait_until(lambda: server.app.follower._index not in (None, index), "the next process")
+    wait_for_index(server)
+    assert (asked.checks, asked.upserts, folders(tmp_path)) == (1, upserts, ["1"])
+    asked.queries = 0
+    assert same(searches(caller), expected)
+    assert asked.queries == len(QUESTIONS)
+    assert stamps(tmp_path) == made
+
+
 def test_a_search_that_saw_the_old_index_does_not_ask_the_new_one(
     tmp_path: Path, start: Callable[..., LocalServer], embedder: Words
 ) -> None:
@@ -101,17 +123,17 @@ def test_an_index_that_always_fails_is_not_built_over_and_over(
     _, caller = filled(start, tmp_path)
     expected = searches(caller)
     opened: list[float] = []
-    init = ChromaIndex.__init__
+    init = ChromaProcess.__init__
 
-    def note_time(index: ChromaIndex, folder: Path) -> None:
+    def note_time(*given: Any) -> None:
         opened.append(time.monotonic())
-        init(index, folder)
+        init(*given)
 
     def fail(*_: object) -> None:
         raise RuntimeError("the index is broken")
 
-    monkeypatch.setattr(ChromaIndex, "__init__", note_time)
-    monkeypatch.setattr(ChromaIndex, "query", fail)
+    monkeypatch.setattr(ChromaProcess, "__init__", note_time)
+    monkeypatch.setattr(ChromaProcess, "query", fail)
 
     def ask() -> bool:
         assert same(searches(caller), expected)
@@ -129,12 +151,12 @@ def test_an_index_that_cannot_be_opened_keeps_nothing_down(
     caller, expected = stopped_store(start, tmp_path)
     opened: list[Path] = []
 
-    def fail(_index: ChromaIndex, folder: Path) -> None:
-        opened.append(folder)
+    def fail(process: ChromaProcess, **_: Any) -> None:
+        opened.append(process.folder)
         raise RuntimeError("the index is broken")
 
     with monkeypatch.context() as patched:
-        patched.setattr(ChromaIndex, "__init__", fail)
+        patched.setattr(ChromaProcess, "open", fail)
         server = start(tmp_path)
         caller = back(server, caller)
         wait_until(lambda: len(opened) >= 3, "the third try")
@@ -153,15 +175,20 @@ def test_an_index_whose_check_always_crashes_keeps_nothing_down(
     """The child dies by SIGSEGV, as Chroma's native code does on some damaged folders."""
     caller, expected = stopped_store(start, tmp_path)
     children: list[subprocess.Popen[str]] = []
+    started: list[int] = []
     popen = subprocess.Popen
 
-    def crash(_command: list[str], **named: Any) -> subprocess.Popen[str]:
-        children.append(popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"], **named))
-        return children[-1]
+    def crash(command: list[str], **named: Any) -> subprocess.Popen[str]:
+        """The first of each server's, not those that open a folder anew."""
+        if len(children) < len(started):
+            children.append(popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"], **named))
+            return children[-1]
+        return popen(command, **named)
 
     monkeypatch.setattr(subprocess, "Popen", crash)
     for number in range(3):
         damage(tmp_path / f"chroma/{number + 1}.closed", "deleted")
+        started.append(number)
         server = start(tmp_path)
         caller = back(server, caller)
         assert same(searches(caller), expected)

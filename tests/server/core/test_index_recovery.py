@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reflexio_server.core import following
-from reflexio_server.index.chroma import ChromaIndex
+from reflexio_server.index.chroma_process import ChromaProcess
 from reflexio_server.index.loading import load_embedder
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.server.core.recovery import (
@@ -35,6 +35,8 @@ from tests.state import folders
 from tests.support import LocalServer, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words, use
+
+pytestmark = pytest.mark.usefixtures("every_account")
 
 
 def test_an_index_that_is_behind_after_a_kill_catches_up(
@@ -200,7 +202,8 @@ def test_collections_that_nobody_needs_are_dropped(
     tmp_path: Path, start: Callable[..., LocalServer], embedder: Words
 ) -> None:
     caller, expected = stopped_store(start, tmp_path)
-    index = ChromaIndex(tmp_path / "chroma/1")
+    index = ChromaProcess(tmp_path / "chroma/1", lambda: False)
+    index.open()
     matrix = np.eye(3, 32, dtype=np.float32)
     for name in ("account-1-model-1-7", "account-9-model-1-1", "account-1-model-8-1"):
         index.upsert(name, [1, 2, 3], [1, 1, 1], matrix)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core.embedding import BATCH
 from reflexio_server.errors import TooBusy
-from reflexio_server.index import chroma
+from reflexio_server.index import chroma_note
 from reflexio_server.storage import waiting
 from tests.server.core.recovery import (
     back,
@@ -30,6 +30,8 @@ from tests.server.core.recovery import (
 from tests.support import LocalServer
 from tests.wire import wait_until
 from tests.words import Words, use
+
+pytestmark = pytest.mark.usefixtures("every_account")
 
 
 def test_a_change_of_model_that_is_taken_back_half_way_loses_nothing(
@@ -208,5 +210,5 @@ def test_the_note_says_how_far_the_index_is(tmp_path: Path, start: Callable[...,
     stopped_store(start, tmp_path, 120)
     note = json.loads((tmp_path / "chroma/1.closed").read_text())
     assert note["applied"] == {"account-1-model-1-1": 120}
-    assert chroma.is_as_closed(tmp_path / "chroma/1", {"account-1-model-1-1": 120})
-    assert not chroma.is_as_closed(tmp_path / "chroma/1", {"account-1-model-1-1": 121})
+    assert chroma_note.is_as_closed(tmp_path / "chroma/1", {"account-1-model-1-1": 120})
+    assert not chroma_note.is_as_closed(tmp_path / "chroma/1", {"account-1-model-1-1": 121})

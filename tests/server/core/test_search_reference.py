@@ -16,6 +16,8 @@ from tests.support import Caller, LocalServer
 from tests.wire import seeded
 from tests.words import Words
 
+pytestmark = pytest.mark.usefixtures("every_account")
+
 VOCABULARY = (
     "boat river ship lake dog cat horse bread cheese wine apple car train plane city house garden music guitar "
     "lamp chair window door stone cloud rain snow wind fire paper pencil book letter street bridge tower bell clock"

@@ -2,16 +2,14 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from reflexio_server.index import hnsw_files
 from reflexio_server.index.chroma import ChromaIndex
-from reflexio_server.index.chroma_check import check
 from reflexio_server.index.nearest import BATCH
+from tests.server.core.recovery import problem_of
 from tests.server.index.filling import fill
 from tests.wire import seeded
 
@@ -45,7 +43,7 @@ def test_whole_ones_are_let_through(written: tuple[Path, Path], tmp_path: Path) 
     for start in range(0, len(FIRST), BATCH):
         index.delete("many", FIRST[start : start + BATCH])
         assert hnsw_files.problem(index.folder) is None
-    assert index.stamps("many") == []
+    assert index.stamps("many").tolist() == []
     fill(index, "many", SECOND)
     fill(index, "few", range(1, 4))
     assert hnsw_files.problem(index.folder) is None
@@ -62,7 +60,7 @@ def test_a_file_from_before_is_noticed(written: tuple[Path, Path], tmp_path: Pat
     name = segment(mixed).name
     found = f"{name} has links that lead nowhere" if old == "link_lists.bin" else f"{name}/{old} is cut short"
     assert hnsw_files.problem(mixed) == found
-    assert check(mixed, [], lambda: False) == hnsw_files.problem(mixed)
+    assert problem_of(mixed, []) == hnsw_files.problem(mixed)
 
 
 def test_links_that_are_out_of_step_are_noticed(written: tuple[Path, Path], tmp_path: Path) -> None:
@@ -101,18 +99,3 @@ def test_a_damaged_header_is_noticed(written: tuple[Path, Path], tmp_path: Path,
         header.write_bytes(content)
     (pickled,) = damaged.glob("*/index_metadata.pickle")
     assert hnsw_files.problem(damaged) == f"{pickled.parent.name}/header.bin is damaged"
-
-
-def test_a_check_ends_with_the_process_that_wants_it(tmp_path: Path) -> None:
-    """It may write, so the next server must not find it there."""
-    (tmp_path / "1").mkdir()
-    lifeline, ours = os.pipe()
-    command = [sys.executable, "-m", "reflexio_server.index.chroma_check", str(tmp_path / "1"), str(lifeline)]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[lifeline])  # it waits for what it shall check
-    os.close(lifeline)
-    with pytest.raises(subprocess.TimeoutExpired):
-        child.wait(3)
-    os.close(ours)
-    assert child.wait(30) == 1
-    assert child.stdin
-    child.stdin.close()
