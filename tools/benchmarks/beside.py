@@ -5,49 +5,71 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import click
-import grpc
 
-from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc
-from tools.server_process import PASSWORD, Code, ServerProcess, create_account
+from tools.benchmarks.calls import log_in
+from tools.server_process import Code, ServerProcess, create_account
 
 T = TypeVar("T")
 _TREE = Path(__file__).parents[2]
 _ENVIRONMENT = ("requirements.lock", "pyproject.toml")  # what an environment is made from
+_PROGRAM_SECONDS = 7200
 
 
-@dataclass(frozen=True, slots=True)
 class Arm:
-    """A server that was started on an empty store, and a key of its one account."""
+    """A tree's code, a data directory with one account, and the server on it once that is started.
 
-    address: str
-    key: str
+    Attributes:
+        is_new: the data directory was not there before.
+    """
+
+    def __init__(self, code: Code, data_dir: Path, arguments: Sequence[str]) -> None:
+        self.code, self.data_dir, self.arguments = code, data_dir, tuple(arguments)
+        self.email = "beside@example.com"
+        self.is_new = not data_dir.exists()
+        if self.is_new:
+            create_account(data_dir, self.email, code=code)
+        self.address = self.key = ""
+        self._server: ServerProcess | None = None
+
+    def start(self, *arguments: str) -> ServerProcess:
+        self._server = ServerProcess(self.data_dir, None, *self.arguments, *arguments, code=self.code)
+        self.address = self._server.address
+        self.key = self.key or log_in(self.address, self.email)
+        return self._server
+
+    def stop(self) -> None:
+        if self._server and self._server.process.poll() is None:
+            self._server.terminate()
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run a program (Python) on the tree's code. It is given the data directory, then the arguments."""
+        command = [self.code.python, "-c", program, str(self.data_dir), *arguments]
+        subprocess.run(command, check=True, cwd=self.code.tree, env=self.code.env, timeout=_PROGRAM_SECONDS)
 
 
 @contextmanager
-def arms(revision: str, *arguments: str) -> Iterator[tuple[Arm, Arm]]:
-    """Servers of this tree and of the revision, both alive; everything is gone at the end, also when SIGTERM comes."""
+def arms(
+    revision: str, new_arguments: Sequence[str] = (), *arguments: str, folder: Path | None = None
+) -> Iterator[tuple[Arm, Arm]]:
+    """This tree's and the revision's, not started yet; everything is gone at the end, also when SIGTERM comes.
+
+    Both servers get the `arguments`, this tree's the new ones too. The data directories stay if they have a `folder`.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="reflexio-beside-") as name, ExitStack() as opened:
-        folder = Path(name)
-        codes = {"new": Code(_TREE), "old": opened.enter_context(_code_of(revision, folder))}
-        made: list[Arm] = []
-        for which, code in codes.items():
-            data_dir = folder / f"{which} store"
-            email = create_account(data_dir, code=code)
-            server = ServerProcess(data_dir, None, *arguments, code=code)
-            opened.callback(_stop, server)
-            with grpc.insecure_channel(server.address) as channel:
-                login = auth_service_pb2.LoginRequest(email=email, password=PASSWORD)
-                key = auth_service_pb2_grpc.AuthServiceStub(channel).Login(login, timeout=30).api_key
-            made.append(Arm(server.address, key))
-        yield made[0], made[1]
+        old_code = opened.enter_context(_code_of(revision, Path(name)))
+        stores = folder or Path(name)
+        new = Arm(Code(_TREE), stores / "new store", (*arguments, *new_arguments))
+        old = Arm(old_code, stores / f"store of {revision}", arguments)
+        for arm in (new, old):
+            opened.callback(arm.stop)
+        yield new, old
 
 
 def in_turn(call: Callable[[T], float], new: T, old: T, number: int) -> tuple[float, float]:
@@ -92,8 +114,3 @@ def _git(*arguments: str) -> None:
     done = subprocess.run(["git", "-C", str(_TREE), *arguments], capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise click.ClickException(done.stderr.strip())
-
-
-def _stop(server: ServerProcess) -> None:
-    if server.process.poll() is None:
-        server.terminate()
