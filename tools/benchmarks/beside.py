@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from tools.server_process import Code, ServerProcess, create_account
 T = TypeVar("T")
 _TREE = Path(__file__).parents[2]
 _ENVIRONMENT = ("requirements.lock", "pyproject.toml")  # what an environment is made from
+_MODEL = tuple(f"reflexio_server/index/{name}.py" for name in ("minilm", "minilm_build", "onnx_file", "weights"))
 _PROGRAM_SECONDS = 7200
 
 
@@ -88,26 +90,34 @@ def ratio(new: Mapping[str, float], old: Mapping[str, float]) -> dict[str, float
 
 @contextmanager
 def _code_of(revision: str, folder: Path) -> Iterator[Code]:
-    """The revision's tree, checked out, with an environment made from its own lock; this one's if both are the same."""
+    """The revision's tree, checked out; its environment and its model are its own where their sources differ from this
+    tree's."""
     tree = folder / "tree"
     _git("worktree", "add", "--detach", str(tree), revision)
     try:
-        if all((tree / name).read_bytes() == (_TREE / name).read_bytes() for name in _ENVIRONMENT):
-            yield Code(tree)
+        own_models = Code(tree, environment={"REFLEXIO_MODEL_DIR": str(folder / "models")})
+        if not _is_same(tree, _ENVIRONMENT):
+            _make(f"the environment of {revision}", own_models, str(tree / "scripts" / "setup"))
+            yield replace(own_models, python=str(tree / ".venv" / "bin" / "python"))
+        elif not _is_same(tree, _MODEL):
+            _make(f"the model of {revision}", own_models, sys.executable, "-m", "reflexio_server", "model", "install")
+            yield own_models
         else:
-            environment = {"REFLEXIO_MODEL_DIR": str(folder / "models")}
-            print(f"making the environment of {revision}", file=sys.stderr, flush=True)
-            linked = {"UV_LINK_MODE": "hardlink", "UV_HTTP_TIMEOUT": "300"}
-            subprocess.run(
-                [tree / "scripts" / "setup"],
-                check=True,
-                stdout=sys.stderr,
-                env={**os.environ, **linked, **environment},
-                timeout=1800,
-            )
-            yield Code(tree, str(tree / ".venv" / "bin" / "python"), environment)
+            yield Code(tree)
     finally:
         _git("worktree", "remove", "--force", str(tree))
+
+
+def _is_same(tree: Path, names: Sequence[str]) -> bool:
+    files = [(tree / name, _TREE / name) for name in names]
+    return all(old.is_file() and new.is_file() and old.read_bytes() == new.read_bytes() for old, new in files)
+
+
+def _make(what: str, code: Code, *command: str) -> None:
+    print(f"making {what}", file=sys.stderr, flush=True)
+    linked = {"UV_LINK_MODE": "hardlink", "UV_HTTP_TIMEOUT": "300"}
+    env = {**os.environ, **(code.env or {}), **linked}
+    subprocess.run(command, check=True, stdout=sys.stderr, cwd=code.tree, env=env, timeout=1800)
 
 
 def _git(*arguments: str) -> None:
