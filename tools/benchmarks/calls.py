@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -52,9 +52,19 @@ class Caller:
         request = pb.PublishInteractionsRequest(user_id=user_id, interactions=items_of(texts))
         return self._stub.PublishInteractions(request, **self._named)
 
-    def stream(self, requests: Iterable[pb.PublishInteractionsRequest]) -> pb.PublishInteractionStreamResponse:
-        sent = (pb.PublishInteractionStreamRequest(request=request) for request in requests)
-        return self._stub.PublishInteractionStream(sent, **self._named)
+    def stream(self, requests: Iterable[pb.PublishInteractionsRequest]) -> None:
+        """Raises RuntimeError if one is refused, or not taken."""
+        sent = 0
+
+        def messages() -> Iterator[pb.PublishInteractionStreamRequest]:
+            nonlocal sent
+            for request in requests:
+                sent += 1
+                yield pb.PublishInteractionStreamRequest(request=request)
+
+        verdict = self._stub.PublishInteractionStream(messages(), **self._named).requests
+        if verdict.stored + verdict.duplicate != sent:
+            raise RuntimeError(f"of {sent} requests {verdict.stored} are stored and {verdict.rejected} refused")
 
 
 def items_of(texts: Sequence[str]) -> list[interaction_pb2.InteractionData]:

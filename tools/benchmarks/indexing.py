@@ -83,7 +83,8 @@ def stall(store: Store, language: Language) -> dict[str, Any]:
 
 def _requests(texts: list[str]) -> Iterator[pb.PublishInteractionsRequest]:
     for start in range(0, len(texts), 10):
-        yield pb.PublishInteractionsRequest(user_id="stalled", interactions=items_of(texts[start : start + 10]))
+        items = items_of(texts[start : start + 10])
+        yield pb.PublishInteractionsRequest(user_id="stalled", request_id=f"stalled {start}", interactions=items)
 
 
 @contextmanager
