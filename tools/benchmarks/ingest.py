@@ -158,14 +158,11 @@ def _requests(name: str, rows: int, per_request: int) -> Iterator[pb.PublishInte
 def _messages(
     requests: Iterator[pb.PublishInteractionsRequest], in_one: int
 ) -> Iterator[pb.PublishInteractionStreamRequest]:
-    """A request in each message; so many in one where the contract has that."""
-    if in_one == 1 or "requests" not in pb.PublishInteractionStreamRequest.DESCRIPTOR.fields_by_name:
+    """One request in each message, or so many."""
+    if in_one == 1:
         yield from (pb.PublishInteractionStreamRequest(request=request) for request in requests)
-        return
     while part := list(islice(requests, in_one)):
-        message = pb.PublishInteractionStreamRequest()
-        getattr(message, "requests").extend(part)  # noqa: B009
-        yield message
+        yield pb.PublishInteractionStreamRequest(requests=part)
 
 
 def _ceiling(database: Database, name: str, per_request: int) -> float:
