@@ -1,7 +1,9 @@
 """`scripts/bench NAME [--beside REV] [--json]`: a readable table, or one JSON object on the last line."""
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from rich.table import Table
 from tools.benchmarks import beside
 from tools.benchmarks.beside import Arm
 
+Measure = Callable[[Arm, Arm], Sequence[dict[str, float]]]
+
 beside_option = click.option(
     "--beside",
     "revision",
@@ -19,6 +23,11 @@ beside_option = click.option(
     help="Instead start this tree's server and that of a revision, from a git worktree with its own environment, fill "
     "and ask both over the wire in turn, and print the ratios new / old. The first minute or two make the environment, "
     "where it is another.",
+)
+new_arguments_option = click.option(
+    "--new-arguments",
+    default="",
+    help="Flags of `reflexio-server serve` for this tree's servers, such as one that is off unless set.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
 
@@ -37,11 +46,11 @@ def report(name: str, figures: dict[str, Any], as_json: bool) -> None:
 
 
 def report_beside(
-    name: str, revision: str, measure: Callable[[Arm, Arm], Sequence[dict[str, float]]], as_json: bool, *arguments: str
+    name: str, revision: str, arms: AbstractContextManager[tuple[Arm, Arm]], measure: Measure, as_json: bool
 ) -> None:
-    """What this tree's server and the revision's have, both started with these arguments, and the ratios new / old."""
-    with beside.arms(revision, *arguments) as arms:
-        new, old = measure(*arms)
+    """What this tree's server and the revision's have, and the ratios new / old."""
+    with arms as (new_arm, old_arm):
+        new, old = measure(new_arm, old_arm)
     ratio = beside.ratio(new, old)
     if as_json:
         click.echo(json.dumps(new | {"ratio": ratio}))
@@ -79,42 +88,82 @@ def recall(locomo: Path, as_json: bool) -> None:
     "at most.",
 )
 @beside_option
+@new_arguments_option
 @json_option
-def ingest(rows: int, revision: str | None, as_json: bool) -> None:
+def ingest(rows: int, revision: str | None, new_arguments: str, as_json: bool) -> None:
     """Publishing: streams against the bare writer, unary against an empty handler, the client's own cost.
 
     Beside another revision: streams and unary calls, about 5 minutes.
     """
     from tools.benchmarks import ingest as benchmark
 
+    arguments = shlex.split(new_arguments)
     if revision:
-        report_beside("ingest", revision, lambda new, old: benchmark.beside(new, old, rows), as_json, "--no-indexing")
+        arms = beside.arms(revision, arguments, "--no-indexing")
+        report_beside("ingest", revision, arms, lambda new, old: benchmark.beside(new, old, rows), as_json)
         return
-    figures, more = benchmark.run(rows)
+    figures, more = benchmark.run(rows, arguments)
     report("ingest", figures if as_json else figures | more, as_json)
+
+
+def _parts(context: click.Context, option: click.Parameter, given: str) -> list[str]:
+    from tools.benchmarks.search import PARTS
+
+    choice = click.Choice(list(PARTS))
+    return [str(choice.convert(name, option, context)) for name in given.split(",") if name]
 
 
 @main.command()
 @click.option(
-    "--rows",
-    default=30_000,
+    "--total",
+    "totals",
+    multiple=True,
+    type=click.IntRange(20_000),
+    help="Interactions of a store; can be repeated. Default: 30000 and 300000; beside another revision the larger one.",
+)
+@click.option("--only", "parts", default="", metavar="PART,…", callback=_parts, help="Parts to measure. Default: all.")
+@click.option(
+    "--stores",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the filled stores in this folder, and use those that are there.",
+)
+@click.option(
+    "--seconds",
+    default=4.0,
     show_default=True,
-    type=click.IntRange(1_000),
-    help="Interactions of the store, beside another revision.",
+    type=click.FloatRange(0.1),
+    help="Beside another revision: how long callers who are many ask at a time; the rest is measured as often as fits.",
 )
 @beside_option
+@new_arguments_option
 @json_option
-def search(rows: int, revision: str | None, as_json: bool) -> None:
-    """Speed of Search, Get and the index, at 30,000 and 300,000 interactions.
+def search(
+    totals: tuple[int, ...],
+    parts: list[str],
+    stores: Path | None,
+    seconds: float,
+    revision: str | None,
+    new_arguments: str,
+    as_json: bool,
+) -> None:
+    """Speed of Search, Get and the index by the size of the store, and what a server takes.
 
-    Beside another revision: searches and reads of one store, about 10 minutes for 30,000 interactions.
+    Beside another revision: searches, reads and starts, some 10 minutes for 300,000 interactions.
     """
     from tools.benchmarks import search as benchmark
+    from tools.benchmarks import search_beside
 
+    arguments, totals = shlex.split(new_arguments), totals or benchmark.TOTALS
+    if stores:
+        stores.mkdir(parents=True, exist_ok=True)
     if revision:
-        report_beside("search", revision, lambda new, old: benchmark.beside(new, old, rows), as_json)
+        folder = stores / f"beside of {max(totals)}" if stores else None
+        arms = beside.arms(revision, arguments, folder=folder)
+        report_beside(
+            "search", revision, arms, lambda new, old: search_beside.beside(new, old, max(totals), seconds), as_json
+        )
         return
-    report("search", benchmark.run(), as_json)
+    report("search", benchmark.run(totals, parts or benchmark.USUAL, stores, tuple(arguments)), as_json)
 
 
 @main.command()

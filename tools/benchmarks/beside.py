@@ -5,49 +5,73 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import click
-import grpc
 
-from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc
-from tools.server_process import PASSWORD, Code, ServerProcess, create_account
+from tools.benchmarks.calls import log_in
+from tools.server_process import Code, ServerProcess, create_account
 
 T = TypeVar("T")
 _TREE = Path(__file__).parents[2]
 _ENVIRONMENT = ("requirements.lock", "pyproject.toml")  # what an environment is made from
+_MODEL = tuple(f"reflexio_server/index/{name}.py" for name in ("minilm", "minilm_build", "onnx_file", "weights"))
+_PROGRAM_SECONDS = 7200
 
 
-@dataclass(frozen=True, slots=True)
 class Arm:
-    """A server that was started on an empty store, and a key of its one account."""
+    """A tree's code, a data directory with one account, and the server on it once that is started.
 
-    address: str
-    key: str
+    Attributes:
+        is_new: the data directory was not there before.
+    """
+
+    def __init__(self, code: Code, data_dir: Path, arguments: Sequence[str]) -> None:
+        self.code, self.data_dir, self.arguments = code, data_dir, tuple(arguments)
+        self.email = "beside@example.com"
+        self.is_new = not data_dir.exists()
+        if self.is_new:
+            create_account(data_dir, self.email, code=code)
+        self.address = self.key = ""
+        self._server: ServerProcess | None = None
+
+    def start(self, *arguments: str) -> ServerProcess:
+        self._server = ServerProcess(self.data_dir, None, *self.arguments, *arguments, code=self.code)
+        self.address = self._server.address
+        self.key = self.key or log_in(self.address, self.email)
+        return self._server
+
+    def stop(self) -> None:
+        if self._server and self._server.process.poll() is None:
+            self._server.terminate()
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run a program (Python) on the tree's code. It is given the data directory, then the arguments."""
+        command = [self.code.python, "-c", program, str(self.data_dir), *arguments]
+        subprocess.run(command, check=True, cwd=self.code.tree, env=self.code.env, timeout=_PROGRAM_SECONDS)
 
 
 @contextmanager
-def arms(revision: str, *arguments: str) -> Iterator[tuple[Arm, Arm]]:
-    """Servers of this tree and of the revision, both alive; everything is gone at the end, also when SIGTERM comes."""
+def arms(
+    revision: str, new_arguments: Sequence[str] = (), *arguments: str, folder: Path | None = None
+) -> Iterator[tuple[Arm, Arm]]:
+    """This tree's and the revision's, not started yet; everything is gone at the end, also when SIGTERM comes.
+
+    Both servers get the `arguments`, this tree's the new ones too. The data directories stay if they have a `folder`.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="reflexio-beside-") as name, ExitStack() as opened:
-        folder = Path(name)
-        codes = {"new": Code(_TREE), "old": opened.enter_context(_code_of(revision, folder))}
-        made: list[Arm] = []
-        for which, code in codes.items():
-            data_dir = folder / f"{which} store"
-            email = create_account(data_dir, code=code)
-            server = ServerProcess(data_dir, None, *arguments, code=code)
-            opened.callback(_stop, server)
-            with grpc.insecure_channel(server.address) as channel:
-                login = auth_service_pb2.LoginRequest(email=email, password=PASSWORD)
-                key = auth_service_pb2_grpc.AuthServiceStub(channel).Login(login, timeout=30).api_key
-            made.append(Arm(server.address, key))
-        yield made[0], made[1]
+        old_code = opened.enter_context(_code_of(revision, Path(name)))
+        stores = folder or Path(name)
+        new = Arm(Code(_TREE), stores / "new store", (*arguments, *new_arguments))
+        old = Arm(old_code, stores / f"store of {revision}", arguments)
+        for arm in (new, old):
+            opened.callback(arm.stop)
+        yield new, old
 
 
 def in_turn(call: Callable[[T], float], new: T, old: T, number: int) -> tuple[float, float]:
@@ -66,34 +90,37 @@ def ratio(new: Mapping[str, float], old: Mapping[str, float]) -> dict[str, float
 
 @contextmanager
 def _code_of(revision: str, folder: Path) -> Iterator[Code]:
-    """The revision's tree, checked out, with an environment made from its own lock; this one's if both are the same."""
+    """The revision's tree, checked out; its environment and its model are its own where their sources differ from this
+    tree's."""
     tree = folder / "tree"
     _git("worktree", "add", "--detach", str(tree), revision)
     try:
-        if all((tree / name).read_bytes() == (_TREE / name).read_bytes() for name in _ENVIRONMENT):
-            yield Code(tree)
+        own_models = Code(tree, environment={"REFLEXIO_MODEL_DIR": str(folder / "models")})
+        if not _is_same(tree, _ENVIRONMENT):
+            _make(f"the environment of {revision}", own_models, str(tree / "scripts" / "setup"))
+            yield replace(own_models, python=str(tree / ".venv" / "bin" / "python"))
+        elif not _is_same(tree, _MODEL):
+            _make(f"the model of {revision}", own_models, sys.executable, "-m", "reflexio_server", "model", "install")
+            yield own_models
         else:
-            environment = {"REFLEXIO_MODEL_DIR": str(folder / "models")}
-            print(f"making the environment of {revision}", file=sys.stderr, flush=True)
-            linked = {"UV_LINK_MODE": "hardlink", "UV_HTTP_TIMEOUT": "300"}
-            subprocess.run(
-                [tree / "scripts" / "setup"],
-                check=True,
-                stdout=sys.stderr,
-                env={**os.environ, **linked, **environment},
-                timeout=1800,
-            )
-            yield Code(tree, str(tree / ".venv" / "bin" / "python"), environment)
+            yield Code(tree)
     finally:
         _git("worktree", "remove", "--force", str(tree))
+
+
+def _is_same(tree: Path, names: Sequence[str]) -> bool:
+    files = [(tree / name, _TREE / name) for name in names]
+    return all(old.is_file() and new.is_file() and old.read_bytes() == new.read_bytes() for old, new in files)
+
+
+def _make(what: str, code: Code, *command: str) -> None:
+    print(f"making {what}", file=sys.stderr, flush=True)
+    linked = {"UV_LINK_MODE": "hardlink", "UV_HTTP_TIMEOUT": "300"}
+    env = {**os.environ, **(code.env or {}), **linked}
+    subprocess.run(command, check=True, stdout=sys.stderr, cwd=code.tree, env=env, timeout=1800)
 
 
 def _git(*arguments: str) -> None:
     done = subprocess.run(["git", "-C", str(_TREE), *arguments], capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise click.ClickException(done.stderr.strip())
-
-
-def _stop(server: ServerProcess) -> None:
-    if server.process.poll() is None:
-        server.terminate()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.cli.main import main
+from reflexio_server.cli import main as command
 from reflexio_server.rpc.services import InteractionService
 
 
@@ -11,6 +11,10 @@ def _nothing(_self: Any, _request: Any, _context: Any) -> pb.PublishInteractions
     return pb.PublishInteractionsResponse()
 
 
-if __name__ == "__main__":
+def main() -> None:
     setattr(InteractionService, "PublishInteractions", _nothing)  # noqa: B010
+    command.main()
+
+
+if __name__ == "__main__":
     main()

@@ -1,16 +1,13 @@
 """Fills a data directory with made-up chat turns and ready-made vectors, through the server's own storage."""
 
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
-from reflexio.v1 import interaction_pb2
-from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.clock import now_us
 from reflexio_server.core.query_words import STOP_WORDS
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
@@ -20,22 +17,35 @@ from reflexio_server.storage.publishing import store_requests
 
 SIZES = {100: 10, 1_000: 5, 10_000: 1}
 """How many users of each size are searched; the rest belongs to users of about 1,000."""
+LARGE_USER, LARGE_STORE = 100_000, 200_000  # a user of such a size is in stores of such a size, too
 TURNS = 10  # of a request
 REQUESTS_AT_ONCE = 100
 _START = 1_700_000_000_000_000
 _LATENT = 48  # dimensions that the vectors really vary in; texts' embeddings have about as many
 
 
+class Progress:
+    """Says on standard error how much is done, a line for each tenth."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total, self._tenths = what, total, -1
+
+    def reached(self, done: int) -> None:
+        if done * 10 // self._total > self._tenths:
+            self._tenths = done * 10 // self._total
+            print(f"{self._what}: {self._tenths * 10} %", file=sys.stderr, flush=True)
+
+
 class Language:
     """Made-up turns: words with the frequencies of a language (Zipf), two fifths of them English stop words.
 
-    The words are always the same, so that a question has words of the store, whatever its seed.
+    The words hang on the vocabulary alone, so that a question has words of the store, whatever its seed.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, vocabulary: int = 0) -> None:
         self.random = np.random.default_rng(seed)
         syllables = [a + b for a in "bcdfghklmnprstvz" for b in ("a", "e", "i", "o", "u", "ar", "en", "ol")]
-        words = np.random.default_rng(0)
+        words = np.random.default_rng(vocabulary)
         self._words = np.array(["".join(words.choice(syllables, 3)) for _ in range(8_000)])
         self._shares = 1 / np.arange(1, len(self._words) + 1)
         self._shares /= self._shares.sum()
@@ -59,6 +69,11 @@ class Language:
         return f"what did we say about {first} and the {' '.join(others)}?"
 
 
+def sizes_of(total: int) -> dict[int, int]:
+    """How many users of each size are searched in a store of so many interactions."""
+    return SIZES | ({LARGE_USER: 1} if total >= LARGE_STORE else {})
+
+
 def users_of(size: int, sizes: Mapping[int, int] = SIZES) -> list[str]:
     """The searched users that have so many interactions."""
     return [f"user of {size}, {number}" for number in range(sizes[size])]
@@ -72,25 +87,20 @@ def owners_of(total: int, language: Language, sizes: Mapping[int, int] = SIZES) 
     return [owners[place] for place in language.random.permutation(len(owners))]
 
 
-def messages(
-    total: int, language: Language, sizes: Mapping[int, int] = SIZES
-) -> Iterator[pb.PublishInteractionsRequest]:
-    """The requests of a store that is filled over the wire."""
+def fill(
+    data_dir: Path,
+    email: str,
+    total: int,
+    model_id: str,
+    dimensions: int,
+    language: Language,
+    sizes: Mapping[int, int] = SIZES,
+) -> None:
+    """Store `total` interactions of an account that is there, every user's spread over all the time.
+
+    `--beside` calls the fill of another revision too: what comes before `sizes`, and the rows it makes, stay.
+    """
     owners = owners_of(total, language, sizes)
-    for number, owner in enumerate(owners):
-        items = [interaction_pb2.InteractionData(role="User", content=text) for text in language.turns(TURNS)]
-        yield pb.PublishInteractionsRequest(
-            user_id=owner,
-            request_group=f"thread {number // 2}",
-            source="filled",
-            request_id=f"filled_{number}",
-            interactions=items,
-        )
-
-
-def fill(data_dir: Path, email: str, total: int, model_id: str, dimensions: int, language: Language) -> None:
-    """Store `total` interactions of an account that is there, every user's spread over all the time."""
-    owners = owners_of(total, language)
     basis = language.random.normal(size=(_LATENT, dimensions)).astype(np.float32)
     with own(data_dir):
         database = Database(data_dir, owner=True)
@@ -99,9 +109,9 @@ def fill(data_dir: Path, email: str, total: int, model_id: str, dimensions: int,
                 model = embedders.register(conn, model_id, dimensions)
                 embedders.choose(conn, model)
                 account_id = next(found.account_id for found, _ in accounts.list_accounts(conn) if found.email == email)
-            parts = range(0, len(owners), REQUESTS_AT_ONCE)
-            title = f"storing {total} interactions"
-            for start in track(parts, title, transient=True, console=Console(stderr=True)):
+            progress = Progress(f"storing {total} interactions", len(owners))
+            for start in range(0, len(owners), REQUESTS_AT_ONCE):
+                progress.reached(start)
                 batch = list(_requests(owners[start : start + REQUESTS_AT_ONCE], start, language))
                 with database.write() as conn:
                     outcomes = store_requests(conn, [(account_id, made) for made in batch], now_us())

@@ -5,14 +5,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-import reflexio
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.rpc import convert
@@ -20,10 +19,13 @@ from reflexio_server.storage import accounts
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.rows import insert_rows, make_rows
 from tools.benchmarks.beside import Arm, in_turn
-from tools.server_process import PASSWORD, ServerProcess, create_account, rss_mb
+from tools.benchmarks.calls import log_in
+from tools.benchmarks.processes import memory_mb
+from tools.server_process import ServerProcess, create_account
 
 PER_REQUEST = 10  # a conversation, or a good part of one
 PAIR = 2  # a question and its answer
+PAIRS_IN_MESSAGE = 100
 TRANSACTION_ROWS = 1000
 ROUNDS = 3  # of each pair of arms, in turn, as the machine may be busier in one moment than in another
 ROUND_ROWS = 60_000
@@ -35,39 +37,51 @@ SPOOL_CALLS = 3_000
 _STREAM = "/reflexio.v1.InteractionService/PublishInteractionStream"
 
 
-def run(rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """All figures, in one run; and more for the table."""
+def run(rows: int, arguments: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All figures, in one run, of servers with these arguments; and more for the table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        server, key = _start(folder / "data")
-        echo, echo_key = _start(folder / "echo", "tools.benchmarks.echo_server")
+        email = create_account(folder / "data")
+        server = _start(folder / "data", arguments)
+        create_account(folder / "echo", email)
+        echo = _start(folder / "echo", arguments, "tools.benchmarks.echo_server")
+        bare = _start(folder / "bare", arguments, "tools.benchmarks.bare_server")
         try:
+            key, echo_key = log_in(server.address, email), log_in(echo.address, email)
             url = f"http://{server.address}/"
             bulk = _streams(folder / "bulk", server.address, key, PER_REQUEST)
-            pairs = _streams(folder / "pairs", server.address, key, PAIR)
+            pairs = _streams(folder / "pairs", server.address, key, PAIR, PAIRS_IN_MESSAGE)
             calls = _median_of_ratios(
                 lambda: _child("unary", server.address, key)["per_s"],
                 lambda: _child("unary", echo.address, echo_key)["per_s"],
+            )
+            echoes = _median_of_ratios(
+                lambda: _child("unary", echo.address, echo_key)["per_s"],
+                lambda: _child("unary", bare.address, echo_key)["per_s"],
             )
             up = _child("spool", url, key, name)
             growth = _growth(server, url, key, rows)
         finally:
             server.terminate()
             echo.terminate()
+            bare.terminate()
         down = _child("spool", url, key, name)
     figures = {
         "stream_rows_per_s": round(bulk[0]),
         "ceiling_rows_per_s": round(bulk[1]),
         "stream_ratio": round(bulk[0] / bulk[1], 3),
+        "pair_ratio": round(pairs[0] / pairs[1], 3),
         "unary_per_s": round(calls[0]),
         "echo_per_s": round(calls[1]),
         "unary_ratio": round(calls[0] / calls[1], 3),
+        "echo_ratio": round(echoes[0] / echoes[1], 3),
         "spool_call_p50_us": {"up": up["p50"], "down": down["p50"]},
         "spool_call_p99_us": {"up": up["p99"], "down": down["p99"]},
         "rss_growth_mb": growth,
     }
     more = {
-        "of pairs": {"rows/s": round(pairs[0]), "ceiling": round(pairs[1]), "ratio": round(pairs[0] / pairs[1], 3)},
+        "of pairs": {"rows/s": round(pairs[0]), "ceiling": round(pairs[1])},
+        "of echoes": {"calls/s": round(echoes[0]), "bare": round(echoes[1])},
         "spool call with pauses, p50 us": {"up": up["paced_p50"], "down": down["paced_p50"]},
         "spool call with pauses, p99 us": {"up": up["paced_p99"], "down": down["paced_p99"]},
     }
@@ -79,6 +93,8 @@ def beside(new: Arm, old: Arm, rows: int) -> list[dict[str, float]]:
     most."""
     from tools.benchmarks import ingest_load
 
+    for arm in (new, old):
+        arm.start()
     rows, numbers = min(rows, ROUND_ROWS), count()
     rounds = min(BESIDE_ROUNDS, 1 + rows // 1_000)
     seconds = min(UNARY_SECONDS, rows / 1_000)
@@ -97,11 +113,8 @@ def beside(new: Arm, old: Arm, rows: int) -> list[dict[str, float]]:
     return [{name: round(pair[place]) for name, pair in median.items()} for place in (0, 1)]
 
 
-def _start(data_dir: Path, module: str = "reflexio_server") -> tuple[ServerProcess, str]:
-    email = create_account(data_dir)
-    server = ServerProcess(data_dir, None, "--no-indexing", module=module)
-    with reflexio.ReflexioClient(url_endpoint=f"http://{server.address}/") as client:
-        return server, client.login(email, PASSWORD).api_key
+def _start(data_dir: Path, arguments: Sequence[str], module: str = "reflexio_server") -> ServerProcess:
+    return ServerProcess(data_dir, None, "--no-indexing", *arguments, module=module)
 
 
 def _median_of_ratios(ours: Callable[[], float], bound: Callable[[], float]) -> tuple[float, float]:
@@ -110,8 +123,8 @@ def _median_of_ratios(ours: Callable[[], float], bound: Callable[[], float]) -> 
     return rounds[ROUNDS // 2]
 
 
-def _streams(folder: Path, address: str, key: str, per_request: int) -> tuple[float, float]:
-    """Rows a second of streams, and of the writer's statements alone."""
+def _streams(folder: Path, address: str, key: str, per_request: int, in_one: int = 1) -> tuple[float, float]:
+    """Rows a second of streams with so many requests in a message, and of the writer's statements alone."""
     folder.mkdir()
     database = Database(folder, owner=True)
     with database.write() as conn:
@@ -119,7 +132,7 @@ def _streams(folder: Path, address: str, key: str, per_request: int) -> tuple[fl
     numbers = count()
     try:
         return _median_of_ratios(
-            lambda: _stream(address, key, f"{folder.name}-{next(numbers)}", per_request),
+            lambda: _stream(address, key, f"{folder.name}-{next(numbers)}", per_request, in_one=in_one),
             lambda: _ceiling(database, f"{folder.name}-{next(numbers)}", per_request),
         )
     finally:
@@ -142,6 +155,16 @@ def _requests(name: str, rows: int, per_request: int) -> Iterator[pb.PublishInte
         )
 
 
+def _messages(
+    requests: Iterator[pb.PublishInteractionsRequest], in_one: int
+) -> Iterator[pb.PublishInteractionStreamRequest]:
+    """One request in each message, or so many."""
+    if in_one == 1:
+        yield from (pb.PublishInteractionStreamRequest(request=request) for request in requests)
+    while part := list(islice(requests, in_one)):
+        yield pb.PublishInteractionStreamRequest(requests=part)
+
+
 def _ceiling(database: Database, name: str, per_request: int) -> float:
     """Rows a second of the writer's own statements on rows that are made already."""
     requests = [(1, convert.new_request(request)) for request in _requests(name, ROUND_ROWS, per_request)]
@@ -157,15 +180,10 @@ def _ceiling(database: Database, name: str, per_request: int) -> float:
     return ROUND_ROWS / spent
 
 
-def _stream(address: str, key: str, name: str, per_request: int, rows: int = ROUND_ROWS) -> float:
+def _stream(address: str, key: str, name: str, per_request: int, rows: int = ROUND_ROWS, in_one: int = 1) -> float:
     """Rows a second over client streams of messages that are made already; the server does the rest."""
-    shares = [
-        [
-            pb.PublishInteractionStreamRequest(request=request).SerializeToString()
-            for request in _requests(f"{name}-{number}", rows // STREAMS, per_request)
-        ]
-        for number in range(STREAMS)
-    ]
+    requests = [_requests(f"{name}-{number}", rows // STREAMS, per_request) for number in range(STREAMS)]
+    shares = [[message.SerializeToString() for message in _messages(share, in_one)] for share in requests]
     with grpc.insecure_channel(address) as channel:
         stream: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
         stream = channel.stream_unary(_STREAM, None, pb.PublishInteractionStreamResponse.FromString)
@@ -181,9 +199,9 @@ def _stream(address: str, key: str, name: str, per_request: int, rows: int = ROU
 
 def _growth(server: ServerProcess, url: str, key: str, rows: int) -> dict[str, float]:
     """How much the memory of server and client grew over a bulk upload from a generator, in MB."""
-    before = rss_mb(server.process.pid)
+    before = memory_mb(server.process.pid)
     client = _child("bulk", url, key, str(rows))["grown"]
-    return {"server": round(rss_mb(server.process.pid) - before, 1), "client": client}
+    return {"server": round(memory_mb(server.process.pid) - before, 1), "client": client}
 
 
 def _child(what: str, *arguments: str) -> dict[str, Any]:
