@@ -75,7 +75,8 @@ class Finder:
 
     def find(self, conn: Connection, scope: Scope, of: Standing, query: str) -> Candidates:
         """All that can be compared; of more what is nearest, what fits best by words, and what has all of them."""
-        held = self.cache.get(conn, of, collections.EXACT_ACCOUNT if of.user_ref is None else EXACT_USER)
+        most = collections.EXACT_ACCOUNT if of.user_ref is None else EXACT_USER
+        held = self.cache.get(conn, of, most) if of.count + of.waiting <= most else None
         texts = _count_of_texts(conn, of, held)
         words = WordMatches(conn, of, search_words(query), WORD_ROWS if held is None else EXACT_USER)
         words.weigh(texts)

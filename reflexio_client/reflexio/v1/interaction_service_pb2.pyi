@@ -435,7 +435,13 @@ class SearchInteractionsRequest(Message):
     error.
     """
     query: str
-    """What to look for, in any words, at most 4 KiB. Empty: the newest first."""
+    """What to look for, in any words, at most 4 KiB. Empty: the newest first.
+    All texts are compared of a user of up to 100,000 texts, of an account of
+    up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+    others are compared the 1,000 that are nearest in meaning, and 1,000 by
+    their words: the newest that have all of the query's, then those with its
+    rarest.
+    """
     top_k: int
     """How many hits at most, 1 to 1,000. Default 10."""
     min_score: float
@@ -509,7 +515,9 @@ class SearchHit(Message):
     """How near it is in meaning, 0 to 1: the cosine, not below 0."""
     lexical: float
     """The share of the query's words that it has, weighed by how rare they are
-    among the user's texts: 0 to 1.
+    among the user's texts, or the account's: 0 to 1. How rare a word is that
+    more than 10,000 texts have, is told by the newest 10,000 of these, unless
+    all texts are compared.
     """
     thread: float
     """How well the best other interaction of its thread fits, 0 to 1."""

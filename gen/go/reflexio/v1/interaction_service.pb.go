@@ -783,6 +783,11 @@ type SearchInteractionsRequest struct {
 	// error.
 	UserId *string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3,oneof" json:"user_id,omitempty"`
 	// What to look for, in any words, at most 4 KiB. Empty: the newest first.
+	// All texts are compared of a user of up to 100,000 texts, of an account of
+	// up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+	// others are compared the 1,000 that are nearest in meaning, and 1,000 by
+	// their words: the newest that have all of the query's, then those with its
+	// rarest.
 	Query string `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
 	// How many hits at most, 1 to 1,000. Default 10.
 	TopK uint32 `protobuf:"varint,3,opt,name=top_k,json=topK,proto3" json:"top_k,omitempty"`
@@ -935,7 +940,9 @@ type SearchHit struct {
 	// How near it is in meaning, 0 to 1: the cosine, not below 0.
 	Semantic float64 `protobuf:"fixed64,3,opt,name=semantic,proto3" json:"semantic,omitempty"`
 	// The share of the query's words that it has, weighed by how rare they are
-	// among the user's texts: 0 to 1.
+	// among the user's texts, or the account's: 0 to 1. How rare a word is that
+	// more than 10,000 texts have, is told by the newest 10,000 of these, unless
+	// all texts are compared.
 	Lexical float64 `protobuf:"fixed64,4,opt,name=lexical,proto3" json:"lexical,omitempty"`
 	// How well the best other interaction of its thread fits, 0 to 1.
 	Thread float64 `protobuf:"fixed64,5,opt,name=thread,proto3" json:"thread,omitempty"`

@@ -390,6 +390,11 @@ export type SearchInteractionsRequest = Message<"reflexio.v1.SearchInteractionsR
 
   /**
    * What to look for, in any words, at most 4 KiB. Empty: the newest first.
+   * All texts are compared of a user of up to 100,000 texts, of an account of
+   * up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+   * others are compared the 1,000 that are nearest in meaning, and 1,000 by
+   * their words: the newest that have all of the query's, then those with its
+   * rarest.
    *
    * @generated from field: string query = 2;
    */
@@ -490,7 +495,9 @@ export type SearchHit = Message<"reflexio.v1.SearchHit"> & {
 
   /**
    * The share of the query's words that it has, weighed by how rare they are
-   * among the user's texts: 0 to 1.
+   * among the user's texts, or the account's: 0 to 1. How rare a word is that
+   * more than 10,000 texts have, is told by the newest 10,000 of these, unless
+   * all texts are compared.
    *
    * @generated from field: double lexical = 4;
    */

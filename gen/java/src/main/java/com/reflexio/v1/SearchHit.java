@@ -127,7 +127,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The share of the query's words that it has, weighed by how rare they are
-   * among the user's texts: 0 to 1.
+   * among the user's texts, or the account's: 0 to 1. How rare a word is that
+   * more than 10,000 texts have, is told by the newest 10,000 of these, unless
+   * all texts are compared.
    * </pre>
    *
    * <code>double lexical = 4 [json_name = "lexical"];</code>
@@ -864,7 +866,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The share of the query's words that it has, weighed by how rare they are
-     * among the user's texts: 0 to 1.
+     * among the user's texts, or the account's: 0 to 1. How rare a word is that
+     * more than 10,000 texts have, is told by the newest 10,000 of these, unless
+     * all texts are compared.
      * </pre>
      *
      * <code>double lexical = 4 [json_name = "lexical"];</code>
@@ -877,7 +881,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The share of the query's words that it has, weighed by how rare they are
-     * among the user's texts: 0 to 1.
+     * among the user's texts, or the account's: 0 to 1. How rare a word is that
+     * more than 10,000 texts have, is told by the newest 10,000 of these, unless
+     * all texts are compared.
      * </pre>
      *
      * <code>double lexical = 4 [json_name = "lexical"];</code>
@@ -894,7 +900,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The share of the query's words that it has, weighed by how rare they are
-     * among the user's texts: 0 to 1.
+     * among the user's texts, or the account's: 0 to 1. How rare a word is that
+     * more than 10,000 texts have, is told by the newest 10,000 of these, unless
+     * all texts are compared.
      * </pre>
      *
      * <code>double lexical = 4 [json_name = "lexical"];</code>

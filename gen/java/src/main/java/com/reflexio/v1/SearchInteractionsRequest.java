@@ -123,6 +123,11 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What to look for, in any words, at most 4 KiB. Empty: the newest first.
+   * All texts are compared of a user of up to 100,000 texts, of an account of
+   * up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+   * others are compared the 1,000 that are nearest in meaning, and 1,000 by
+   * their words: the newest that have all of the query's, then those with its
+   * rarest.
    * </pre>
    *
    * <code>string query = 2 [json_name = "query"];</code>
@@ -144,6 +149,11 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What to look for, in any words, at most 4 KiB. Empty: the newest first.
+   * All texts are compared of a user of up to 100,000 texts, of an account of
+   * up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+   * others are compared the 1,000 that are nearest in meaning, and 1,000 by
+   * their words: the newest that have all of the query's, then those with its
+   * rarest.
    * </pre>
    *
    * <code>string query = 2 [json_name = "query"];</code>
@@ -807,6 +817,11 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What to look for, in any words, at most 4 KiB. Empty: the newest first.
+     * All texts are compared of a user of up to 100,000 texts, of an account of
+     * up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+     * others are compared the 1,000 that are nearest in meaning, and 1,000 by
+     * their words: the newest that have all of the query's, then those with its
+     * rarest.
      * </pre>
      *
      * <code>string query = 2 [json_name = "query"];</code>
@@ -827,6 +842,11 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What to look for, in any words, at most 4 KiB. Empty: the newest first.
+     * All texts are compared of a user of up to 100,000 texts, of an account of
+     * up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+     * others are compared the 1,000 that are nearest in meaning, and 1,000 by
+     * their words: the newest that have all of the query's, then those with its
+     * rarest.
      * </pre>
      *
      * <code>string query = 2 [json_name = "query"];</code>
@@ -848,6 +868,11 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What to look for, in any words, at most 4 KiB. Empty: the newest first.
+     * All texts are compared of a user of up to 100,000 texts, of an account of
+     * up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+     * others are compared the 1,000 that are nearest in meaning, and 1,000 by
+     * their words: the newest that have all of the query's, then those with its
+     * rarest.
      * </pre>
      *
      * <code>string query = 2 [json_name = "query"];</code>
@@ -865,6 +890,11 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What to look for, in any words, at most 4 KiB. Empty: the newest first.
+     * All texts are compared of a user of up to 100,000 texts, of an account of
+     * up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+     * others are compared the 1,000 that are nearest in meaning, and 1,000 by
+     * their words: the newest that have all of the query's, then those with its
+     * rarest.
      * </pre>
      *
      * <code>string query = 2 [json_name = "query"];</code>
@@ -879,6 +909,11 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What to look for, in any words, at most 4 KiB. Empty: the newest first.
+     * All texts are compared of a user of up to 100,000 texts, of an account of
+     * up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+     * others are compared the 1,000 that are nearest in meaning, and 1,000 by
+     * their words: the newest that have all of the query's, then those with its
+     * rarest.
      * </pre>
      *
      * <code>string query = 2 [json_name = "query"];</code>

@@ -45,6 +45,11 @@ public interface SearchInteractionsRequestOrBuilder extends
   /**
    * <pre>
    * What to look for, in any words, at most 4 KiB. Empty: the newest first.
+   * All texts are compared of a user of up to 100,000 texts, of an account of
+   * up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+   * others are compared the 1,000 that are nearest in meaning, and 1,000 by
+   * their words: the newest that have all of the query's, then those with its
+   * rarest.
    * </pre>
    *
    * <code>string query = 2 [json_name = "query"];</code>
@@ -54,6 +59,11 @@ public interface SearchInteractionsRequestOrBuilder extends
   /**
    * <pre>
    * What to look for, in any words, at most 4 KiB. Empty: the newest first.
+   * All texts are compared of a user of up to 100,000 texts, of an account of
+   * up to 5,000, and of what a filter leaves of more, up to 20,000. Of the
+   * others are compared the 1,000 that are nearest in meaning, and 1,000 by
+   * their words: the newest that have all of the query's, then those with its
+   * rarest.
    * </pre>
    *
    * <code>string query = 2 [json_name = "query"];</code>
