@@ -28,6 +28,8 @@ NEAREST = 1_000  # how many the index is asked for: as many as may be wanted
 MOST_FETCHED = 20_000  # how many are asked of it at most, and how many matches by words are put to the filter
 GROWTH = 10  # how many times more is asked when a filter dropped too many
 WORD_MATCHES = 1_000  # matches by words, the best, that are ranked beside what the index finds
+WHOLE_MATCHES = 1_000  # the same of those that have all the words, the newest: as many as may be wanted
+WHOLE_FETCHED = 20_000  # how many of those are put to the filter
 WORD_ROWS = 10_000  # rows of a word that are listed where not all can be compared one by one
 TAIL = 20_000  # vectors that the index does not have yet and that are compared one by one
 
@@ -165,12 +167,13 @@ def _tail(conn: Connection, scope: Scope, model: int, applied: int) -> tuple[Vec
 
 
 def _best_matches(conn: Connection, scope: Scope, words: WordMatches) -> Refs:
-    """In the scope WORD_MATCHES at most: the newest that have all the words, then the best of what is listed."""
-    most = WORD_MATCHES if scope.filter == Filter() else MOST_FETCHED
-    whole = words.with_all(conn, most)
-    listed = words.refs[ranking.first(words.refs, words.known, most)]
-    best = np.append(whole, listed[~np.isin(listed, whole)])
-    return best[_passes(conn, scope, best)][:WORD_MATCHES]
+    """In the scope the newest that have all the words, and the best of the others that are listed."""
+    unfiltered = scope.filter == Filter()
+    whole = words.with_all(conn, WHOLE_MATCHES if unfiltered else WHOLE_FETCHED)
+    others = words.refs[ranking.first(words.refs, words.known, WORD_MATCHES if unfiltered else MOST_FETCHED)]
+    others = others[~np.isin(others, whole)]
+    whole, others = whole[_passes(conn, scope, whole)], others[_passes(conn, scope, others)]
+    return np.append(whole[:WHOLE_MATCHES], others[:WORD_MATCHES])
 
 
 def _passes(conn: Connection, scope: Scope, refs: Refs) -> NDArray[np.bool_]:

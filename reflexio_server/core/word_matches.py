@@ -51,9 +51,10 @@ class WordMatches:
         }
 
     def with_all(self, conn: Connection, most: int) -> Refs:
-        """The newest that have all the words, newest first; none where what is listed tells all."""
+        """The newest that have all the words, newest first."""
         if self.is_all:
-            return np.zeros(0, dtype=np.int64)
+            whole: Refs = self.refs[self.known.round(ranking.DECIMALS) == 1]
+            return whole[::-1][:most]
         return full_text.with_all(conn, self._of.account_id, self._of.user_ref, self._words, most)[::-1]
 
     def weigh(self, texts: int) -> None:

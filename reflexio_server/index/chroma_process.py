@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 HANGS_SECONDS = 300.0
 """After so long without an answer the process is ended; opening a large folder on a slow disk takes its time, too."""
 
+# Whoever started this process may have reached the file by ways that are closed to it, as in a container's entry.
+_INTERPRETER = "/proc/self/exe" if sys.platform == "linux" else None
 _STOP_SECONDS = 5.0  # the same while the server stops
 _CLOSE_SECONDS = 30.0
 _LOOK_SECONDS = 0.5  # how often it is looked whether to go on waiting
@@ -73,6 +75,7 @@ class ChromaProcess:
             try:
                 self._process = subprocess.Popen(
                     command(folder, theirs.fileno()),
+                    executable=_INTERPRETER,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,

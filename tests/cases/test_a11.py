@@ -11,7 +11,7 @@ import pytest
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.rpc import admission, decode
+from reflexio_server.rpc import decode, watchdog
 from tests.support import Caller, LocalServer, log_in
 from tests.wire import MIB, publish, wait_until
 
@@ -20,7 +20,7 @@ Start = Callable[..., LocalServer]
 
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (admission, decode):
+    for module in (watchdog, decode):
         monkeypatch.setattr(module, "RECHECK_SECONDS", 0.2)
 
 

@@ -9,7 +9,7 @@ import grpc
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
 from tests.support import Caller, LocalServer, failure_of
-from tests.wire import blocked_writer, say, wait_until
+from tests.wire import blocked_writer, metric, say, wait_until
 
 Start = Callable[..., LocalServer]
 
@@ -80,7 +80,7 @@ def test_500_searches_on_a_new_connection_are_answered_or_not_begun(start: Start
 
 
 def test_others_find_a_place_beside_a_busy_account(start: Start) -> None:
-    server = start()
+    server = start(metrics_port=0)
     greedy, other = server.new_caller(), OwnConnection(server.new_caller())
     other.publish("u", "hello", wait_until=pb.WAIT_UNTIL_SEARCHABLE)
     with blocked_writer(server):
@@ -88,7 +88,7 @@ def test_others_find_a_place_beside_a_busy_account(start: Start) -> None:
             greedy.interactions.PublishInteractions.future(say(str(number)), metadata=greedy.metadata, timeout=60)
             for number in range(100)
         ]
-        wait_until(lambda: server.app._server._state.active_rpc_count >= 100, "its calls")  # type: ignore[attr-defined]
+        wait_until(lambda: (metric(server, "reflexio_rpcs_in_flight", "unary") or 0) >= 32, "its share to be at work")
         search = pb.SearchInteractionsRequest(user_id="u", query="hello")
         reads = [
             other.interactions.SearchInteractions.future(search, metadata=other.metadata, timeout=5) for _ in range(30)
