@@ -1,9 +1,8 @@
 """The first look at a call: whose line it waits in, is there room, is the server stopping."""
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import grpc
 
 from reflexio_server.errors import Draining, TooBusy
-from reflexio_server.rpc.around import calls_back, kind_of, with_behaviour, wrap
+from reflexio_server.rpc.around import calls_back, kind_of, with_behaviour
 from reflexio_server.rpc.calls import HEALTH, NOT_OF_THE_CONTRACT, SOON, WITHOUT_KEY, is_stream
 from reflexio_server.rpc.health import THREADS as HEALTH_THREADS
 from reflexio_server.rpc.lines import STRANGER, Lines, Place, Threads, place
@@ -20,8 +19,8 @@ from reflexio_server.rpc.shares import Shares
 MOST_WAITING = 1000
 """Calls that may wait for a thread in the lines of one kind; each takes about 10 KiB, as its message is read later."""
 _MOST_KNOWN = 10_000
-CALLS, WAITING = "calls", "calls waiting"
-"""The limits that refuse a call here."""
+CALLS, WAITING, DRAINING = "calls", "calls waiting", "draining"
+"""What refuses a call here: limits, and that the server stops."""
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
@@ -100,8 +99,9 @@ class Admit(grpc.ServerInterceptor):
     first wait for the message of a unary call, of anyone and without end. `Decode` reads that message.
     """
 
-    def __init__(self, entrance: Entrance) -> None:
+    def __init__(self, entrance: Entrance, gate: "Gate") -> None:
         self._entrance = entrance
+        self._gate = gate
         self._handlers: dict[str, dict[str | None, Any]] = {}  # of a method, by the limit that refuses it
         # Refusing must not wait behind what it refuses.
         self._refusing = ThreadPoolExecutor(1, thread_name_prefix="refusing")
@@ -112,10 +112,10 @@ class Admit(grpc.ServerInterceptor):
         if handlers is None:
             if continuation(details) is None:
                 return None
-            kinds = (Kind(details.method, refused) for refused in (None, CALLS, WAITING))
+            kinds = (Kind(details.method, refused) for refused in (None, CALLS, WAITING, DRAINING))
             handlers = self._handlers[details.method] = {kind.refused: continuation(kind) for kind in kinds}
         lines, account_id = self._entrance.find(details)
-        refused = self._entrance.refusal(lines, account_id)
+        refused = DRAINING if self._gate.is_closed(details.method) else self._entrance.refusal(lines, account_id)
         handler = handlers[refused]
         enter = _Entering(getattr(handler, kind_of(handler)), calls_back(handler))
         enter.experimental_thread_pool = self._refusing if refused else Place(lines, account_id)
@@ -139,7 +139,7 @@ class _Entering:
 
 @dataclass(frozen=True, slots=True)
 class Kind(grpc.HandlerCallDetails):
-    """What `Admit` asks the interceptors below for: a method's calls, or those that a limit refuses."""
+    """What `Admit` asks the interceptors below for: a method's calls, or those that are refused."""
 
     method: str
     refused: str | None
@@ -147,26 +147,35 @@ class Kind(grpc.HandlerCallDetails):
 
 
 class Gate(grpc.ServerInterceptor):
-    """Refuses what `Admit` found too much, and new calls while the server stops; stands where errors are mapped."""
+    """Refuses what `Admit` found too much, or too late; stands where errors are mapped.
+
+    It closes when the server stops; who came before and waits in a line gets their turn.
+    """
 
     def __init__(self, draining: threading.Event) -> None:
         self._draining = draining
         self._last_refused = 0.0
+
+    def is_closed(self, method: str) -> bool:
+        """Whether new calls of a method are refused, as the server stops."""
+        return self._draining.is_set() and method not in NOT_OF_THE_CONTRACT
 
     def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         handler = continuation(details)
         if handler is None:
             return None
         if isinstance(details, Kind) and details.refused:
-            return with_behaviour(handler, _refusing(details.refused))
-        return handler if details.method in NOT_OF_THE_CONTRACT else wrap(handler, self._around)
+            return with_behaviour(handler, self._refusing(details.refused))
+        return handler
 
-    @contextlib.contextmanager
-    def _around(self, _context: grpc.ServicerContext) -> Iterator[None]:
-        if self._draining.is_set():
-            self._last_refused = time.monotonic()
-            raise Draining
-        yield
+    def _refusing(self, why: str) -> Callable[..., Any]:
+        def refuse(_requests: Any, _context: grpc.ServicerContext, *_send: Any) -> Any:
+            if why == DRAINING:
+                self._last_refused = time.monotonic()
+                raise Draining
+            raise _too_busy(why)
+
+        return refuse
 
     def wait_until_quiet(self, quiet: float, most: float) -> None:
         """Wait until no call had to be refused as the server stops for `quiet` seconds, at most `most` seconds."""
@@ -174,13 +183,6 @@ class Gate(grpc.ServerInterceptor):
         since = time.monotonic()
         while (left := max(since, self._last_refused) + quiet - time.monotonic()) > 0 and time.monotonic() < end:
             time.sleep(min(left, max(0.0, end - time.monotonic())))
-
-
-def _refusing(limit: str) -> Callable[..., Any]:
-    def refuse(_requests: Any, _context: grpc.ServicerContext, *_send: Any) -> Any:
-        raise _too_busy(limit)
-
-    return refuse
 
 
 def _too_busy(limit: str) -> TooBusy:

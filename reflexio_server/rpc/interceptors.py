@@ -35,7 +35,7 @@ def chain(
     theirs is parsed.
     """
     below = [gate, Authenticate(accounts, entrance), limit, decode, EndWork()]
-    return [Admit(entrance), LogCalls(), *observers, MapErrors(), *below]
+    return [Admit(entrance, gate), LogCalls(), *observers, MapErrors(), *below]
 
 
 class MapErrors(Around):

@@ -181,17 +181,17 @@ def server_of(start: Callable[..., LocalServer]) -> LocalServer:
 
 @pytest.fixture
 def crowded(start: Callable[..., LocalServer]) -> Iterator[tuple[Caller, list[OpenStream]]]:
-    """A caller of a server whose places for streams others hold, and these streams."""
+    """A caller of a server whose places for streams others hold, one each, and these streams."""
     server = start(max_streams=4, workers=32)
     with ExitStack() as opened:
         streams = []
-        for greedy in (server.new_caller(), server.new_caller()):
-            for number in range(2):
-                stream = OpenStream(greedy)
-                stream.send(f"r{number}")
-                opened.callback(stream.call.cancel)
-                streams.append(stream)
-            wait_until(lambda greedy=greedy: len(everything(greedy)) == 2, "its streams to be open")  # type: ignore[misc]
+        for _ in range(4):
+            other = server.new_caller()
+            stream = OpenStream(other)
+            stream.send("r")
+            opened.callback(stream.call.cancel)
+            streams.append(stream)
+            wait_until(lambda other=other: len(everything(other)) == 1, "its stream to be open")  # type: ignore[misc]
         yield server.new_caller(), streams
 
 
