@@ -115,6 +115,7 @@ def test_all_of_a_batch_is_settled_before_it_closes(scripted: ScriptedServer) ->
 
     client = reflexio.ReflexioClient(KEY, scripted.url, on_delivery=told)
     receipts = [client.publish_interaction("u", [{"content": str(i)}]) for i in range(20)]
+    eventually(lambda: client.stats().last_error != "")  # so that the next try has all of them in a batch
     scripted.start()
     eventually(lambda: len(heard) == 20)
     assert all(receipt.wait(5).success for receipt in receipts)
