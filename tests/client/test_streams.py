@@ -149,7 +149,9 @@ def test_a_server_that_takes_fewer_in_another_ones_place_costs_nothing(
     def misread(sent: Any, context: grpc.ServicerContext) -> Any:
         """The verdict on messages that hold more than it takes: each counts as one, which is refused."""
         messages = server.calls[-1].messages
-        if messages == len(sent):  # the outbox had only one so far: there is nothing to misread
+        if messages == len(sent) and all(
+            one.request_id for one in sent
+        ):  # the outbox had one so far: nothing was packed
             server.script(STREAM, misread)
             for one in sent:
                 server.store(one)
