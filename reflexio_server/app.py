@@ -23,6 +23,7 @@ from reflexio_server.core.following import Follower
 from reflexio_server.core.index_lag import IndexLag
 from reflexio_server.core.listing import Lister
 from reflexio_server.core.logins import Logins
+from reflexio_server.core.merging import Merging
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.renewal import Renewal
 from reflexio_server.core.searching import Searcher
@@ -93,10 +94,12 @@ class App:
             self.vector_maker = VectorMaker(self.database, writer, self.embedders, self.follower.follow)
             self._change = EmbedderChange(self.database, writer, coming, self.vector_maker, self.follower)
             self._renewal = Renewal(self.database, writer, self.embedders, self.vector_maker)
+            self._merging = Merging(self.database, writer)
             opened.callback(self.follower.stop)
             opened.callback(self.vector_maker.stop)
             opened.callback(self._change.thread.end)
             opened.callback(self._renewal.thread.end)
+            opened.callback(self._merging.thread.end)
             self._watchdog = Watchdog(settings.stream_idle_seconds)
             opened.callback(self._watchdog.thread.end)
             health_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="health")
@@ -114,6 +117,7 @@ class App:
                         self.vector_maker,
                         self._change,
                         self._renewal,
+                        self._merging,
                         self._watchdog,
                     )
                 ],
@@ -140,6 +144,7 @@ class App:
             self.vector_maker.start()
             self._change.thread.start()
         self._renewal.thread.start()
+        self._merging.thread.start()
         self._server.start()
         self._set_health(_SERVING, "", *_SERVICES)
         self.database.on_damage = lambda: self._set_health(_NOT_SERVING, "", *_SERVICES, INDEX_HEALTH)

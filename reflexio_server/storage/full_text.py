@@ -42,6 +42,7 @@ _HAVING = Prepared(
            FROM json_each(:refs) k CROSS JOIN full_text f ON f.rowid = k.value WHERE full_text MATCH :match"""
     )
 )
+_PIECES = Prepared(text("SELECT count(DISTINCT segid) FROM full_text_idx"))
 _HAS_FIRST_VERSION = Prepared(text("SELECT has_first FROM words_state WHERE id = 1"))
 _FIRST_VERSION = Prepared(
     text("SELECT coalesce(group_concat(rowid), '') FROM interactions_fts WHERE interactions_fts MATCH :match")
@@ -65,6 +66,11 @@ def erase(conn: Connection, refs: Sequence[int]) -> None:
     """
     for index, view in _indexes(conn):
         conn.execute(_erase_from(index, view), {"refs": json.dumps(list(refs))})
+
+
+def pieces(conn: Connection) -> int:
+    """How many pieces the index is in. https://sqlite.org/fts5.html#fts5_data_structures"""
+    return int(_PIECES.scalar(conn))
 
 
 def merge(conn: Connection, *, first: bool) -> bool:
