@@ -86,6 +86,7 @@ def test_install_serve_search_and_check_call_nobody(
             wait_until(lambda: not caller.search(query="parcel").unindexed_count, "the vectors")  # noqa: B023
             assert caller.search(query="lost delivery").hits
             assert caller.search(user_id="user", query="lost delivery").hits
+            wait_until(lambda: list(data_dir.glob("chroma/*/chroma.sqlite3")), "the index's folder to be open")
             if start == "second":  # the first was killed, so a child looks through the index
                 wait_until(lambda: "the Chroma index is in order" in "".join(server.lines), "the child's check")  # noqa: B023
         finally:
