@@ -193,7 +193,7 @@ def test_a_damaged_index_stands_in_nobodys_way(
     popen = subprocess.Popen
 
     def slow(_command: list[str], **named: Any) -> subprocess.Popen[str]:
-        children.append(popen(["sleep", "100"], **named))
+        children.append(popen(["sleep", "100"], **named | {"executable": None}))
         return children[-1]
 
     with monkeypatch.context() as patched:
