@@ -1,5 +1,6 @@
 """Keeps the full text in few pieces: each is one more to look a word up in, and publishing makes new ones."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from reflexio_server.core.looking import Looking
@@ -24,11 +25,23 @@ class Merging(Looking):
 
     def _look(self) -> None:
         with self._database.read() as conn:
-            if full_text.pieces(conn) <= FEW:
-                return
-        first = True
-        with suppress(DomainError):  # writing is not possible now
-            while not (self.thread.over.is_set() or self._writer.waiting):
-                if not self._writer.submit(lambda conn: full_text.merge(conn, first=first)).result():  # noqa: B023
-                    return
-                first = False
+            few = full_text.pieces(conn) <= FEW
+        if not few and self._may_go_on():
+            with suppress(DomainError):  # writing is not possible now
+                merge_all(self._writer, self._may_go_on)
+
+    def _may_go_on(self) -> bool:
+        return not (self.thread.over.is_set() or self._writer.waiting)
+
+
+def merge_all(writer: Writer, may_go_on: Callable[[], bool]) -> bool:
+    """Make the full text one piece, which leaves out what was deleted; False when it `may_go_on` no more before.
+
+    Raises what the writer does.
+    """
+    first = True
+    while writer.submit(lambda conn: full_text.merge(conn, first=first)).result():  # noqa: B023
+        first = False
+        if not may_go_on():
+            return False
+    return True

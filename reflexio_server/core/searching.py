@@ -50,7 +50,9 @@ class Searcher:
 
     def search(self, account_id: int, query: SearchQuery, include_images: bool, deadline: float) -> Found:
         """The best hits; without a query the newest. `deadline`: when the caller stops waiting (time.monotonic)."""
-        if query.user_id is not None and query.query:
+        if not query.query:
+            return self._newest(account_id, query, include_images)
+        if query.user_id is not None:
             fresh_by = min(deadline, time.monotonic() + self.freshness_seconds)
             with stage("index"):
                 self.vector_maker.embed_user(account_id, query.user_id, fresh_by)
@@ -62,15 +64,23 @@ class Searcher:
             if of is None:
                 return Found([], 0)
             scope = Scope(account_id, of.user_ref, query.filter)
-            if not query.query:
-                hits, unindexed = [Hit(int(ref)) for ref in interactions.refs(conn, scope, query.top_k)], 0
-            else:
-                with stage("find"):
-                    found = self.finder.find(conn, scope, of, query.query)
-                    hits = found.best(conn, query.top_k, query.min_score)
-                unindexed = found.unindexed
+            with stage("find"):
+                found = self.finder.find(conn, scope, of, query.query)
+                hits = found.best(conn, query.top_k, query.min_score)
             with stage("read"):
-                return Found(_read(conn, account_id, hits, include_images), unindexed)
+                return Found(_read(conn, account_id, hits, include_images), found.unindexed)
+
+    def _newest(self, account_id: int, query: SearchQuery, include_images: bool) -> Found:
+        """The newest that pass the filter, which needs to know nothing of vectors and of what waits for them."""
+        with self.database.read() as conn:
+            user_ref = None
+            if query.user_id is not None:
+                user_ref = interactions.user_ref(conn, account_id, query.user_id)
+                if user_ref is None:
+                    return Found([], 0)
+            refs = interactions.refs(conn, Scope(account_id, user_ref, query.filter), query.top_k)
+            with stage("read"):
+                return Found(_read(conn, account_id, [Hit(int(ref)) for ref in refs], include_images), 0)
 
 
 def _read(conn: Connection, account_id: int, hits: list[Hit], include_images: bool) -> list[FoundHit]:

@@ -5,9 +5,10 @@ import threading
 import time
 
 from reflexio.supervised import Supervised
+from reflexio_server.core.merging import merge_all
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.errors import DomainError
-from reflexio_server.storage import full_text, settling
+from reflexio_server.storage import settling
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
 
@@ -96,12 +97,10 @@ class Settler:
         with self._database.read() as conn:
             erased = settling.unsettled_accounts(conn)
             self._cache.drop_erased(conn)
-        first = True
-        while self._writer.submit(lambda conn: full_text.merge(conn, first=first)).result():  # noqa: B023
-            first = False
-            if self._stop_by is not None and time.monotonic() > self._stop_by:
-                return False
-        if not self._database.empty_log():
+        if not merge_all(self._writer, self._may_go_on) or not self._database.empty_log():
             return False
         self._writer.submit(lambda conn: settling.note_settled_accounts(conn, erased)).result()
         return True
+
+    def _may_go_on(self) -> bool:
+        return self._stop_by is None or time.monotonic() <= self._stop_by

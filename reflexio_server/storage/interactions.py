@@ -71,10 +71,6 @@ def last_sequence(conn: Connection, account_id: int) -> int:
     return int(_LAST_SEQUENCE.scalar(conn, account_id=account_id))
 
 
-def count_of_account(conn: Connection, account_id: int) -> int:
-    return int(_COUNT_OF_ACCOUNT.scalar(conn, account_id=account_id))
-
-
 def listing(
     conn: Connection, scope: Scope, *, oldest_first: bool = False, after: Cursor | None = None, limit: int
 ) -> Iterator[Interaction]:
@@ -242,9 +238,6 @@ _USER_REF = Prepared(
     select(users.c.id).where(users.c.account_id == bindparam("account_id"), users.c.user_id == bindparam("user_id"))
 )
 _LAST_SEQUENCE = Prepared(select(accounts.c.last_sequence).where(accounts.c.id == bindparam("account_id")))
-_COUNT_OF_ACCOUNT = Prepared(
-    select(accounts.c.last_sequence - accounts.c.erased).where(accounts.c.id == bindparam("account_id"))
-)
 _COUNT_OF_USER = Prepared(
     select(func.count()).select_from(interactions).where(interactions.c.user_ref == bindparam("user_ref"))
 )
