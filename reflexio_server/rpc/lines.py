@@ -48,7 +48,8 @@ class Threads:
         except IndexError:
             if self._left:
                 self._left.pop()
-                threading.Thread(target=self._run, name=self._name).start()  # no daemon: native code would be cut off
+                # A daemon, as a thread of grpc's makes unless told, would be cut off in native code, which aborts.
+                threading.Thread(target=self._run, name=self._name, daemon=False).start()
 
     def end(self) -> None:
         """Let each end when all that was given is done."""

@@ -93,3 +93,19 @@ def test_what_a_call_raises_costs_no_thread_and_no_place(threads: Threads, caplo
     done = threading.Event()
     submit(lines, 1, done.set)
     assert done.wait(10)
+
+
+def test_its_threads_are_waited_for_whoever_makes_them() -> None:
+    """A daemon is cut off at the process's end: in native code, such as an embedding, that aborts the process."""
+    threads = Threads(1, "test")
+    made: list[threading.Thread] = []
+    done = threading.Event()
+
+    def work() -> None:
+        made.append(threading.current_thread())
+        done.set()
+
+    threading.Thread(target=lambda: threads.run(work), daemon=True).start()  # as grpc's serving thread is
+    assert done.wait(10)
+    threads.end()
+    assert [thread.daemon for thread in made] == [False]
