@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ from reflexio_server.rpc.budget import Messages
 from reflexio_server.rpc.decode import Decode
 from reflexio_server.rpc.health import MOST_WAITING, THREADS, Health
 from reflexio_server.rpc.interceptors import chain
+from reflexio_server.rpc.lines import aside
 from reflexio_server.rpc.services import AuthService, InteractionService
 from reflexio_server.rpc.shares import LimitCalls, Shares
 from reflexio_server.rpc.strangers import Strangers
@@ -91,7 +93,7 @@ class App:
             opened.callback(self._settler.stop)
             self.embedders, coming = self._choose_embedder(writer)
             self.follower = Follower(self.database, writer, ChromaFolders(settings.data_dir))
-            self.vector_maker = VectorMaker(self.database, writer, self.embedders, self.follower.follow)
+            self.vector_maker = VectorMaker(self.database, writer, self.embedders, self.follower.follow, aside)
             self._change = EmbedderChange(self.database, writer, coming, self.vector_maker, self.follower)
             self._renewal = Renewal(self.database, writer, self.embedders, self.vector_maker)
             self._merging = Merging(self.database, writer)
@@ -273,6 +275,7 @@ def _shares(settings: Settings) -> Shares:
         account_calls=settings.account_calls or workers // 2,
         account_most=settings.account_calls or workers - kept,
         working=workers // 2,
+        searching=min(workers // 2, 2 * ((os.cpu_count() or 1) + 1)),
         streams=streams,
         account_streams=min(streams, settings.account_streams or max(1, streams // 2)),
     )

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from reflexio.supervised import Supervised, say
 from reflexio_server.core.embedders import Embedders, NumberedEmbedder
@@ -29,15 +30,23 @@ class VectorMaker:
     `stored` is called with the accounts that got new vectors. A text that cannot be embedded in three tries is logged,
     counted in `failed`, marked in its row and left to the search by words; another model will try it again. Vectors
     that cannot be written now, as the writer is busy or the disk full, are kept and written at the next try.
+
+    `aside` is around what a call does here, which takes long: other calls need not wait for it.
     """
 
     def __init__(
-        self, database: Database, writer: Writer, embedders: Embedders, stored: Callable[[set[int]], None]
+        self,
+        database: Database,
+        writer: Writer,
+        embedders: Embedders,
+        stored: Callable[[set[int]], None],
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._database = database
         self._writer = writer
         self._embedders = embedders
         self._stored = stored
+        self._aside = aside
         self.failed = 0
         self._claimed: set[int] = set()
         self._unwritten: dict[tuple[int, int], Matrix] = {}  # by model and row
@@ -82,9 +91,10 @@ class VectorMaker:
                 return
 
     def _embed_if_possible(self, rows: Sequence[Waiting], deadline: float) -> bool:
-        """As _embed; not done while writing is not possible: who waits for vectors can do without."""
+        """As _embed, for a call; not done while writing is not possible: who waits for vectors can do without."""
         try:
-            return self._embed(rows, deadline)
+            with self._aside():
+                return self._embed(rows, deadline)
         except DomainError:
             return False
 

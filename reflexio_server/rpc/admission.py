@@ -11,7 +11,7 @@ import grpc
 
 from reflexio_server.errors import Draining, TooBusy
 from reflexio_server.rpc.around import calls_back, kind_of, with_behaviour
-from reflexio_server.rpc.calls import HEALTH, NOT_OF_THE_CONTRACT, SOON, WITHOUT_KEY, is_stream
+from reflexio_server.rpc.calls import HEALTH, NOT_OF_THE_CONTRACT, SEARCH, SOON, WITHOUT_KEY, is_stream
 from reflexio_server.rpc.health import THREADS as HEALTH_THREADS
 from reflexio_server.rpc.lines import STRANGER, Lines, Place, Threads, place
 from reflexio_server.rpc.shares import Shares
@@ -25,7 +25,7 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 
 class Entrance:
-    """Where a call goes first: the lines of calls and of streams, of who is a stranger yet, and of health.
+    """Where a call goes first: the lines of searches, of other calls and of streams, of strangers, and of health.
 
     Health has threads of its own: it must not be found ill because others are many, or silent.
     """
@@ -33,6 +33,7 @@ class Entrance:
     def __init__(self, shares: Shares, most_waiting: int = MOST_WAITING) -> None:
         threads = self._threads = Threads(2 * shares.workers, "worker")
         self.calls = Lines(threads, shares.working)
+        self.searches = Lines(threads, shares.searching)
         self.streams = Lines(threads, 2 * shares.streams + shares.kept)  # the rest is for those that are refused
         self._strangers = Lines(threads, shares.workers)  # whose one line has half of these
         self._health_threads = Threads(HEALTH_THREADS, "health")
@@ -59,10 +60,11 @@ class Entrance:
         """Which limit a further call would break."""
         if lines.waiting >= self._most_waiting:
             return WAITING
-        if lines is self.calls:
+        if lines is self.calls or lines is self.searches:
             shares = self._shares
-            free = shares.workers - len(lines)
-            if lines.length(account_id) >= (shares.account_most if free > shares.kept else shares.account_calls):
+            free = shares.workers - len(self.calls) - len(self.searches)
+            calls = self.calls.length(account_id) + self.searches.length(account_id)
+            if calls >= (shares.account_most if free > shares.kept else shares.account_calls):
                 return CALLS
         return None
 
@@ -84,6 +86,8 @@ class Entrance:
         return self._accounts.get(_key_of(metadata), STRANGER)
 
     def _lines_of(self, method: str) -> Lines:
+        if method == SEARCH:
+            return self.searches
         return self.streams if is_stream(method) else self.calls
 
 

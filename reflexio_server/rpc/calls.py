@@ -19,6 +19,7 @@ LOGIN = "/reflexio.v1.AuthService/Login"
 HEALTH = frozenset(f"/grpc.health.v1.Health/{name}" for name in ("Check", "List", "Watch"))
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 PUBLISH = "/reflexio.v1.InteractionService/PublishInteractions"
+SEARCH = "/reflexio.v1.InteractionService/SearchInteractions"
 PUBLISH_STREAM = "/reflexio.v1.InteractionService/PublishInteractionStream"
 NOT_OF_THE_CONTRACT = HEALTH | {REFLECTION}
 WITHOUT_KEY = NOT_OF_THE_CONTRACT | {LOGIN}

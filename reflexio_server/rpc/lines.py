@@ -3,8 +3,9 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from queue import SimpleQueue
@@ -64,16 +65,18 @@ class Threads:
 
 
 class _Line:
-    """The calls of one account: those that are worked on, and those that wait, the longest waiting first."""
+    """The calls of one account: those that are worked on, those that stepped aside, and those that wait, the longest
+    waiting first."""
 
-    __slots__ = ("running", "waiting")
+    __slots__ = ("aside", "running", "waiting")
 
     def __init__(self) -> None:
         self.running = 0
+        self.aside = 0
         self.waiting: deque[tuple[Place, Callable[[], object]]] = deque()
 
     def __len__(self) -> int:
-        return self.running + len(self.waiting)
+        return self.running + self.aside + len(self.waiting)
 
 
 class Lines:
@@ -88,12 +91,13 @@ class Lines:
         self._threads = threads
         self._free = places
         self._running = 0
+        self._aside = 0
         self._lines: dict[int, _Line] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Calls, whether they are worked on or wait."""
-        return self._running + self.waiting
+        return self._running + self._aside + self.waiting
 
     def length(self, account_id: int) -> int:
         """Calls of an account."""
@@ -121,6 +125,21 @@ class Lines:
         following = self._next(account_id)
         if following:
             self._threads.run(partial(self._work, *following))
+
+    def step_aside(self, account_id: int) -> None:
+        """A call that is worked on needs no place for a while: another may begin."""
+        with self._lock:
+            self._lines[account_id].aside += 1
+            self._aside += 1
+        self.leave(account_id)
+
+    def step_back(self, account_id: int) -> None:
+        """Such a call goes on; it waits for no place, so that there may be none for the next."""
+        with self._lock:
+            line = self._lines[account_id]
+            line.aside -= 1
+            self._aside -= 1
+            self._take(line)
 
     def _work(self, place: "Place", work: Callable[[], object]) -> None:
         """Do the work of a call, and go on with that of those whose turn it is then."""
@@ -197,3 +216,18 @@ _place: ContextVar[Place] = ContextVar("place")
 def place() -> Place:
     """The place of the call that this thread is handling. Raises LookupError when it handles none."""
     return _place.get()
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """A block that others need not wait for: in it the call that this thread is handling, if any, takes no place."""
+    here = _place.get(None)
+    if here is None:
+        yield
+        return
+    lines, account_id = here.lines, here.account_id
+    lines.step_aside(account_id)
+    try:
+        yield
+    finally:
+        lines.step_back(account_id)

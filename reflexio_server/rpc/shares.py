@@ -34,6 +34,8 @@ class Shares:
         account_calls: unary calls of one account while others take so much that no more than `kept` are free.
         account_most: the same while there are more.
         working: unary calls that do their work; the others wait in their account's line, see `Lines`.
+        searching: the same of searches, which have lines of their own: each keeps a core busy, so that more at once
+            only take the interpreter's lock from each other.
         streams: of all accounts.
         account_streams: streams of one account.
     """
@@ -43,6 +45,7 @@ class Shares:
     account_calls: int
     account_most: int
     working: int
+    searching: int
     streams: int
     account_streams: int
 

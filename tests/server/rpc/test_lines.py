@@ -8,7 +8,7 @@ from contextvars import copy_context
 
 import pytest
 
-from reflexio_server.rpc.lines import Lines, Place, Threads
+from reflexio_server.rpc.lines import Lines, Place, Threads, aside
 from tests.wire import wait_until
 
 
@@ -20,7 +20,11 @@ def threads() -> Iterator[Threads]:
 
 
 def submit(lines: Lines, account_id: int, work: Callable[[], object]) -> None:
-    copy_context().run(lambda: Place(lines, account_id).submit(work))
+    def hand_over() -> None:
+        place = Place(lines, account_id)
+        place.submit(copy_context().run, work)
+
+    copy_context().run(hand_over)
 
 
 def test_a_line_of_many_holds_up_no_other_account(threads: Threads) -> None:
@@ -93,6 +97,37 @@ def test_what_a_call_raises_costs_no_thread_and_no_place(threads: Threads, caplo
     done = threading.Event()
     submit(lines, 1, done.set)
     assert done.wait(10)
+
+
+def test_a_call_that_stepped_aside_is_counted_and_holds_up_none(threads: Threads) -> None:
+    lines = Lines(threads, 4)
+    away, back, held = threading.Event(), threading.Event(), threading.Event()
+    at: Counter[str] = Counter()
+
+    def step() -> None:
+        with aside():
+            at["aside"] += 1
+            away.wait(30)
+        at["back"] += 1
+        back.wait(30)
+
+    def hold() -> None:
+        at["held"] += 1
+        held.wait(30)
+
+    for work in (*[step] * 5, *[hold] * 5):
+        submit(lines, 1, work)
+    wait_until(lambda: at.total() == 7, "all that step aside, and two that have places")
+    assert at == {"aside": 5, "held": 2}
+    assert (len(lines), lines.waiting, lines.length(1)) == (10, 3, 10)
+    away.set()
+    wait_until(lambda: at["back"] == 5, "those that stepped aside")
+    held.set()
+    wait_until(lambda: len(lines) == 8, "the two with places to be over")
+    assert at["held"] == 2, "who is back has all places"
+    back.set()
+    wait_until(lambda: not len(lines), "all")
+    assert at["held"] == 5
 
 
 def test_its_threads_are_waited_for_whoever_makes_them() -> None:
