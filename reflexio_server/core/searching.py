@@ -52,23 +52,26 @@ class Searcher:
         """The best hits; without a query the newest. `deadline`: when the caller stops waiting (time.monotonic)."""
         if not query.query:
             return self._newest(account_id, query, include_images)
-        if query.user_id is not None:
-            fresh_by = min(deadline, time.monotonic() + self.freshness_seconds)
-            with stage("index"):
-                self.vector_maker.embed_user(account_id, query.user_id, fresh_by)
         with self.database.read() as conn:
-            if query.user_id is None:
-                of: Standing | None = standing.of_account(conn, account_id, collections.EXACT_ACCOUNT + 1)
-            else:
-                of = standing.of_user(conn, account_id, query.user_id)
+            of = _standing(conn, account_id, query.user_id)
             if of is None:
                 return Found([], 0)
-            scope = Scope(account_id, of.user_ref, query.filter)
-            with stage("find"):
-                found = self.finder.find(conn, scope, of, query.query)
-                hits = found.best(conn, query.top_k, query.min_score)
-            with stage("read"):
-                return Found(_read(conn, account_id, hits, include_images), found.unindexed)
+            if query.user_id is None or not of.waiting:
+                return self._best(conn, of, query, include_images)
+        with stage("index"):
+            fresh_by = min(deadline, time.monotonic() + self.freshness_seconds)
+            self.vector_maker.embed_user(account_id, query.user_id, fresh_by)
+        with self.database.read() as conn:
+            of = _standing(conn, account_id, query.user_id)
+            return self._best(conn, of, query, include_images) if of else Found([], 0)
+
+    def _best(self, conn: Connection, of: Standing, query: SearchQuery, include_images: bool) -> Found:
+        scope = Scope(of.account_id, of.user_ref, query.filter)
+        with stage("find"):
+            found = self.finder.find(conn, scope, of, query.query)
+            hits = found.best(conn, query.top_k, query.min_score)
+        with stage("read"):
+            return Found(_read(conn, of.account_id, hits, include_images), found.unindexed)
 
     def _newest(self, account_id: int, query: SearchQuery, include_images: bool) -> Found:
         """The newest that pass the filter, which needs to know nothing of vectors and of what waits for them."""
@@ -81,6 +84,12 @@ class Searcher:
             refs = interactions.refs(conn, Scope(account_id, user_ref, query.filter), query.top_k)
             with stage("read"):
                 return Found(_read(conn, account_id, [Hit(int(ref)) for ref in refs], include_images), 0)
+
+
+def _standing(conn: Connection, account_id: int, user_id: str | None) -> Standing | None:
+    if user_id is None:
+        return standing.of_account(conn, account_id, collections.EXACT_ACCOUNT + 1)
+    return standing.of_user(conn, account_id, user_id)
 
 
 def _read(conn: Connection, account_id: int, hits: list[Hit], include_images: bool) -> list[FoundHit]:
