@@ -3,6 +3,7 @@
 Which they are never hangs on how many hits are wanted: the best ten of a search are the first ten of its best hundred.
 """
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from reflexio_server.core.following import Follower
 from reflexio_server.core.query_words import search_words, without_everyday_words
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.word_matches import WordMatches
+from reflexio_server.index.nearest import QUERY_SECONDS
 from reflexio_server.model import Filter, Hit
 from reflexio_server.stages import stage
 from reflexio_server.storage import collections, interactions, vectors, waiting
@@ -75,8 +77,11 @@ class Finder:
     follower: Follower
     embedders: Embedders
 
-    def find(self, conn: Connection, scope: Scope, of: Standing, query: str) -> Candidates:
-        """All that can be compared; of more what is nearest, what fits best by words, and what has all of them."""
+    def find(self, conn: Connection, scope: Scope, of: Standing, query: str, deadline: float) -> Candidates:
+        """All that can be compared; of more what is nearest, what fits best by words, and what has all of them.
+
+        An index that does not answer by the deadline (time.monotonic) is done without.
+        """
         most = collections.EXACT_ACCOUNT if of.user_ref is None else EXACT_USER
         held = self.cache.get(conn, of, most) if of.count + of.waiting <= most else None
         texts = _count_of_texts(conn, of, held)
@@ -97,7 +102,7 @@ class Finder:
             compared = [(those.rows[kept], those.cosines(vector)[kept])]
             chosen = chosen[np.isin(chosen, allowed)]
         else:
-            compared, behind = self._nearest(conn, scope, of.model, vector)
+            compared, behind = self._nearest(conn, scope, of.model, vector, deadline)
             chosen = _best_matches(conn, scope, words)
             unread = _missing(chosen, np.concatenate([rows["ref"] for rows, _ in compared]))
             read = vectors.of_refs(conn, unread, of.model)
@@ -116,14 +121,17 @@ class Finder:
             vector = embedder.embed_query(telling)
             return vector if telling == query or vector.any() else embedder.embed_query(query)
 
-    def _nearest(self, conn: Connection, scope: Scope, model: int, vector: Matrix) -> tuple[list[Compared], int]:
+    def _nearest(
+        self, conn: Connection, scope: Scope, model: int, vector: Matrix, deadline: float
+    ) -> tuple[list[Compared], int]:
         """What is nearest by the index, with what it does not have yet, and how many of these are passed over."""
         compared: list[Compared] = []
         collection = collections.live_collection(conn, scope.account_id, model)
         applied = 0
         fetched, enough = NEAREST, False
         while collection is not None and not enough:
-            found = self.follower.query(collection, vector, fetched, scope.user_ref)
+            seconds = min(QUERY_SECONDS, max(0.0, deadline - time.monotonic()))
+            found = self.follower.query(collection, vector, fetched, scope.user_ref, seconds)
             if found is None:
                 break
             stamps, cosines = found

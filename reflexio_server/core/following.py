@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reflexio.supervised import Supervised, say
 from reflexio_server.core.index_jobs import IndexJobs, expected_of
-from reflexio_server.errors import Damaged, DomainError
+from reflexio_server.errors import Damaged, DomainError, Ended
 from reflexio_server.index import nearest
 from reflexio_server.index.nearest import BATCH, QUERY_SECONDS, Engine, Index, Late, Stopped, Unavailable
 from reflexio_server.shortage import shortage
@@ -84,7 +84,10 @@ class Follower:
         user: int | None,
         timeout: float = QUERY_SECONDS,
     ) -> tuple[list[int], NDArray[np.float32]] | None:
-        """The nearest vectors' stamps and cosines; None while the index cannot be asked, or after `timeout` seconds."""
+        """The nearest vectors' stamps and cosines; None while the index cannot be asked, or after `timeout` seconds.
+
+        Raises Ended when the call does that asks.
+        """
         index = self._index
         if index is None or index.number != collection.folder or collection.name in index.dropped:
             return None
@@ -92,6 +95,8 @@ class Follower:
             return index.query(collection.name, vector, count, user, timeout)
         except Late:
             return None
+        except Ended:
+            raise
         except BaseException as error:  # a panic of Chroma is no Exception
             short = _shortage(error)
             with self._changed:

@@ -57,18 +57,18 @@ class Searcher:
             if of is None:
                 return Found([], 0)
             if query.user_id is None or not of.waiting:
-                return self._best(conn, of, query, include_images)
+                return self._best(conn, of, query, include_images, deadline)
         with stage("index"):
             fresh_by = min(deadline, time.monotonic() + self.freshness_seconds)
             self.vector_maker.embed_user(account_id, query.user_id, fresh_by)
         with self.database.read() as conn:
             of = _standing(conn, account_id, query.user_id)
-            return self._best(conn, of, query, include_images) if of else Found([], 0)
+            return self._best(conn, of, query, include_images, deadline) if of else Found([], 0)
 
-    def _best(self, conn: Connection, of: Standing, query: SearchQuery, include_images: bool) -> Found:
+    def _best(self, conn: Connection, of: Standing, query: SearchQuery, include_images: bool, deadline: float) -> Found:
         scope = Scope(of.account_id, of.user_ref, query.filter)
         with stage("find"):
-            found = self.finder.find(conn, scope, of, query.query)
+            found = self.finder.find(conn, scope, of, query.query, deadline)
             hits = found.best(conn, query.top_k, query.min_score)
         with stage("read"):
             return Found(_read(conn, of.account_id, hits, include_images), found.unindexed)

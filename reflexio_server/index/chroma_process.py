@@ -16,14 +16,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reflexio.supervised import Supervised, say
+from reflexio_server import ending
 from reflexio_server.cores import everywhere
+from reflexio_server.errors import Ended
 from reflexio_server.index.chroma_note import forget_closed, note_closed
 from reflexio_server.index.nearest import QUERY_SECONDS, Expected, Late, Matrix, Stamps, Stopped, Unavailable
 from reflexio_server.shortage import tells_shortage
@@ -166,8 +168,8 @@ class ChromaProcess:
     ) -> Any:
         """What the process answers.
 
-        Raises Late after `timeout` seconds. After `limit` seconds, or `patience` while the server stops, the process
-        is ended: the answer is not to come any more.
+        Raises Late after `timeout` seconds, and Ended when the call does that it is asked for, see `ending`. After
+        `limit` seconds, or `patience` while the server stops, the process is ended: the answer is not to come any more.
         """
         answer: Future[Any] = Future()
         with self._lock:
@@ -185,8 +187,11 @@ class ChromaProcess:
             finally:
                 self._sending.release()
         while True:
-            with suppress(TimeoutError):
-                return answer.result(max(0.0, min(_LOOK_SECONDS, until - time.monotonic())))
+            try:
+                with ending.stopped_by(answer.cancel), suppress(TimeoutError):
+                    return answer.result(max(0.0, min(_LOOK_SECONDS, until - time.monotonic())))
+            except CancelledError:
+                raise Ended from None
             now = time.monotonic()
             stopping = timeout is None and self._stopping()
             if stopping:
@@ -206,6 +211,8 @@ class ChromaProcess:
                 number, value, failed = heard
                 with self._lock:
                     asked = self._asked.pop(number)
+                if not asked.set_running_or_notify_cancel():
+                    continue  # nobody waits for it any more
                 if failed is None:
                     asked.set_result(value)
                 else:
@@ -220,7 +227,8 @@ class ChromaProcess:
             with self._lock:
                 self._over = True
             for asked in self._asked.values():
-                asked.set_exception(self._end_of_process())
+                if asked.set_running_or_notify_cancel():
+                    asked.set_exception(self._end_of_process())
             self._asked.clear()
 
     def _log(self) -> None:

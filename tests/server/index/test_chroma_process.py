@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reflexio_server.ending import Ending, work_of
+from reflexio_server.errors import Ended
 from reflexio_server.index import chroma_process
 from reflexio_server.index.chroma_process import ChromaFailed, ChromaProcess
 from reflexio_server.index.nearest import Late, Stopped, Unavailable
@@ -109,6 +111,25 @@ def test_a_query_waits_no_longer_than_it_says_and_nothing_is_wrong_then(index: C
     os.kill(index.pid, signal.SIGSTOP)
     with pytest.raises(Late):
         index.query(NAME, matrix[0], 1, timeout=0.1)
+    os.kill(index.pid, signal.SIGCONT)
+    assert index.query(NAME, matrix[4], 1)[0] == [5]
+
+
+def test_a_query_whose_call_ends_waits_no_longer_and_nothing_is_wrong_then(index: ChromaProcess) -> None:
+    matrix = fill(index, NAME, range(1, 101))
+    call = Ending()
+
+    def ask() -> object:
+        with work_of(call):
+            return index.query(NAME, matrix[0], 1)
+
+    os.kill(index.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        wait_until(lambda: index._asked, "it to wait")
+        call.come()
+        with pytest.raises(Ended):
+            asking.result(8)  # before it would be late
     os.kill(index.pid, signal.SIGCONT)
     assert index.query(NAME, matrix[4], 1)[0] == [5]
 
