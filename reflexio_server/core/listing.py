@@ -61,14 +61,14 @@ def size_of(interaction: Interaction) -> int:
         interaction.user_action_description,
         interaction.interacted_image_url,
     )
-    return _OVERHEAD_BYTES + sum(len(text.encode()) for text in texts)
+    return _OVERHEAD_BYTES + len("".join(texts).encode())
 
 
 def _size_of_head(request: Request) -> int:
     """An upper bound of a request's size on the wire without its interactions, with its group's name twice."""
     group = request.request_group
     texts = (request.user_id, request.request_id, group, group, request.source, request.agent_version)
-    return _OVERHEAD_BYTES + sum(len(text.encode()) for text in texts)
+    return _OVERHEAD_BYTES + len("".join(texts).encode())
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,8 +62,14 @@ def _micros_up(time: Timestamp) -> int:
 
 
 def timestamp(micros: int) -> Timestamp:
-    seconds, rest = divmod(micros, 1_000_000)
-    return Timestamp(seconds=seconds, nanos=rest * 1000)
+    time = Timestamp()
+    _set(time, micros)
+    return time
+
+
+def _set(time: Timestamp, micros: int) -> None:
+    time.seconds, rest = divmod(micros, 1_000_000)
+    time.nanos = rest * 1000
 
 
 def _filter(wanted: pb.InteractionFilter) -> model.Filter:
@@ -204,8 +210,8 @@ def _fill(message: noun.Interaction, item: model.PageItem) -> None:
     message.user_action = noun.UserAction.ValueType(stored.user_action)
     message.user_action_description = stored.user_action_description
     message.interacted_image_url = stored.interacted_image_url
-    message.created_at.CopyFrom(timestamp(stored.created_at))
-    message.stored_at.CopyFrom(timestamp(stored.stored_at))
+    _set(message.created_at, stored.created_at)
+    _set(message.stored_at, stored.stored_at)
     if stored.image:
         message.image.CopyFrom(image(stored.image))
         message.image.data = item.image_data or b""
