@@ -196,4 +196,5 @@ def _missing(refs: Refs, there: Refs) -> Refs:
         return refs
     there = np.sort(there)
     at = np.searchsorted(there, refs)
-    return refs[there[np.minimum(at, len(there) - 1)] != refs]
+    missing: Refs = refs[there[np.minimum(at, len(there) - 1)] != refs]
+    return missing
