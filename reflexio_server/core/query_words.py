@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from collections.abc import Mapping
-from itertools import islice
 
 from reflexio_server import words
 
@@ -29,10 +28,13 @@ def search_words(query: str) -> dict[str, str]:
     """The query's distinct words, at most MOST_WORDS, to be looked up and counted, each with its spelling there.
 
     English stop words are left out, and the schemes of addresses, which are not indexed; unless nothing else is left.
+    Of more, those looked up are spread evenly over the query: of a script that is cut into parts, over all its words.
     """
     found = _spelled(_SCHEME.sub(" ", query)) or _spelled(query)
     telling = {word: spelling for word, spelling in found.items() if not _is_stop_word(spelling)}
-    return dict(islice((telling or found).items(), MOST_WORDS))
+    asked = list((telling or found).items())
+    count = min(len(asked), MOST_WORDS)
+    return dict(asked[place * len(asked) // count] for place in range(count))
 
 
 def without_everyday_words(query: str, texts: int, texts_with: Mapping[str, int]) -> str:

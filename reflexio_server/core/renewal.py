@@ -31,8 +31,8 @@ class Renewal:
     """Cuts the words of every older row anew, oldest first, on a thread of its own, and ends when none is left.
 
     How far it got is in the database, so that it goes on after a restart; until it is through, searches ask for both
-    versions of a word. On the way it lets rows wait for new vectors whose texts the model cannot read: older versions
-    gave them all the same one.
+    this version of a word and the first. On the way it lets rows of the first wait for new vectors whose texts the
+    model cannot read: it gave them all the same one.
     """
 
     def __init__(self, database: Database, writer: Writer, embedders: Embedders, vector_maker: VectorMaker) -> None:
@@ -57,7 +57,7 @@ class Renewal:
         while rows := self._next_rows():
             for step in _steps(rows):
                 cut = [(row, words.to_index(row.text)) for row in step]
-                unread = [row.ref for row in step if row.text and not self._reads(row)]
+                unread = [row.ref for row in step if row.words is None and row.text and not self._reads(row)]
                 self._write(cut, unread)
                 if self.thread.over.is_set():
                     return

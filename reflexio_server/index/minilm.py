@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from reflexio_server.cores import elsewhere
 from reflexio_server.index.embedder import ModelMissing
+from reflexio_server.words import is_mostly_latin
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,10 @@ class MiniLM:
         return np.stack(vectors) if vectors else np.zeros((0, DIMENSIONS), dtype=np.float32)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of the first 254 tokens, shape (384,), of length 1; zeros if the model knows no word.
+        """Return the vector of the first 254 tokens, shape (384,), of length 1; zeros if the model cannot read it.
+
+        It knows English: of what is mostly in other scripts it knows letters, and compares how texts are written. Then
+        meaning counts nothing: on XQuAD-R it did harm to Russian, Arabic, Hindi, Chinese and Thai.
 
         It cannot be written to: whoever asks the same next gets it too.
         """
@@ -105,7 +109,8 @@ class MiniLM:
 
     def _embed_query(self, text: str) -> NDArray[np.float32]:
         chunk = self._tokens(text)[:CHUNK_TOKENS]
-        vector = self._run(chunk) if self._knows(chunk) else np.zeros(DIMENSIONS, dtype=np.float32)
+        reads = self._knows(chunk) and is_mostly_latin(text)
+        vector = self._run(chunk) if reads else np.zeros(DIMENSIONS, dtype=np.float32)
         vector.flags.writeable = False
         return vector
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, TextClause, bindparam, func, select, text, update
+from sqlalchemy import Connection, TextClause, bindparam, case, func, select, text, update
 
 from reflexio_server.storage import sqlite
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.tables import interactions, words_state
+from reflexio_server.words import begins_others
 
 _ALL = 2**62
 _MERGE_PAGES = 100  # of work a step, which publishes wait for: about 10 ms
@@ -139,12 +140,13 @@ def _newest(conn: Connection, match: str, most: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Old:
-    """A row whose words were cut by an older version."""
+    """A row whose words were cut by an older version; `words`: what is in the index of it, None if version 1 cut it."""
 
     ref: int
     account_id: int
     user_ref: int
     text: str
+    words: str | None
 
 
 def begin_renewal(conn: Connection, version: int) -> bool:
@@ -160,7 +162,8 @@ def old_rows(conn: Connection, version: int, limit: int) -> list[Old]:
     """The next rows to be brought to this version, oldest first; none when all are."""
     done = conn.execute(select(words_state.c.done)).scalar_one()
     searched = func.coalesce(interactions.c.search_text, interactions.c.content)
-    query = select(interactions.c.id, interactions.c.account_id, interactions.c.user_ref, searched)
+    indexed = case((interactions.c.words_version > 1, func.coalesce(interactions.c.words, searched)))
+    query = select(interactions.c.id, interactions.c.account_id, interactions.c.user_ref, searched, indexed)
     query = query.where(interactions.c.id > done, interactions.c.words_version < version)
     return [Old(*row) for row in conn.execute(query.order_by(interactions.c.id).limit(limit))]
 
@@ -175,19 +178,19 @@ def progress(conn: Connection, version: int) -> tuple[int, int]:
 def renew(conn: Connection, version: int, rows: Sequence[tuple[Old, str]]) -> None:
     """Index rows anew by these words, in the order of `old_rows`; what was erased meanwhile is left out.
 
-    Needs a write transaction.
+    What has the same words as before is not touched. Needs a write transaction.
     """
     refs = [row.ref for row, _ in rows]
     still = set(conn.execute(select(interactions.c.id).where(interactions.c.id.in_(refs))).scalars())
-    rows = [(row, words) for row, words in rows if row.ref in still]
-    erase(conn, sorted(still))
+    rows = [(row, words) for row, words in rows if row.ref in still and words != row.words]
     if rows:
+        erase(conn, [row.ref for row, _ in rows])
         conn.execute(
             update(interactions).where(interactions.c.id == bindparam("ref")).values(words=bindparam("cut")),
             [{"ref": row.ref, "cut": None if words == row.text else words} for row, words in rows],
         )
-        conn.execute(update(interactions).where(interactions.c.id.in_(still)).values(words_version=version))
         add(conn, [(row.ref, owner(row.account_id, row.user_ref), words) for row, words in rows if words])
+    conn.execute(update(interactions).where(interactions.c.id.in_(still)).values(words_version=version))
     conn.execute(update(words_state).values(done=refs[-1]))
 
 
@@ -233,8 +236,8 @@ def _merge_step(conn: Connection, index: str, *, first: bool) -> bool:
 
 
 def _quoted(word: str) -> str:
-    """A word as an FTS5 string, whatever is in it."""
-    return '"' + word.replace('"', '""') + '"'
+    """A word as an FTS5 string, whatever is in it, or all words that it begins."""
+    return '"' + word.replace('"', '""') + ('"*' if begins_others(word) else '"')
 
 
 def _numbers(listed: str) -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """Which words of a query are looked up, and what of it is embedded."""
 
+from itertools import pairwise
+
 from reflexio_server.core.query_words import MOST_WORDS, search_words, without_everyday_words
 
 
@@ -28,3 +30,10 @@ def test_everyday_words() -> None:
     composed, taken_apart = "Did Zo\u00eb paint?", "Did Zoe\u0308 paint?"
     for spelled in (composed, taken_apart):
         assert without_everyday_words(spelled, 100, {"zoe": 20, "paint": 1}) == "Did  paint?"
+
+
+def test_more_words_than_are_looked_up_are_chosen_from_all_of_the_query() -> None:
+    one_run = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
+    places = [one_run.index(word) for word in search_words(one_run)]
+    assert (len(places), min(places)) == (MOST_WORDS, 0)
+    assert max(b - a for a, b in pairwise([*places, 299])) <= 6

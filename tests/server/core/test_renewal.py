@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import Connection
 
 from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio_server import words
 from reflexio_server.core import renewal, settling
 from reflexio_server.core.renewal import Renewal
 from reflexio_server.index.loading import load_embedder
 from reflexio_server.index.minilm import MiniLM
+from reflexio_server.storage import full_text
 from reflexio_server.storage.database import DATABASE_FILE
 from tests.old_store import EMAIL, make_store
 from tests.soundness import faults
 from tests.state import found_in, is_settled
-from tests.support import Caller, LocalServer, ServerProcess, log_in
+from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words, use
 
@@ -81,8 +84,8 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     return Gate(monkeypatch)
 
 
-def texts(count: int, words: Sequence[str] = SAID) -> list[str]:
-    return [f"{words[number % len(words)]} zq{number:04}end" for number in range(count)]
+def texts(count: int, said: Sequence[str] = SAID) -> list[str]:
+    return [f"{said[number % len(said)]} zq{number:04}end" for number in range(count)]
 
 
 def test_everything_is_found_before_in_the_midst_of_it_and_after(
@@ -202,3 +205,39 @@ def test_vectors_of_texts_that_the_model_cannot_read_go(
         assert hits[0].interaction.content == query
         assert {hit.interaction.content for hit in hits if hit.semantic} <= {"a grey kitten"}
     assert faults(server.data_dir) == {}
+
+
+def test_runs_that_were_whole_words_are_cut_into_parts_and_what_is_as_before_is_not_touched(
+    start: Callable[..., LocalServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 2 left the runs of all scripts whole."""
+    with monkeypatch.context() as before:
+        before.setattr(words, "VERSION", 2)
+        before.setattr(words, "_parts", lambda word: [word])
+        email = create_account(tmp_path / "old")
+        server = start(tmp_path / "old")
+        caller = log_in(server.address, email)
+        said = {"zh": "我的包裹一直没有送到", "ru": "посылка не пришла", "latin": "Straße gesperrt", "ascii": "plain"}
+        for request_id, text in said.items():
+            caller.publish("ann", text, request_id=request_id)
+        assert lexical(caller, "包裹", user_id="ann") == {}
+        server.stop()
+    changed: list[int] = []
+    erase = full_text.erase
+
+    def noted(conn: Connection, refs: Sequence[int]) -> None:
+        changed.extend(refs)
+        erase(conn, refs)
+
+    monkeypatch.setattr(full_text, "erase", noted)
+    again = start(server.data_dir)
+    caller = log_in(again.address, email)
+    wait_until(lambda: not again.app._renewal.thread.is_alive(), "all to be cut anew")
+    assert changed == [1, 2]
+    for query, request_id in (("包裹", "zh"), ("посылки", "ru"), ("STRASSE", "latin"), ("plain", "ascii")):
+        assert lexical(caller, query, user_id="ann").keys() == {request_id}
+    assert faults(again.data_dir) == {}
+    for request_id in said:
+        caller.delete_request(request_id)
+    wait_until(lambda: is_settled(again), "what was erased to be overwritten")
+    assert faults(again.data_dir) == {}
