@@ -122,16 +122,11 @@ class Lines:
 
     def leave(self, account_id: int) -> None:
         """Such a call is over, or counted elsewhere: another may begin."""
-        following = self._next(account_id)
-        if following:
-            self._threads.run(partial(self._work, *following))
+        self._begin(self._next(account_id))
 
     def step_aside(self, account_id: int) -> None:
         """A call that is worked on needs no place for a while: another may begin."""
-        with self._lock:
-            self._lines[account_id].aside += 1
-            self._aside += 1
-        self.leave(account_id)
+        self._begin(self._next(account_id, aside=1))
 
     def step_back(self, account_id: int) -> None:
         """Such a call goes on; it waits for no place, so that there may be none for the next."""
@@ -167,12 +162,18 @@ class Lines:
         self._running += 1
         self._free -= 1
 
-    def _next(self, over: int) -> "tuple[Place, Callable[[], object]] | None":
-        """A call of the account `over` is over: the one whose turn it is, if there is a place for it."""
+    def _begin(self, following: "tuple[Place, Callable[[], object]] | None") -> None:
+        if following:
+            self._threads.run(partial(self._work, *following))
+
+    def _next(self, over: int, aside: int = 0) -> "tuple[Place, Callable[[], object]] | None":
+        """A call of the account `over` is over, or steps aside: the one whose turn it is, if there is a place."""
         with self._lock:
             line = self._lines[over]
             line.running -= 1
+            line.aside += aside
             self._running -= 1
+            self._aside += aside
             self._free += 1
             if not len(line):
                 del self._lines[over]
