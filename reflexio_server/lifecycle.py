@@ -13,6 +13,7 @@ from reflexio_server import logs
 from reflexio_server.app import App
 from reflexio_server.config import Settings, service_variables
 from reflexio_server.cores import keep_python_on
+from reflexio_server.process import once_serving
 from reflexio_server.transport import is_loopback
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ def serve(settings: Settings) -> None:
     app = App(settings)
     _listen_for_signals(stop)
     app.start()
+    once_serving()
     accounts, interactions = app.counts()
     logger.info(
         "reflexio %s listening on %s://%s/, data in %s, model %s, %d accounts, %d interactions",

@@ -36,9 +36,11 @@ def tell() -> None:
 def tell_of_server(data_dir: Path) -> None:
     from reflexio_server.app import App
     from reflexio_server.config import Settings
+    from reflexio_server.process import once_serving
 
     app = App(Settings(data_dir=data_dir, port=0))
     app.start()
+    once_serving()
     print(app.address, flush=True)
     tell()
     app.stop()
