@@ -209,7 +209,26 @@ def test_any_text_has_finite_unit_vectors(int8: Embedder, wordllama: Embedder, t
         vectors = embedder.embed(text)
         assert 1 <= len(vectors) <= 8
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-        np.testing.assert_allclose(np.linalg.norm(embedder.embed_query(text)), 1, atol=1e-5)
+        reads = embedder is wordllama or text not in ("שלום עולם", "日本語のテキスト")
+        np.testing.assert_allclose(np.linalg.norm(embedder.embed_query(text)), float(reads), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("query", "reads"),
+    [
+        ("где моя посылка", False),
+        ("我的包裹在哪里", False),
+        ("أين طلبي", False),
+        ("payment timeout в заказе", True),
+        ("ошибка в заказе id 7", False),
+        ("İade talebim, Straße", True),
+        ("?!", True),
+    ],
+)
+def test_a_query_that_is_mostly_in_other_scripts_than_latin_has_no_meaning(
+    int8: Embedder, query: str, reads: bool
+) -> None:
+    np.testing.assert_allclose(np.linalg.norm(int8.embed_query(query)), float(reads), atol=1e-5)
 
 
 @pytest.mark.parametrize(
