@@ -2,9 +2,7 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +26,16 @@ def test_many_large_publishes_at_once_take_bounded_memory(tmp_path: Path, model_
         callers = [log_in(server.address, email) for email in emails]
         items = [noun.InteractionData(image=bytes(7 * MIB)) for _ in range(2)]
         calls: list[Any] = []
-        # Nothing is written for a moment, so that all of them are in flight together.
-        held = closing(sqlite3.connect(tmp_path / DATABASE_FILE, isolation_level=None))
+        # Nothing is written for a moment, so that they are in flight together; for longer the writer would refuse them.
+        held = sqlite3.connect(tmp_path / DATABASE_FILE, isolation_level=None, check_same_thread=False)
         with PeakMemory(server.process.pid) as peak:
-            with held as conn:
-                conn.execute("BEGIN IMMEDIATE")
-                for number in range(32):
-                    for caller in callers:
-                        request = pb.PublishInteractionsRequest(user_id="u", request_id=f"{number}", interactions=items)
-                        publishing: Any = caller.interactions.PublishInteractions
-                        calls.append(publishing.future(request, metadata=caller.metadata, timeout=120))
-                time.sleep(3)
+            held.execute("BEGIN IMMEDIATE")
+            threading.Timer(3, held.close).start()
+            for number in range(32):
+                for caller in callers:
+                    request = pb.PublishInteractionsRequest(user_id="u", request_id=f"{number}", interactions=items)
+                    publishing: Any = caller.interactions.PublishInteractions
+                    calls.append(publishing.future(request, metadata=caller.metadata, timeout=120))
             codes = {call.code() for call in calls if call.exception(120) is not None}
         assert not codes, "who waits, waits"
         assert peak.above_before < 800, "64 messages of 15 MB, three times that when handled"
