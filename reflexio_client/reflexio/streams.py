@@ -90,7 +90,10 @@ class OneByOne:
 
 
 def pack(payloads: Sequence[bytes], most: int) -> Sequence[bytes]:
-    """Serialized messages with a `request` each, in as few messages of at most `most` and PACKED_BYTES as may be."""
+    """Serialized messages with a `request` each, in as few messages of at most `most` and PACKED_BYTES as may be.
+
+    One that stays alone stays as it is: also a server of before reads it.
+    """
     if most < 2:
         return payloads
     messages: list[list[bytes]] = []
@@ -103,10 +106,10 @@ def pack(payloads: Sequence[bytes], most: int) -> Sequence[bytes]:
         if not room or size + len(payload) > PACKED_BYTES:
             messages.append([])
             room, size = most, 0
-        messages[-1] += (_REQUESTS, payload[1:])
+        messages[-1].append(payload)
         room -= 1
         size += len(payload)
-    return [b"".join(parts) for parts in messages]
+    return [one[0] if len(one) == 1 else b"".join(_REQUESTS + payload[1:] for payload in one) for one in messages]
 
 
 def _is_one_field(payload: bytes) -> bool:

@@ -9,8 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import pytest
@@ -28,37 +28,38 @@ class AtAnyMoment(BaseException):
     """What the handler of the signal raises."""
 
 
-@contextmanager
-def interrupting() -> Iterator[Callable[[], None]]:
-    """A function that has a signal come after a random, short time, and again should nobody have seen it."""
+def raise_it(_number: int, _frame: FrameType | None) -> None:
+    raise AtAnyMoment
 
-    def handler(_number: int, _frame: FrameType | None) -> None:
-        raise AtAnyMoment
 
-    before = signal.signal(signal.SIGALRM, handler)
-    seed = random.randrange(2**32)
-    print("seed", seed)
-    chance = random.Random(seed)
-    try:
-        yield lambda: signal.setitimer(signal.ITIMER_REAL, chance.uniform(2e-6, 4e-4), 0.02) and None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+def interrupt_after(seconds: float, again: float = 0) -> None:
+    """Have the signal come then, and again after as many seconds each time."""
+    signal.signal(signal.SIGALRM, raise_it)
+    signal.setitimer(signal.ITIMER_REAL, seconds, again)
+
+
+def interrupt_no_more() -> None:
+    """Also not by a signal that is on its way: another thread may have got it, and be about to tell this one."""
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def interrupted(act: Callable[[], object], times: int = INTERRUPTS, seconds: float = 8) -> int:
     """Act again and again, each time ended by the signal at another moment; returns how often it was."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
     number, end = 0, time.monotonic() + seconds
-    with interrupting() as soon:
-        while number < times and time.monotonic() < end:
-            number += 1
-            with suppress(AtAnyMoment):  # it may come twice
-                try:
-                    soon()
-                    while True:
-                        act()
-                except AtAnyMoment:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+    while number < times and time.monotonic() < end:
+        number += 1
+        with suppress(AtAnyMoment):  # it may come twice
+            try:
+                interrupt_after(chance.uniform(2e-6, 4e-4), 0.02)  # again, should nobody have seen it
+                while True:
+                    act()
+            finally:
+                interrupt_no_more()
+        interrupt_no_more()
     return number
 
 
@@ -132,10 +133,6 @@ def test_the_condition_and_the_outcome_alone() -> None:
         assert outcome.result(1) == 1
 
 
-def raise_it(_number: int, _frame: FrameType | None) -> None:
-    raise AtAnyMoment
-
-
 def forked(client: reflexio.ReflexioClient) -> int:
     """The exit code of a child that used the client."""
     pid = os.fork()
@@ -173,24 +170,21 @@ def test_every_moment_of_a_fork(scripted: ScriptedServer, monkeypatch: pytest.Mo
         threading.Thread(target=hang, daemon=True).start()
         time.sleep(0.2)
     threading.Thread(target=busy, daemon=True).start()
-    before = signal.signal(signal.SIGALRM, raise_it)
     try:
         for step in range(60 if not hanging else 15):
             delay = 1e-5 + step * (2e-5 if not hanging else 2e-2)
             with suppress(AtAnyMoment):
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, delay)
+                    interrupt_after(delay)
                     pid = os.fork()
                     if not pid:
                         os._exit(0)  # what is raised inside gRPC's own hooks may leave it unusable here
-                    signal.setitimer(signal.ITIMER_REAL, 0)
                 finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    interrupt_no_more()
+            interrupt_no_more()
             assert not any(fork._held.values())
             in_another_thread(lambda: client.publish_interaction("u", [{"content": "z"}]))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
         ending.set()
     in_another_thread(lambda: client.search_interactions(user_id="u", query="x", top_k=1))
     client.close(0)

@@ -1,7 +1,14 @@
 """Publishes at awkward moments: in signal handlers, at the end of the interpreter, of an event loop."""
 
+import itertools
 import os
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -35,6 +42,46 @@ def test_publishing_in_a_signal_handler_neither_hangs_nor_loses(server: Scripted
     assert (done.returncode, done.stderr) == (0, "")
     assert server.stored_contents("main") == expected("main", 3000)
     assert sorted(server.stored_contents("handler")) == sorted(expected("handler", int(done.stdout)))
+
+
+def interrupted(act: Callable[[], object], at: int, handler: Callable[[], object]) -> bool:
+    """Act, and before the `at`-th line of ours in it call the handler; false: there are not so many."""
+    own = str(Path(reflexio.__file__).parent)
+    lines = itertools.count()
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.startswith(own):
+            return None
+        if event == "line" and next(lines) == at:
+            sys.settrace(None)
+            handler()
+        return trace
+
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(None)
+    return next(lines) > at
+
+
+def test_a_publish_in_between_any_two_lines_of_the_first(server: ScriptedServer) -> None:
+    """There, the file, the thread and all else are being made: each is made once."""
+    for at in itertools.count():
+        with reflexio.ReflexioClient(KEY, server.url) as client:
+
+            def publish(user_id: str, client: Any = client, at: int = at) -> None:
+                client.publish_interaction(user_id, [{"content": str(at)}])
+
+            reached = interrupted(partial(publish, "main"), at, partial(publish, "handler"))
+            assert client.flush(30).delivered
+            assert (client.stats().pending, client.stats().delivered) == (0, 1 + reached), at
+            assert [thread.name for thread in threading.enumerate()].count("reflexio-sender") == 1
+        if not reached:
+            break
+    assert at > 200
+    assert server.stored_contents("main") == [str(i) for i in range(at + 1)]
+    assert server.stored_contents("handler") == [str(i) for i in range(at)]
 
 
 def test_the_end_of_an_event_loop_costs_nothing(server: ScriptedServer, tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def test_messages_hold_as_many_as_fit_in_their_order() -> None:
         assert requests_in(messages) == ids
         sizes = [len(pb.PublishInteractionStreamRequest.FromString(raw).requests) for raw in messages]
         assert max(sizes, default=0) <= most
+        assert 1 not in sizes  # alone it is one that a server of before reads, too
         assert all(len(raw) <= PACKED_BYTES for raw, size in zip(messages, sizes, strict=True) if size > 1)
         for one, other in pairwise(messages):
             assert len(one) + len(other) > PACKED_BYTES or most in (1, sizes[messages.index(one)])
@@ -166,6 +167,19 @@ def test_a_server_that_takes_fewer_in_another_ones_place_costs_nothing(
     server.script(STREAM, then)
     assert publish(server.url, KEY, numbered(15)) == reflexio.Counts(stored=15)
     assert set(server.requests) == {str(number) for number in range(1, 15)}
+
+
+def test_a_lone_request_is_read_by_a_server_of_before_in_another_ones_place(
+    server: ScriptedServer, publish: Any
+) -> None:
+    def then(sent: Any, context: grpc.ServicerContext) -> Any:
+        server.per_message = 0
+        counts = pb.PublishCounts(stored=1)
+        return pb.PublishInteractionStreamResponse(requests=counts, interactions=counts, requests_per_message=100)
+
+    server.script(STREAM, then)
+    assert publish(server.url, KEY, numbered(2)) == reflexio.Counts(stored=2)
+    assert set(server.requests) == {"1"}
 
 
 def test_packed_requests_reach_a_real_server_in_order(server_of: LocalServer, publish: Any) -> None:

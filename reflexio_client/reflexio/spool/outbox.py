@@ -320,6 +320,8 @@ class Spool(Watched):
     def _open(self) -> SpoolFile:
         self._opening = True
         try:
+            if self._own:  # of a signal handler that came just before
+                return self._own
             self._own = SpoolFile.in_memory() if self._settings is None else own_file(self._settings, self._news)
         finally:
             self._opening = False

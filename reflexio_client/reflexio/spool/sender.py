@@ -56,6 +56,7 @@ class Sender:
         self.spool = Spool(self._settings)
         self._dispatcher = Dispatcher(self._endpoint, api_key, self.spool, self._on_delivery)
         self._thread: Supervised | None = None
+        self._starting = False
         self._next_adoption = 0.0
 
     def interrupt(self) -> None:
@@ -119,17 +120,20 @@ class Sender:
 
     def start(self) -> None:
         with self.spool.changed:
-            if self._closed or (self._thread is not None and self._thread.is_alive()):
+            if self._closed or self._starting:  # a signal handler while the thread is being made publishes for that
                 return
-            self._thread = Supervised(
-                "reflexio-sender", self._run, _log, first_pause=_FIRST_PAUSE, longest_pause=_LONGEST_PAUSE
-            )
+            self._starting = True
             try:
-                self._thread.start()
+                if self._thread is None or not self._thread.is_alive():
+                    self._thread = Supervised(
+                        "reflexio-sender", self._run, _log, first_pause=_FIRST_PAUSE, longest_pause=_LONGEST_PAUSE
+                    )
+                    self._thread.start()
+                    at_exit.also_with_multiprocessing()
             except RuntimeError:  # no thread starts at interpreter shutdown; the spool outlives it
                 self._thread = None
-                return
-            at_exit.also_with_multiprocessing()
+            finally:
+                self._starting = False
 
     def set_key(self, api_key: str) -> None:
         """Another key of the same account; ends the pause that a refused key caused."""

@@ -61,11 +61,12 @@ def test_nothing_is_missing_and_nothing_is_left_over_after_twenty_kills(tmp_path
     api_key = ""
     applied: list[int] = []
     for number in range(KILLS):
+        checks = number % 2 and chroma_folder.newest_folder(tmp_path / chroma_folder.CHROMA_FOLDER)
         server = ServerProcess(tmp_path, model_dir, "--embedder", "wordllama", module="tests.every_account")
         try:
             api_key = api_key or log_in(server.address, email).metadata[0][1].removeprefix("Bearer ")
             sender = keep_publishing(Caller(server.address, email, api_key), made)
-            if number % 2:  # while the index grows; else while it is opened or checked
+            if checks:  # while the index grows; else while it is opened or checked
                 wait_until(lambda: any("Chroma index is" in line for line in server.lines), "the check")  # noqa: B023
             time.sleep(source.uniform(0, 0.6))
         finally:
