@@ -16,6 +16,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -177,13 +178,17 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """A search in one account: `user_id` None means all of it; an empty query means the newest first."""
+    """A search in one account: `user_id` None means all of it; an empty query means the newest first.
+
+    `zone`: where the caller is, for dates that the query names.
+    """
 
     user_id: str | None
     query: str
     top_k: int
     min_score: float
     filter: Filter
+    zone: tzinfo = UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +202,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An interaction's ref with its score and the three parts of it, all 0 to 1."""
+    """An interaction's ref with its score and the parts of it, all 0 to 1, see `core.ranking`."""
 
     ref: int
     score: float = 0.0
     semantic: float = 0.0
     lexical: float = 0.0
+    near: float = 0.0
     thread: float = 0.0
+    answer: float = 0.0
+    role: float = 0.0
+    time: float = 0.0
+    asks: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

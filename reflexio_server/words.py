@@ -23,6 +23,7 @@ _WHOLE, _TWO, _THREE, _MARK = 0, 2, 3, -1
 # Between letters of scripts that are written without spaces, U+200B parts words; anywhere else it is rubbish in one.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf"
 _PARTING = re.compile(f"(?<=[{_UNSPACED}])\u200b+(?=[{_UNSPACED}])")
+_UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
 _FLAG = re.compile("[\U0001f1e6-\U0001f1ff]{1,2}")
 _ASCII_WORD = re.compile("[a-z0-9]+")
 _ASCII_PIECE = re.compile("[A-Za-z0-9]+|[^A-Za-z0-9]+")
@@ -113,6 +114,13 @@ def cut(text: str) -> list[str]:
     """
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
+    return [part for word in whole(text) for part in _parts(word)]
+
+
+def whole(text: str) -> list[str]:
+    """The same of any script before it is cut into parts: whatever stands between two blanks or other signs."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
     if "\u200b" in text:
         text = _PARTING.sub(" ", text)
     folded = unicodedata.normalize("NFC", text.translate(_FOLDED))
@@ -120,7 +128,7 @@ def cut(text: str) -> list[str]:
     words = folded.replace(_APART, "").split()
     if _APART in folded:
         words += [word for word in folded.replace(_APART, " ").split() if word not in words]
-    return [part for word in words for part in _parts(word)]
+    return words
 
 
 def _parts(word: str) -> Iterator[str]:
@@ -171,6 +179,11 @@ def _ends_run(word: str, after: str) -> bool:
 def begins_others(word: str) -> bool:
     """Whether a word is to be looked up by its beginning: a single letter of a script of which two are compared."""
     return len(word) == 1 and _SIZES[word] == _TWO
+
+
+def is_spaced(word: str) -> bool:
+    """Whether its script, by the first letter, parts words by blanks; Hangul does, but what follows a name joins it."""
+    return _SIZES[word[0]] != _TWO and not _UNSPACED_LETTER.match(word)
 
 
 def is_mostly_latin(text: str) -> bool:

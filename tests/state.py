@@ -5,6 +5,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from reflexio_server.cli.main import main
 from reflexio_server.index.chroma_folder import CHROMA_FOLDER
 from reflexio_server.storage import collections, waiting
 from reflexio_server.storage.database import DATABASE_FILE
@@ -59,3 +62,9 @@ def has_followed(server: LocalServer) -> bool:
 
 def wait_for_index(server: LocalServer) -> None:
     wait_until(lambda: has_followed(server), "the index to be complete")
+
+
+def index_command(server: LocalServer, name: str) -> str:
+    done = CliRunner().invoke(main, ["index", name, "--data-dir", str(server.data_dir)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout

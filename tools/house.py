@@ -27,7 +27,7 @@ FLOORS: dict[str, set[str]] = {
     "leaves": {"leaves", "shared", *GRPC},
 }
 OF_SERVER = {"rpc", "core", "storage", "index"}
-SHARED = {"clock", "cores", "ending", "errors", "model", "process", "shortage", "stages", "words"}
+SHARED = {"clock", "cores", "dates", "ending", "errors", "model", "process", "roles", "shortage", "stages", "words"}
 SHARED_WITH_CLIENT = {"ids", "supervised"}
 CLIENTS = {"", "aio", "base", "calls", "client"}  # and with more behind a `_`
 LIBRARIES = set().union(*FLOORS.values()) - FLOORS.keys()

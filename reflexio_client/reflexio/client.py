@@ -290,7 +290,7 @@ class ReflexioClient(BlockingCalls):
 
         Args:
             request: a `SearchInteractionsRequest` or a dict of its fields; or give the fields as keywords:
-                user_id, query, top_k=10, min_score, request_id, request_group, sources, roles, user_actions,
+                user_id, query, top_k=10, min_score, time_zone, request_id, request_group, sources, roles, user_actions,
                 agent_version, start_time, end_time, most_recent_k, include_images.
             timeout: seconds.
             **keywords: see request.

@@ -132,6 +132,7 @@ def search_message(request: SearchInteractionsRequest) -> service_pb2.SearchInte
         min_score=checks.score("min_score", request.min_score),
         filter=_filter(request),
         include_images=checks.flag("include_images", request.include_images),
+        time_zone=checks.text("time_zone", request.time_zone),
     )
 
 
@@ -236,7 +237,12 @@ def search_hit(message: service_pb2.SearchHit) -> SearchHit:
         score=message.score,
         semantic=message.semantic,
         lexical=message.lexical,
+        near=message.near,
         thread=message.thread,
+        answer=message.answer,
+        role=message.role,
+        time=message.time,
+        asks=message.asks,
         abridged=message.abridged,
     )
 

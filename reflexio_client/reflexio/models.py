@@ -126,11 +126,16 @@ class SearchHit:
 
     Attributes:
         interaction: the interaction.
-        score: how well it fits: the weighted mean of the three parts.
+        score: how well it fits: the sum of the parts below by their weights, which the contract tells.
         semantic: how near it is in meaning.
         lexical: how well its words fit.
         thread: how well the best other interaction of its thread fits.
         abridged: the search's answer had no room for it, so it was fetched by a call of its own.
+        near: how well the best of those beside it in its thread fits.
+        answer: how well the one just before it fits, if that is a question.
+        role: 1 if the query names its role.
+        time: how near it is to the time that the query names.
+        asks: 1 if it ends with a question mark, which lowers the score.
     """
 
     interaction: Interaction
@@ -139,6 +144,11 @@ class SearchHit:
     lexical: float
     thread: float
     abridged: bool = False
+    near: float = 0.0
+    answer: float = 0.0
+    role: float = 0.0
+    time: float = 0.0
+    asks: float = 0.0
 
 
 @dataclass(slots=True)

@@ -29,6 +29,7 @@ class SearchFields(FilterFields, total=False):
     query: str
     top_k: int
     min_score: float | None
+    time_zone: str | None
 
 
 class GetFields(FilterFields, total=False):
@@ -93,11 +94,13 @@ class SearchInteractionsRequest(InteractionFilter):
         query: any words; empty: the newest first.
         top_k: how many hits at most, 1 to 1,000.
         min_score: only hits with at least this score, 0 to 1; needs a query.
+        time_zone: where "yesterday" and other dates of the query are: "Europe/Berlin" or "+02:00"; None: UTC.
     """
 
     query: str = ""
     top_k: int = 10
     min_score: float | None = None
+    time_zone: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

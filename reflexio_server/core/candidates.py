@@ -4,6 +4,7 @@ Which they are never hangs on how many hits are wanted: the best ten of a search
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +15,17 @@ from reflexio_server.core import ranking
 from reflexio_server.core.embedders import Embedders
 from reflexio_server.core.following import Follower
 from reflexio_server.core.query_words import search_words, without_everyday_words
+from reflexio_server.core.ranking import Named
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.word_matches import WordMatches
 from reflexio_server.index.nearest import QUERY_SECONDS
 from reflexio_server.model import Filter, Hit
 from reflexio_server.stages import stage
-from reflexio_server.storage import collections, interactions, vectors, waiting
+from reflexio_server.storage import collections, facts, interactions, vectors, waiting
+from reflexio_server.storage.facts import Rows, Texts
 from reflexio_server.storage.interactions import Scope
 from reflexio_server.storage.standing import Standing
-from reflexio_server.storage.vectors import Matrix, Rows, Vectors
+from reflexio_server.storage.vectors import Matrix, Vectors
 
 EXACT_USER = 100_000  # up to so many vectors of one user are compared one by one: 3.4 ms, and nothing is missed
 EXACT_FILTERED = 20_000  # the same for a filtered set of a whole account
@@ -33,6 +36,7 @@ WORD_MATCHES = 1_000  # matches by words, the best, that are ranked beside what 
 WHOLE_MATCHES = 1_000  # the same of those that have all the words, the newest: as many as may be wanted
 WHOLE_FETCHED = 20_000  # how many of those are put to the filter
 WORD_ROWS = 10_000  # rows of a word that are listed where not all can be compared one by one
+WITH_NEIGHBOURS = 100  # of what the index and the words find the best, beside which in their threads is looked too
 TAIL = 20_000  # vectors that the index does not have yet and that are compared one by one
 
 Refs = NDArray[np.int64]
@@ -42,31 +46,31 @@ Compared = tuple[Rows, Matrix]
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Rows of vectors with their cosines, 0 where one has none yet; an interaction may come several times.
+    """Interactions with the cosines of their rows, 0 where one has no vector yet.
 
     `words`: what each has of the query's words; `unindexed`: how many in the scope could not be compared, as they wait
     for their vectors or the index does not have them yet.
     """
 
-    rows: Rows
+    texts: Texts
     cosines: Matrix
     words: WordMatches
     unindexed: int
 
-    def best(self, conn: Connection, count: int, least: float) -> list[Hit]:
+    def best(self, conn: Connection, count: int, named: Named, least: float) -> list[Hit]:
         """The best hits, see `ranking.rank`; what is not known of the words that decide it is looked up."""
-        refs, semantic, threads = ranking.best_per_interaction(self.rows, self.cosines)
+        semantic = ranking.semantic_parts(self.texts, self.cosines)
         ahead = 1
         while True:
-            lexical = self.words.parts(refs)
-            hits = ranking.rank(refs, semantic, lexical, ahead * count, threads, least)
+            lexical = self.words.parts(self.texts.refs)
+            hits = ranking.rank(self.texts, semantic, lexical, ahead * count, named, least)
             if self.words.is_all:
                 return hits
             base = ranking.base_of(semantic, lexical)
-            if self.words.know(ranking.leading(refs, base, threads, hits[:count])):
+            if self.words.know(ranking.leading(self.texts, base, hits[:count])):
                 return hits[:count]
             ahead *= 2  # what is looked up brings others forward, which are mostly among the next ones
-            self.words.look_up(conn, ranking.leading(refs, base, threads, hits))
+            self.words.look_up(conn, ranking.leading(self.texts, base, hits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,35 +88,31 @@ class Finder:
         """
         most = collections.EXACT_ACCOUNT if of.user_ref is None else EXACT_USER
         held = self.cache.get(conn, of, most) if of.count + of.waiting <= most else None
-        texts = _count_of_texts(conn, of, held)
+        count = _count_of_texts(conn, of, held)
         words = WordMatches(conn, of, search_words(query), WORD_ROWS if held is None else EXACT_USER)
-        words.weigh(texts)
-        telling = query if of.user_ref is None else without_everyday_words(query, texts, words.counts)
+        words.weigh(count)
+        telling = query if of.user_ref is None else without_everyday_words(query, count, words.counts)
         vector = self._embedded(of, query, telling)
         unfiltered = scope.filter == Filter()
 
         unindexed = of.waiting if unfiltered else waiting.count_in(conn, scope)
-        compared: list[Compared]
-        chosen, behind = words.refs, 0
-        if unfiltered and held is not None:
-            compared = [(held.rows, held.cosines(vector))]
-        elif not unfiltered and (allowed := _allowed(conn, scope, held)) is not None:
-            those = vectors.of_refs(conn, allowed, of.model) if held is None else held
-            kept = np.isin(those.rows["ref"], allowed)
-            compared = [(those.rows[kept], those.cosines(vector)[kept])]
-            chosen = chosen[np.isin(chosen, allowed)]
+        allowed = None if unfiltered else _allowed(conn, scope, held)
+        if held is not None:
+            those = held
+        elif allowed is not None:
+            those = vectors.of_refs(conn, allowed, of.model)
         else:
-            compared, behind = self._nearest(conn, scope, of.model, vector, deadline)
-            chosen = _best_matches(conn, scope, words)
-            unread = _missing(chosen, np.concatenate([rows["ref"] for rows, _ in compared]))
-            read = vectors.of_refs(conn, unread, of.model)
-            compared.append((read.rows, read.cosines(vector)))
-        rows, cosines = (np.concatenate(column) for column in zip(*compared, strict=True))
-        unseen = _missing(chosen, rows["ref"])  # they may wait for their vectors
-        if len(unseen):
-            rows = np.append(rows, vectors.rows_of_refs(conn, unseen))
-            cosines = np.append(cosines, np.zeros(len(unseen), dtype=np.float32))
-        return Candidates(rows, cosines, words, unindexed + behind)
+            texts, cosines, behind = self._of_index(conn, scope, of.model, words, vector, deadline)
+            return Candidates(texts, cosines, words, unindexed + behind)
+        rows, cosines, chosen = those.rows, those.cosines(vector), words.refs
+        if allowed is not None:
+            kept = np.isin(rows["ref"], allowed)
+            rows, cosines, chosen = rows[kept], cosines[kept], chosen[np.isin(chosen, allowed)]
+        unseen = _missing(chosen, rows["ref"])
+        if unfiltered and not len(unseen):  # as nearly always: what is known of them is known already
+            return Candidates(those.texts, cosines, words, unindexed)
+        rows, cosines = _with_unseen(conn, rows, cosines, unseen)
+        return Candidates(Texts.of(rows), cosines, words, unindexed)
 
     def _embedded(self, of: Standing, query: str, telling: str) -> Matrix:
         """The vector of what is telling of a query, or of all of it where the model knows nothing of that."""
@@ -120,6 +120,24 @@ class Finder:
             embedder = self.embedders.of(of.model)
             vector = embedder.embed_query(telling)
             return vector if telling == query or vector.any() else embedder.embed_query(query)
+
+    def _of_index(
+        self, conn: Connection, scope: Scope, model: int, words: WordMatches, vector: Matrix, deadline: float
+    ) -> tuple[Texts, Matrix, int]:
+        """What is nearest and what fits best by words, with what stands beside the best of these in their threads, and
+        how many are passed over."""
+        compared, behind = self._nearest(conn, scope, model, vector, deadline)
+        matches = _best_matches(conn, scope, words)
+        rows, cosines = _with(conn, compared, matches, model, vector)
+        texts = Texts.of(rows)
+        base = ranking.base_of(ranking.semantic_parts(texts, cosines), words.parts(texts.refs))
+        best = texts.refs[ranking.first(texts.refs, base, WITH_NEIGHBOURS)]
+        pairs = facts.neighbours(conn, best)
+        others = np.unique(np.concatenate(pairs))
+        others = others[_passes(conn, scope, others)]
+        rows, cosines = _with(conn, [(rows, cosines)], others, model, vector)
+        first, second = (both[np.isin(both, others).all(axis=1)] for both in pairs)
+        return Texts.of(rows, (first, second)), cosines, behind
 
     def _nearest(
         self, conn: Connection, scope: Scope, model: int, vector: Matrix, deadline: float
@@ -154,7 +172,7 @@ def _count_of_texts(conn: Connection, of: Standing, held: Vectors | None) -> int
     """
     if of.user_ref is None:
         return of.interactions
-    return interactions.count_of_user(conn, of.user_ref) if held is None else held.interactions + of.waiting
+    return interactions.count_of_user(conn, of.user_ref) if held is None else len(held.texts) + of.waiting
 
 
 def _allowed(conn: Connection, scope: Scope, held: Vectors | None) -> Refs | None:
@@ -188,6 +206,20 @@ def _passes(conn: Connection, scope: Scope, refs: Refs) -> NDArray[np.bool_]:
     if scope.filter == Filter():
         return np.ones(len(refs), dtype=bool)
     return np.isin(refs, interactions.passing(conn, scope, refs.tolist()))
+
+
+def _with(conn: Connection, compared: Sequence[Compared], refs: Refs, model: int, vector: Matrix) -> Compared:
+    """What was compared, and of these interactions those that were not."""
+    rows, cosines = (np.concatenate(column) for column in zip(*compared, strict=True))
+    read = vectors.of_refs(conn, _missing(refs, rows["ref"]), model)
+    rows, cosines = np.append(rows, read.rows), np.append(cosines, read.cosines(vector))
+    return _with_unseen(conn, rows, cosines, _missing(refs, rows["ref"]))
+
+
+def _with_unseen(conn: Connection, rows: Rows, cosines: Matrix, unseen: Refs) -> Compared:
+    """With interactions that have no vector, or none yet."""
+    found = facts.of_refs(conn, unseen)
+    return np.append(rows, found), np.append(cosines, np.zeros(len(found), dtype=np.float32))
 
 
 def _missing(refs: Refs, there: Refs) -> Refs:

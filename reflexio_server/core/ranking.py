@@ -1,18 +1,38 @@
-"""How well an interaction fits a query, from three parts: its meaning, its words, its thread. Pure functions."""
+"""How well an interaction fits a query, from its parts: its meaning and words, what stands around it, who said it when.
+
+Pure functions. All parts are 0 to 1.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reflexio_server.model import Hit
-from reflexio_server.storage.vectors import Rows
+from reflexio_server.storage.facts import Rows, Texts
 
-# Weights of the parts; their sum is 1. On the LoCoMo turns all mixes near this one find about as many, whichever
-# conversations they are chosen on (docs/benchmarks.md), so nothing hangs on the second digit.
+# Weights of the parts. On the LoCoMo turns all mixes near this one find about as many, whichever conversations they are
+# chosen on (docs/benchmarks.md), so nothing hangs on the second digit.
 SEMANTIC_WEIGHT = 0.4
 LEXICAL_WEIGHT = 0.35
-THREAD_WEIGHT = 0.25
+NEAR_WEIGHT = 0.25
+THREAD_WEIGHT = 0.15
+ANSWER_WEIGHT = 0.1125
+ROLE_WEIGHT = 0.08
+TIME_WEIGHT = 0.15
+ASKS_WEIGHT = -0.05  # who looks for something wants the answer, not the one who asked before
+WEIGHTS = (
+    *(SEMANTIC_WEIGHT, LEXICAL_WEIGHT, NEAR_WEIGHT, THREAD_WEIGHT),
+    *(ANSWER_WEIGHT, ROLE_WEIGHT, TIME_WEIGHT, ASKS_WEIGHT),
+)
+"""In the order of `Hit`'s parts."""
+LARGEST = 1.4925
+"""The sum of the weights above 0. The same for every query, so that a score means one thing."""
+
+_SECOND = 0.8  # what the one two places away counts, beside the next one
+DAY = 86_400 * 10**6
+_FADES_DAYS = 7.0  # what is so far from a time counts 1/e of what is in it
 
 DECIMALS = 9  # of a sum of words' shares, so that it is the same in any order, and 1 for all of them
 _TIE_DECIMALS = 6  # equal texts may differ in the seventh, by where their vectors stand in memory
@@ -51,50 +71,89 @@ def lexical_parts(
     return refs[starts], np.add.reduceat(per_match[order], starts), shares.tolist()
 
 
-def best_per_interaction(
-    rows: Rows, cosines: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Each interaction once, in rising order, the best of its chunks' cosines as a part of 0 to 1, and its thread."""
-    refs = rows["ref"]
-    if not len(refs):
-        return refs, np.zeros(0), rows["thread"]
-    order = np.argsort(refs, kind="stable")  # nearly sorted, and then quick
-    refs = refs[order]
-    starts = np.flatnonzero(np.append(True, refs[1:] != refs[:-1]))
-    best = np.maximum.reduceat(cosines[order], starts).astype(np.float64)
-    return refs[starts], best.clip(0.0, 1.0).round(_TIE_DECIMALS), rows["thread"][order[starts]]
+@dataclass(frozen=True, eq=False)
+class Named:
+    """Whom and when a query names.
 
-
-def thread_parts(base: NDArray[np.float64], threads: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How well the best other interaction of the same thread fits, 0 to 1; `threads` by number, 0: none.
-
-    `base` is what the scores are without this part: at most 1 - THREAD_WEIGHT.
+    Attributes:
+        roles: numbers of words, see `roles.number`.
+        times: (n, 2) of Unix microseconds, the first and the last of each.
     """
+
+    roles: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    times: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
+
+
+def semantic_parts(texts: Texts, cosines: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Of each interaction the best of its chunks' cosines, not below 0."""
+    return texts.best(cosines).clip(0.0, 1.0).round(_TIE_DECIMALS)
+
+
+def base_of(semantic: NDArray[np.float64], lexical: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How well an interaction fits by itself; a part of 0 to 1, as one of the sum."""
+    return (SEMANTIC_WEIGHT * semantic + LEXICAL_WEIGHT * lexical) / (SEMANTIC_WEIGHT + LEXICAL_WEIGHT)
+
+
+def near_parts(texts: Texts, base: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How well those up to two places away in the thread fit, the best of them; the farther ones count less."""
     parts = np.zeros(len(base))
-    members = np.flatnonzero(threads)
-    if not len(members):
+    for links, share in zip(texts.links, (1.0, _SECOND), strict=True):
+        np.maximum.at(parts, links.later, share * base[links.earlier])
+        np.maximum.at(parts, links.earlier, share * base[links.later])
+    return parts
+
+
+def answer_parts(texts: Texts, base: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How well the one just before fits, if that is a question."""
+    parts = np.zeros(len(base))
+    earlier, later = texts.links[0]
+    asks = texts.rows["asks"][earlier]
+    np.maximum.at(parts, later[asks], base[earlier[asks]])
+    return parts
+
+
+def thread_parts(texts: Texts, base: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How well the best other interaction of the same thread fits."""
+    parts = np.zeros(len(base))
+    if not len(texts.walk):
         return parts
-    members = members[np.argsort(threads[members], kind="stable")]
-    numbers, scores = threads[members], base[members]
-    starts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
-    sizes = np.diff(np.append(starts, len(numbers)))
+    scores, starts = base[texts.walk], texts.threads
+    sizes = np.diff(np.append(starts, len(scores)))
     best = np.repeat(np.maximum.reduceat(scores, starts), sizes)
     is_best = scores == best
     alone = is_best & (np.repeat(np.add.reduceat(is_best, starts, dtype=np.int64), sizes) == 1)
     second = np.repeat(np.maximum.reduceat(np.where(is_best, 0.0, scores), starts), sizes)
-    parts[members] = np.where(alone, second, best) / (SEMANTIC_WEIGHT + LEXICAL_WEIGHT)
-    return parts.clip(0.0, 1.0)
+    parts[texts.walk] = np.where(alone, second, best)
+    return parts
 
 
-def leading(
-    refs: NDArray[np.int64], base: NDArray[np.float64], threads: NDArray[np.int64], hits: Sequence[Hit]
-) -> NDArray[np.int64]:
-    """What the places of these hits hang on: they themselves, and the best two of each of their threads."""
-    chosen = np.isin(refs, [hit.ref for hit in hits])
+def role_parts(rows: Rows, roles: NDArray[np.int32]) -> NDArray[np.float64]:
+    """1 where a word of the role is one of these."""
+    parts = np.zeros(len(rows))
+    if len(roles):
+        parts[np.isin(rows["role"], roles).any(axis=1)] = 1
+    return parts
+
+
+def time_parts(rows: Rows, times: NDArray[np.int64]) -> NDArray[np.float64]:
+    """1 in one of the times; outside of all exp(-days to the nearest / 7)."""
+    parts: NDArray[np.float64] = np.zeros(len(rows))
+    created: NDArray[np.int64] = rows["created_at"]
+    for begin, end in times.tolist():
+        outside = np.maximum(begin - created, created - end).clip(0)
+        parts = np.maximum(parts, np.exp(outside / (-DAY * _FADES_DAYS)))
+    return parts.round(_TIE_DECIMALS)
+
+
+def leading(texts: Texts, base: NDArray[np.float64], hits: Sequence[Hit]) -> NDArray[np.int64]:
+    """What the places of these hits hang on: they, those near them, and the best two of each of their threads."""
+    chosen = np.isin(texts.refs, [hit.ref for hit in hits])
+    near = [texts.refs[one[chosen[other]]] for links in texts.links for one, other in (links, links[::-1])]
+    threads = texts.rows["thread"]
     inside = np.flatnonzero((threads != 0) & np.isin(threads, threads[chosen]))
     inside = inside[np.lexsort((-base[inside], threads[inside]))]
     before = np.append([0, 0], threads[inside])[: len(inside)]  # of the one two places before
-    return np.append(refs[chosen], refs[inside[threads[inside] != before]])
+    return np.concatenate([texts.refs[chosen], *near, texts.refs[inside[threads[inside] != before]]])
 
 
 def first(refs: NDArray[np.int64], scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
@@ -108,28 +167,26 @@ def first(refs: NDArray[np.int64], scores: NDArray[np.float64], count: int) -> N
     return places[np.lexsort((-refs[places], -scores[places]))]
 
 
-def base_of(semantic: NDArray[np.float64], lexical: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the scores are without the threads' part."""
-    return SEMANTIC_WEIGHT * semantic + LEXICAL_WEIGHT * lexical
-
-
 def rank(
-    refs: NDArray[np.int64],
+    texts: Texts,
     semantic: NDArray[np.float64],
     lexical: NDArray[np.float64],
     count: int,
-    threads: NDArray[np.int64] | None = None,
+    named: Named | None = None,
     least: float = 0.0,
 ) -> list[Hit]:
     """The best `count` of all that have a score of at least `least`; equal scores are ordered newest stored first.
 
-    What fits neither in meaning nor by words is no hit, whatever its thread. `threads` by number, None: nothing has
-    one.
+    What fits neither by itself, nor is near one that does, is no hit, whatever its thread, its role and its time.
     """
+    named = named or Named()
     base = base_of(semantic, lexical)
-    thread = np.zeros(len(refs)) if threads is None else thread_parts(base, threads)
-    scores = (base + THREAD_WEIGHT * thread).clip(0.0, 1.0)
-    chosen = np.flatnonzero((base > 0) & (scores >= least))
-    order = chosen[first(refs[chosen], scores[chosen], count)]
-    columns = (refs[order], scores[order], semantic[order], lexical[order], thread[order])
-    return [Hit(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+    near, answer, thread = near_parts(texts, base), answer_parts(texts, base), thread_parts(texts, base)
+    role, time = role_parts(texts.rows, named.roles), time_parts(texts.rows, named.times)
+    parts = (semantic, lexical, near, thread, answer, role, time, texts.rows["asks"].astype(np.float64))
+    scores = sum(weight * part for weight, part in zip(WEIGHTS, parts, strict=True)) / LARGEST
+    scores = np.asarray(scores).clip(0.0, 1.0)
+    chosen = np.flatnonzero(((base > 0) | (near > 0)) & (scores >= least))
+    order = chosen[first(texts.refs[chosen], scores[chosen], count)]
+    columns = (texts.refs, scores, *parts)
+    return [Hit(*values) for values in zip(*(column[order].tolist() for column in columns), strict=True)]

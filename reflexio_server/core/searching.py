@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from reflexio_server.core.candidates import Finder
 from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.listing import PAGE_BYTES, size_of
+from reflexio_server.core.naming import named_in
 from reflexio_server.model import Hit, Identity, PageItem, SearchQuery
 from reflexio_server.stages import stage
 from reflexio_server.storage import collections, interactions, standing
@@ -69,7 +70,7 @@ class Searcher:
         scope = Scope(of.account_id, of.user_ref, query.filter)
         with stage("find"):
             found = self.finder.find(conn, scope, of, query.query, deadline)
-            hits = found.best(conn, query.top_k, query.min_score)
+            hits = found.best(conn, query.top_k, named_in(query, found.texts), query.min_score)
         with stage("read"):
             return Found(_read(conn, of.account_id, hits, include_images), found.unindexed)
 

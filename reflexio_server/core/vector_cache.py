@@ -8,10 +8,12 @@ from cachetools import LRUCache
 from sqlalchemy import Connection
 
 from reflexio_server.storage import vectors
+from reflexio_server.storage.facts import ROW
 from reflexio_server.storage.standing import Standing
 from reflexio_server.storage.vectors import Matrix, Vectors
 
 _ENTRY_BYTES = 1000  # what an entry takes beside its arrays, about
+_ROW_BYTES = 2 * ROW.itemsize + 64  # what a vector takes beside itself: its row, and what `Texts` makes of it, about
 _Key = tuple[int, int | None, int]
 """The account, the user, None for all of the account, and the model."""
 
@@ -31,7 +33,7 @@ class _Entry:
     def size(self) -> int:
         if self.held is None or self.buffer is None:
             return _ENTRY_BYTES
-        return _ENTRY_BYTES + self.buffer.nbytes + self.held.rows.nbytes
+        return _ENTRY_BYTES + self.buffer.nbytes + _ROW_BYTES * len(self.held)
 
     def keep(self, held: Vectors, erasures: int) -> None:
         self.held, self.buffer, self.erasures = held, held.matrix, erasures

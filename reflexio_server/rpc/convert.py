@@ -1,6 +1,7 @@
 """Messages to the domain's objects and back. Requests have passed validation before they come here."""
 
 import hashlib
+from datetime import UTC
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -13,6 +14,7 @@ from reflexio_server.core.listing import RequestPage
 from reflexio_server.core.searching import Found
 from reflexio_server.rpc import page_token
 from reflexio_server.rpc.pictures import read_header
+from reflexio_server.rpc.time_zone import zone_of
 
 DEFAULT_ROLE = "User"
 DEFAULT_TOP_K = 10
@@ -94,6 +96,7 @@ def search_query(request: pb.SearchInteractionsRequest, most_bytes: int) -> mode
         top_k=request.top_k or DEFAULT_TOP_K,
         min_score=request.min_score,
         filter=_filter(request.filter),
+        zone=zone_of(request.time_zone) or UTC,
     )
 
 
@@ -146,7 +149,15 @@ def search_response(found: Found) -> pb.SearchInteractionsResponse:
     response = pb.SearchInteractionsResponse(unindexed_count=found.unindexed_count)
     for one in found.hits:
         hit = response.hits.add(
-            score=one.hit.score, semantic=one.hit.semantic, lexical=one.hit.lexical, thread=one.hit.thread
+            score=one.hit.score,
+            semantic=one.hit.semantic,
+            lexical=one.hit.lexical,
+            near=one.hit.near,
+            thread=one.hit.thread,
+            answer=one.hit.answer,
+            role=one.hit.role,
+            time=one.hit.time,
+            asks=one.hit.asks,
         )
         if one.item is None:
             hit.abridged = True

@@ -13,11 +13,13 @@ from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.v1.interaction_pb2 import InteractionData, UserAction
 from reflexio_server.errors import InvalidInput, Violation
+from reflexio_server.rpc.time_zone import zone_of
 
 MOST_KEPT = 20
 MOST_IDS = 1000
 MOST_VALUES = 100
 MOST_PAGE = 1000
+_ZONE_BYTES = 64
 _MIN_SECONDS, _MAX_SECONDS = -62135596800, 253402300799  # the years 1 to 9999 of protobuf's Timestamp
 
 
@@ -89,6 +91,13 @@ class Walk:
         """A timestamp between the years 1 and 9999."""
         if not (_MIN_SECONDS <= value.seconds <= _MAX_SECONDS and 0 <= value.nanos < 1_000_000_000):
             self.wrong(field, "is no time between the years 1 and 9999")
+
+    def zone(self, field: str, value: str) -> None:
+        """A time zone by its name, or no name."""
+        if "\0" in value or len(value.encode()) > _ZONE_BYTES:
+            self.text(field, value, _ZONE_BYTES)
+        elif zone_of(value) is None:
+            self.wrong(field, 'must be a name of the IANA database ("Europe/Berlin") or an offset ("+02:00")')
 
     def known(self, field: str, value: int, enum: Any) -> None:
         """A value that the enum has."""
@@ -162,6 +171,7 @@ def check_search(request: pb.SearchInteractionsRequest, limits: Limits) -> None:
             walk.wrong("min_score", "must be between 0 and 1")
         if request.min_score and not request.query.strip():
             walk.wrong("min_score", "needs a query: without one there are no scores")
+        walk.zone("time_zone", request.time_zone)
         _check_filter(walk, request.filter, limits)
 
 

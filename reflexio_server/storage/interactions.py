@@ -116,17 +116,6 @@ def passing(conn: Connection, scope: Scope, wanted: Sequence[int]) -> NDArray[np
     return np.sort(np.array(json.loads(found), dtype=np.int64))
 
 
-def threads(conn: Connection, wanted: Sequence[int]) -> NDArray[np.int64]:
-    """The number of the thread of each of these rows, in their order."""
-    found = {ref: thread_number(user, group) for ref, user, group in sqlite.request_groups(conn, wanted)}
-    return np.array([found.get(ref, 0) for ref in wanted], dtype=np.int64)
-
-
-def thread_number(user: int, request_group: str | None) -> int:
-    """A number for the thread of a user that has this name, the same as long as the process lives; 0 without a name."""
-    return hash((user, request_group)) if request_group else 0  # of 64 bits, so two threads with one are not met
-
-
 def count_of_user(conn: Connection, user: int) -> int:
     return int(_COUNT_OF_USER.scalar(conn, user_ref=user))
 

@@ -82,7 +82,22 @@ def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
 
 def listed(name: str) -> Select[Any]:
     """A query for values that are given under this name, a JSON list of any length, to be looked for in."""
-    return select(func.json_each(bindparam(name)).table_valued("value", name="k").c.value)
+    return select(elements(name).c.value)
+
+
+def elements(name: str) -> Any:
+    """A table whose column `value` has the elements of the JSON list that is given under this name."""
+    return func.json_each(bindparam(name)).table_valued("value", name="k")
+
+
+def as_one_of(*columns: ColumnElement[Any]) -> Select[Any]:
+    """A query for one JSON list, of a list of these columns for each row; without its FROM."""
+    return select(func.json_group_array(func.json_array(*columns)))
+
+
+def last_character(column: ColumnElement[str], after: str) -> ColumnElement[str]:
+    """The last character of a text, but for those of `after`."""
+    return func.substr(func.rtrim(column, after), -1)
 
 
 def as_one(query: Select[Any]) -> Select[Any]:
@@ -189,11 +204,28 @@ _PUBLISHED_WITH = Prepared(
            ON i.request_ref = k.value ORDER BY i.id"""
     )
 )
-_REQUEST_GROUPS = Prepared(
+
+
+def _beside(than: str, way: str) -> str:
+    """The two texts that stand nearest before or after `i` in its thread, as a JSON list, nearest first.
+
+    They are looked for in its own request `r` and in the two before or after that.
+    """
+    return f"""SELECT json_group_array(found.id) FROM (
+                   SELECT n.id FROM interactions n WHERE n.request_ref IN (
+                       SELECT r.id UNION ALL SELECT found.id FROM (
+                           SELECT id FROM requests WHERE user_ref = r.user_ref AND request_group = r.request_group
+                           AND (created_at, sequence) {than} (r.created_at, r.sequence)
+                           ORDER BY created_at {way}, sequence {way} LIMIT 2) found)
+                   AND (n.created_at, n.id) {than} (i.created_at, i.id) AND (n.model IS NULL OR n.model > 0)
+                   ORDER BY n.created_at {way}, n.id {way} LIMIT 2) found"""
+
+
+_NEIGHBOURS = Prepared(
     text(
-        """SELECT json_group_array(json_array(i.id, i.user_ref, r.request_group)) FROM json_each(:refs) k
-           CROSS JOIN interactions i ON i.id = k.value CROSS JOIN requests r ON r.id = i.request_ref
-           WHERE r.request_group != ''"""
+        f"""SELECT json_group_array(json_array(i.id, json(({_beside("<", "DESC")})), json(({_beside(">", "ASC")}))))
+            FROM json_each(:refs) k CROSS JOIN interactions i ON i.id = k.value
+            CROSS JOIN requests r ON r.id = i.request_ref WHERE r.request_group != ''"""
     )
 )
 
@@ -212,9 +244,9 @@ def known_users(conn: Connection, keys: Iterable[tuple[int, str]]) -> dict[tuple
     return {(account_id, user_id): ref for account_id, user_id, ref in found}
 
 
-def request_groups(conn: Connection, refs: Sequence[int]) -> list[tuple[int, int, str]]:
-    """Of these interactions those with a request_group: (id, user_ref, request_group)."""
-    return json.loads(_REQUEST_GROUPS.scalar(conn, refs=json.dumps(list(refs))))  # type: ignore[no-any-return]
+def neighbours(conn: Connection, refs: Sequence[int]) -> list[tuple[int, list[int], list[int]]]:
+    """Of these interactions those in a thread: (id, the ids of the two before it, nearest first, of the two after)."""
+    return json.loads(_NEIGHBOURS.scalar(conn, refs=json.dumps(list(refs))))  # type: ignore[no-any-return]
 
 
 def published_with(conn: Connection, refs: Iterable[int]) -> list[Row]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from reflexio_server.storage import sqlite
-from reflexio_server.storage.interactions import thread_number, threads
+from reflexio_server.storage import facts, sqlite
+from reflexio_server.storage.facts import Rows, Texts
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED
 from reflexio_server.storage.settling import erase_vectors
@@ -21,15 +21,10 @@ from reflexio_server.storage.waiting import Waiting
 Matrix = NDArray[np.float32]
 _ALL = 2**63 - 1
 
-ROW = np.dtype([("stamp", np.int64), ("ref", np.int64), ("user", np.int64), ("thread", np.int64)])
-"""What is known of a vector's row without reading it: its vectors.id, its interaction, and that one's user and thread
-(see `thread_number`). Another fact of the interaction that ranking needs is another column here."""
-Rows = NDArray[np.void]
-
 
 @dataclass(frozen=True)
 class Vectors:
-    """Vectors of interactions: row i of `matrix` (n × dimensions, length 1) belongs to `rows[i]`, see `ROW`.
+    """Vectors of interactions: row i of `matrix` (n × dimensions, length 1) belongs to `rows[i]`, see `facts.ROW`.
 
     A long text has several. Their stamps rise with every write.
     """
@@ -49,9 +44,9 @@ class Vectors:
         return self.rows["user"]
 
     @cached_property
-    def interactions(self) -> int:
-        """How many interactions they are of."""
-        return len(np.unique(self.rows["ref"]))
+    def texts(self) -> Texts:
+        """What they are of."""
+        return Texts.of(self.rows)
 
     @property
     def newest(self) -> int:
@@ -123,21 +118,19 @@ def store_beside(conn: Connection, model: int, embedded: Sequence[tuple[Waiting,
         conn.execute(insert(vectors), rows)
 
 
-_request_group = (
-    select(requests.c.request_group)
-    .select_from(interactions.join(requests, requests.c.id == interactions.c.request_ref))
-    .where(interactions.c.id == vectors.c.interaction_ref)
-    .scalar_subquery()
+_columns = (vectors.c.id, *facts.COLUMNS, vectors.c.vector)
+# Outer ones, so that the vectors are walked.
+_with_facts = vectors.outerjoin(interactions, interactions.c.id == vectors.c.interaction_ref).outerjoin(
+    requests, requests.c.id == interactions.c.request_ref
 )
-_columns = (vectors.c.id, vectors.c.interaction_ref, vectors.c.user_ref, _request_group, vectors.c.vector)
+_all_of_it = select(*_columns).select_from(_with_facts)
 _of_model = vectors.c.model == bindparam("model")
 _newer = vectors.c.id > bindparam("after")
 _OF_USER = Prepared(
-    select(*_columns).where(vectors.c.user_ref == bindparam("user_ref"), _of_model, _newer).order_by(vectors.c.id)
+    _all_of_it.where(vectors.c.user_ref == bindparam("user_ref"), _of_model, _newer).order_by(vectors.c.id)
 )
 _OF_ACCOUNT = Prepared(
-    select(*_columns)
-    .where(vectors.c.account_id == bindparam("account_id"), _of_model, _newer)
+    _all_of_it.where(vectors.c.account_id == bindparam("account_id"), _of_model, _newer)
     .order_by(vectors.c.id)
     .limit(bindparam("most"))
 )
@@ -149,8 +142,8 @@ _COUNT_OF_USER = Prepared(
         .subquery()
     )
 )
-_OF_REFS = Prepared(select(*_columns).where(vectors.c.interaction_ref.in_(sqlite.listed("refs")), _of_model))
-_OF_STAMPS = Prepared(select(*_columns).where(vectors.c.id.in_(sqlite.listed("stamps"))).order_by(vectors.c.id))
+_OF_REFS = Prepared(_all_of_it.where(vectors.c.interaction_ref.in_(sqlite.listed("refs")), _of_model))
+_OF_STAMPS = Prepared(_all_of_it.where(vectors.c.id.in_(sqlite.listed("stamps"))).order_by(vectors.c.id))
 _COUNT_AFTER = Prepared(
     select(func.count()).select_from(vectors).where(vectors.c.account_id == bindparam("account_id"), _of_model, _newer)
 )
@@ -160,14 +153,16 @@ _COUNT_UP_TO = Prepared(
     .where(vectors.c.account_id == bindparam("account_id"), _of_model, vectors.c.id <= bindparam("stamp"))
 )
 _ERASURES = Prepared(select(users.c.id, users.c.erasures).where(users.c.id.in_(sqlite.listed("users"))))
+_asked = sqlite.elements("stamps")
 # One row, as the driver gives up the interpreter's lock for each. "+ 0" keeps SQLite from walking all of the account.
-_ROWS_OF_STAMPS = Prepared(
-    text(
-        """SELECT json_group_array(json_array(v.id, v.interaction_ref, v.user_ref, r.request_group))
-           FROM json_each(:stamps) k CROSS JOIN vectors v ON v.id = k.value
-           CROSS JOIN interactions i ON i.id = v.interaction_ref CROSS JOIN requests r ON r.id = i.request_ref
-           WHERE v.account_id + 0 = :account_id"""
+_FACTS_OF_STAMPS = Prepared(
+    sqlite.as_one_of(vectors.c.id, *facts.COLUMNS)
+    .select_from(
+        _asked.join(vectors, vectors.c.id == _asked.c.value)
+        .join(interactions, interactions.c.id == vectors.c.interaction_ref)
+        .join(requests, requests.c.id == interactions.c.request_ref)
     )
+    .where(vectors.c.account_id + 0 == bindparam("account_id"))
 )
 
 
@@ -210,15 +205,11 @@ def count_up_to(conn: Connection, account_id: int, model: int, stamp: int) -> in
 
 def rows_of_stamps(conn: Connection, account_id: int, stamps: Sequence[int]) -> Rows:
     """The rows of these vectors of the account, in their order; where one is gone all is 0."""
-    listed = json.loads(_ROWS_OF_STAMPS.scalar(conn, account_id=account_id, stamps=json.dumps(stamps)))
-    found = {stamp: (stamp, ref, user, thread_number(user, group)) for stamp, ref, user, group in listed}
-    return np.array([found.get(stamp, (0, 0, 0, 0)) for stamp in stamps], dtype=ROW)
-
-
-def rows_of_refs(conn: Connection, refs: NDArray[np.int64]) -> Rows:
-    """What is known of interactions that have no vector, in their order."""
-    rows = np.zeros(len(refs), dtype=ROW)
-    rows["ref"], rows["thread"] = refs, threads(conn, refs.tolist())
+    listed = json.loads(_FACTS_OF_STAMPS.scalar(conn, account_id=account_id, stamps=json.dumps(list(stamps))))
+    found = facts.rows(listed)
+    rows = np.zeros(len(stamps), dtype=facts.ROW)
+    at = np.argsort(stamps)
+    rows[at[np.searchsorted(stamps, found["stamp"], sorter=at)]] = found
     return rows
 
 
@@ -234,7 +225,6 @@ def applied_stamps(conn: Connection, account_id: int, model: int, up_to: int = _
 
 def _vectors(found: Sequence[Any]) -> Vectors:
     if not found:
-        return Vectors(np.zeros(0, dtype=ROW), np.zeros((0, 1), dtype=np.float32))
-    rows = [(stamp, ref, user, thread_number(user, group)) for stamp, ref, user, group, _ in found]
+        return Vectors(np.zeros(0, dtype=facts.ROW), np.zeros((0, 1), dtype=np.float32))
     matrix = np.frombuffer(b"".join([vector for *_, vector in found]), dtype="<f4")
-    return Vectors(np.array(rows, dtype=ROW), matrix.reshape(len(rows), -1))
+    return Vectors(facts.rows(values for *values, _ in found), matrix.reshape(len(found), -1))

@@ -8,8 +8,8 @@ from datetime import date, timedelta
 
 import pytest
 
-from reflexio_server import date_words
-from reflexio_server.dates import MOST_NAMED, Named, named
+from reflexio_server.dates import words as date_words
+from reflexio_server.dates.named import MOST_NAMED, Named, named
 from tests.wire import seeded
 
 TODAY = date(2023, 5, 17)  # a Wednesday

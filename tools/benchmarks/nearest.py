@@ -41,8 +41,8 @@ def rank(store: Store, language: Language) -> dict[str, Any]:
             def rank(of: standing.Standing = of, vector: vectors.Matrix = vector) -> None:
                 held = cache.get(conn, of, len(mine))  # noqa: B023
                 assert held
-                refs, semantic, _ = ranking.best_per_interaction(held.rows, held.cosines(vector))
-                ranking.rank(refs, semantic, np.zeros(len(refs)), 10)
+                semantic = ranking.semantic_parts(held.texts, held.cosines(vector))
+                ranking.rank(held.texts, semantic, np.zeros(len(semantic)), 10)
 
             def where(user: int = user, vector: vectors.Matrix = vector) -> None:
                 index.query(live.name, vector, 10, user)

@@ -430,6 +430,7 @@ class SearchInteractionsRequest(Message):
     MIN_SCORE_FIELD_NUMBER: int
     FILTER_FIELD_NUMBER: int
     INCLUDE_IMAGES_FIELD_NUMBER: int
+    TIME_ZONE_FIELD_NUMBER: int
     user_id: str
     """Whose interactions. Absent: the whole account's. Present and empty is an
     error.
@@ -448,6 +449,11 @@ class SearchInteractionsRequest(Message):
     """Only hits with at least this score, 0 to 1. Default 0. Needs a query."""
     include_images: bool
     """Send the pictures' bytes too."""
+    time_zone: str
+    """Where the caller is, for dates in the query such as "yesterday": a name of
+    the IANA database ("Europe/Berlin") or an offset ("+02:00"), at most 64
+    bytes. Default UTC.
+    """
     @property
     def filter(self) -> InteractionFilter:
         """Only interactions that pass this."""
@@ -461,10 +467,11 @@ class SearchInteractionsRequest(Message):
         min_score: float = ...,
         filter: InteractionFilter | None = ...,
         include_images: bool = ...,
+        time_zone: str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = Literal["_user_id", b"_user_id", "filter", b"filter", "user_id", b"user_id"]
     def HasField(self, field_name: _HasFieldArgType) -> bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["_user_id", b"_user_id", "filter", b"filter", "include_images", b"include_images", "min_score", b"min_score", "query", b"query", "top_k", b"top_k", "user_id", b"user_id"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["_user_id", b"_user_id", "filter", b"filter", "include_images", b"include_images", "min_score", b"min_score", "query", b"query", "time_zone", b"time_zone", "top_k", b"top_k", "user_id", b"user_id"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__user_id: typing_extensions.TypeAlias = Literal["user_id"]
     _WhichOneofArgType__user_id: typing_extensions.TypeAlias = Literal["_user_id", b"_user_id"]
@@ -507,9 +514,18 @@ class SearchHit(Message):
     LEXICAL_FIELD_NUMBER: int
     THREAD_FIELD_NUMBER: int
     ABRIDGED_FIELD_NUMBER: int
+    NEAR_FIELD_NUMBER: int
+    ANSWER_FIELD_NUMBER: int
+    ROLE_FIELD_NUMBER: int
+    TIME_FIELD_NUMBER: int
+    ASKS_FIELD_NUMBER: int
     score: float
-    """How well it fits, 0 to 1: the weighted mean of the three parts below.
-    0 without a query.
+    """How well it fits, 0 to 1: (0.4 semantic + 0.35 lexical + 0.25 near + 0.15
+    thread + 0.1125 answer + 0.08 role + 0.15 time - 0.05 asks) / 1.4925, not
+    below 0. The divisor is the largest sum there can be, the same for every
+    query. 0 without a query.
+    Before `near` and what follows it were added, it was 0.4 semantic + 0.35
+    lexical + 0.25 thread: a `min_score` of then is to be two thirds of it now.
     """
     semantic: float
     """How near it is in meaning, 0 to 1: the cosine, not below 0."""
@@ -520,10 +536,30 @@ class SearchHit(Message):
     all texts are compared.
     """
     thread: float
-    """How well the best other interaction of its thread fits, 0 to 1."""
+    """How well the best other interaction of its thread fits by meaning and
+    words, 0 to 1.
+    """
     abridged: bool
     """The response had no room for more than the ids (interaction_id, user_id,
     request_id): GetInteractions by interaction_ids fetches the rest.
+    """
+    near: float
+    """How well the best of those beside it in its thread fits by meaning and
+    words, 0 to 1: the next ones, and those after them, which count 0.8 of it.
+    """
+    answer: float
+    """If the one just before it in its thread is a question, how well that fits
+    by meaning and words, 0 to 1.
+    """
+    role: float
+    """1 if a word of its role is a word of the query, such as the speaker's name."""
+    time: float
+    """How near it is to the time that the query names, 0 to 1: 1 from the day
+    before until 8 days after, then less by 1/e in 7 days.
+    """
+    asks: float
+    """1 if its content ends with a question mark: who looks for something looks
+    for the answer.
     """
     @property
     def interaction(self) -> Interaction:
@@ -538,10 +574,15 @@ class SearchHit(Message):
         lexical: float = ...,
         thread: float = ...,
         abridged: bool = ...,
+        near: float = ...,
+        answer: float = ...,
+        role: float = ...,
+        time: float = ...,
+        asks: float = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = Literal["interaction", b"interaction"]
     def HasField(self, field_name: _HasFieldArgType) -> bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["abridged", b"abridged", "interaction", b"interaction", "lexical", b"lexical", "score", b"score", "semantic", b"semantic", "thread", b"thread"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["abridged", b"abridged", "answer", b"answer", "asks", b"asks", "interaction", b"interaction", "lexical", b"lexical", "near", b"near", "role", b"role", "score", b"score", "semantic", b"semantic", "thread", b"thread", "time", b"time"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @final

@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.cli.main import main
 from reflexio_server.core import embedder_change
 from reflexio_server.core.candidates import EXACT_USER
 from reflexio_server.core.following import Follower
@@ -33,6 +31,7 @@ from reflexio_server.storage.database import DATABASE_FILE
 from reflexio_server.storage.standing import Standing
 from reflexio_server.storage.vectors import Vectors
 from tests.soundness import faults
+from tests.state import index_command
 from tests.support import Caller, LocalServer
 from tests.wire import everything, say, seeded, wait_until
 from tests.words import Words, use
@@ -91,12 +90,6 @@ def check(server: LocalServer) -> None:
             if name.startswith(prefix):
                 assert set(index.stamps(name).tolist()) <= there
     assert faults(server.data_dir) == {}
-
-
-def index_command(server: LocalServer, name: str) -> str:
-    done = CliRunner().invoke(main, ["index", name, "--data-dir", str(server.data_dir)], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
 
 
 def test_it_leaves_chroma_and_neither_a_check_nor_a_rebuild_brings_it_back(server: LocalServer) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.core import ranking
+from tests.ranking_reference import score_of
 from tests.reference import fill, random_scope, selected
 from tests.support import Caller, LocalServer
 from tests.wire import MIB, publish, seeded
@@ -16,7 +16,7 @@ SEARCHABLE = pb.WAIT_UNTIL_SEARCHABLE
 TEXTS = ["We adopted a grey kitten from the shelter", "A loaf with walnuts", "The café on Łódź street", "Grey weather"]
 
 
-def test_scores_are_the_weighted_mean_of_parts_between_0_and_1(caller: Caller) -> None:
+def test_scores_are_the_sum_of_parts_between_0_and_1_that_the_contract_tells(caller: Caller) -> None:
     for group in ("trip", "trip", "", "other"):
         caller.publish("u", *TEXTS, request_group=group)
     caller.publish("u", "grey kitten " * 300)
@@ -26,11 +26,9 @@ def test_scores_are_the_weighted_mean_of_parts_between_0_and_1(caller: Caller) -
             assert hits
             assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
             for hit in hits:
-                parts = (hit.semantic, hit.lexical, hit.thread)
-                weights = (ranking.SEMANTIC_WEIGHT, ranking.LEXICAL_WEIGHT, ranking.THREAD_WEIGHT)
+                parts = (hit.semantic, hit.lexical, hit.near, hit.thread, hit.answer, hit.role, hit.time, hit.asks)
                 assert all(0 <= part <= 1 for part in (hit.score, *parts))
-                mean = sum(part * weight for part, weight in zip(parts, weights, strict=True)) / sum(weights)
-                assert hit.score == pytest.approx(mean, abs=1e-6)
+                assert hit.score == pytest.approx(score_of(hit), abs=1e-6)
                 assert hit.thread == 0 or hit.interaction.request_group
 
 
@@ -58,7 +56,7 @@ def test_without_a_query_the_newest_come_first(caller: Caller) -> None:
         scope = random_scope(source, 60)
         answer = caller.search(query=source.choice(("", "  ")), top_k=1000, **scope)
         assert [hit.interaction for hit in answer.hits] == selected(stored, scope), scope
-        assert not any(hit.score or hit.semantic or hit.lexical or hit.thread or hit.abridged for hit in answer.hits)
+        assert all(hit == pb.SearchHit(interaction=hit.interaction) for hit in answer.hits)
 
 
 def test_filters_mean_what_a_plain_model_says(caller: Caller) -> None:

@@ -1,6 +1,7 @@
 """Searches held against a plain reference that compares everything, and how much of it Chroma finds."""
 
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import candidates as finding
-from reflexio_server.core import ranking
+from reflexio_server.core import query_words
+from reflexio_server.storage import facts
+from tests.ranking_reference import CLOSING, Around, around, asks, base_of, score_of
 from tests.reference import fill, random_scope, selected
-from tests.state import wait_for_index
+from tests.state import index_command, wait_for_index
 from tests.support import Caller, LocalServer
-from tests.wire import seeded
+from tests.wire import MICROS, everything, publish, seeded, timestamp
 from tests.words import Words
 
 pytestmark = pytest.mark.usefixtures("every_account")
@@ -27,12 +30,17 @@ RECALL = 0.95
 
 
 @pytest.fixture
-def server(start: Callable[..., LocalServer], embedder: Words) -> LocalServer:
+def server(start: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
+    monkeypatch.setattr(query_words, "EVERYDAY_FROM_TEXTS", 10**9)  # all of a query is embedded
     return start()
 
 
 def say(source: Any, count: int) -> list[str]:
-    return ["", *(" ".join(source.choices(VOCABULARY, k=source.randrange(2, 6))) for _ in range(count))]
+    ends = ("", "", "?", '?" ')
+    return [
+        "",
+        *(" ".join(source.choices(VOCABULARY, k=source.randrange(2, 6))) + source.choice(ends) for _ in range(count)),
+    ]
 
 
 def meaning(embedder: Words, items: list[noun.Interaction], query: str) -> dict[str, float]:
@@ -77,23 +85,23 @@ def check(
 ) -> None:
     found = {hit.interaction.interaction_id: hit for hit in hits}
     assert len(found) == len(hits)
+    others = around(wanted, {name: base_of(hit) for name, hit in found.items()})
     for item in wanted:
         cosine, hit = cosines.get(item.interaction_id, 0.0), found.pop(item.interaction_id, None)
-        has_word = bool(set(query.split()) & set(item.content.split()))
+        has_word = bool(set(query.split()) & set(item.content.strip(f"?{CLOSING}").split()))
+        beside = others.get(item.interaction_id, Around())
         if hit is None:
             assert cosine < 1e-5, (query, scope, item)
             assert not has_word, (query, scope, item)
+            assert beside.near < 1e-5, (query, scope, item)
             continue
         assert hit.interaction == item
         assert hit.semantic == pytest.approx(max(0.0, cosine), abs=1e-5)
         assert (hit.lexical > 0) == has_word, (query, scope, item)
-        parts = (hit.semantic, hit.lexical, hit.thread)
-        weights = (ranking.SEMANTIC_WEIGHT, ranking.LEXICAL_WEIGHT, ranking.THREAD_WEIGHT)
-        mean = sum(part * weight for part, weight in zip(parts, weights, strict=True)) / sum(weights)
-        assert hit.score == pytest.approx(mean, abs=1e-6)
-        thread = (item.user_id, item.request_group)
-        threads = [(other.interaction.user_id, other.interaction.request_group) for other in hits]
-        assert (hit.thread > 0) == (bool(item.request_group) and threads.count(thread) > 1), (query, scope, item)
+        told = Around(hit.near, hit.thread, hit.answer)
+        assert astuple(told) == pytest.approx(astuple(beside), abs=1e-5), (query, scope, item)
+        assert (hit.role, hit.time, hit.asks) == (item.role in query.split(), 0, asks(item.content))
+        assert hit.score == pytest.approx(score_of(hit), abs=1e-6)
     assert not found, "nothing is found that the filter does not mean"
     assert hits == sorted(hits, key=lambda hit: (-hit.score, -hit.interaction.sequence)), "ties: newest stored first"
 
@@ -131,6 +139,42 @@ def test_chroma_finds_nearly_all_that_is_nearest(
     assert found >= RECALL * nearest
 
 
+def test_what_stands_beside_the_nearest_joins_them(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an account that is too large to be compared, few are candidates; those beside them count as in all of it."""
+    source = seeded()
+    caller = server.new_caller()
+    texts = say(source, 300)
+    for number in range(150):  # in threads that go on side by side, one request after the other
+        items = [
+            noun.InteractionData(content=source.choice(texts[1:]), created_at=timestamp(MICROS + 10 * number + place))
+            for place in range(source.randrange(1, 6))
+        ]
+        group = source.choice(("", "a", "b", "c"))
+        publish(caller, source.choice("uv"), *items, request_id=str(number), request_group=group)
+    stored = everything(caller)
+    wait_for_index(server)
+    answers = set()
+    for number in range(40):
+        query = f"{source.choice(UNSEEN)} {source.choice(VOCABULARY)} {number}"
+        every = {hit.interaction.interaction_id: base_of(hit) for hit in caller.search(query=query, top_k=1000).hits}
+        others = around(stored, every)
+        with monkeypatch.context() as few:
+            for name, most in (("NEAREST", 30), ("WORD_MATCHES", 5), ("WHOLE_MATCHES", 5)):
+                few.setattr(finding, name, most)
+            hits = caller.search(query=query, top_k=1000).hits
+            few.setattr(facts, "neighbours", lambda *_: (np.zeros((0, 2), np.int64),) * 2)
+            alone = {hit.interaction.interaction_id for hit in caller.search(query=query, top_k=1000).hits}
+        assert 20 < len(alone) < len(hits) < len(every)
+        for hit in hits:
+            beside = others.get(hit.interaction.interaction_id, Around())
+            assert hit.near <= beside.near + 1e-4, "of those that joined what is beside them may be missing"
+            assert hit.answer <= beside.answer + 1e-4
+            if hit.interaction.interaction_id in alone:
+                assert (hit.near, hit.answer) == pytest.approx((beside.near, beside.answer), abs=1e-4)
+                answers.add(hit.answer > 0)
+    assert answers == {True, False}
+
+
 def count_queries(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How often Chroma is asked from now on."""
     index = server.app.follower._index
@@ -158,3 +202,27 @@ def test_the_model_would_notice(server: LocalServer, embedder: Words) -> None:
         with pytest.raises(AssertionError):
             check(wrong, items, cosines, "boat river", {})
     assert np.isclose(cosines[hits[0].interaction.interaction_id], 1.0)
+
+
+def test_answers_outlast_a_restart_and_a_rebuild(server: LocalServer, start: Callable[..., LocalServer]) -> None:
+    source = seeded()
+    caller = server.new_caller()
+    stored = fill(caller, source, 80, say(source, 200))
+    wait_for_index(server)
+    asked = [
+        {"query": f"{' '.join(source.sample((*VOCABULARY, *UNSEEN), 2))} {source.choice(('', '2023', 'May', 'User'))}"}
+        | ({"user_id": source.choice(stored).user_id} if number % 2 else {})
+        for number in range(30)
+    ]
+
+    def answers(of: Caller) -> list[pb.SearchInteractionsResponse]:
+        return [of.search(top_k=50, **one) for one in asked]
+
+    before = answers(caller)
+    server.stop()
+    again = start(server.data_dir)
+    anew = Caller(again.address, caller.email, caller.api_key)
+    wait_for_index(again)
+    assert answers(anew) == before
+    index_command(again, "rebuild")
+    assert answers(anew) == before

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection
 
+from reflexio_server.core import vector_cache
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
 from reflexio_server.storage import embedders, interactions, standing, vectors, waiting
@@ -128,7 +129,7 @@ def test_what_a_search_looks_at_is_not_changed_under_it(database: Database) -> N
 
 def test_no_more_is_held_than_may_be_and_the_least_recently_searched_goes_first(database: Database) -> None:
     rows = 100
-    most = 3 * (rows * (DIMENSIONS * 4 + 32) + 1000) + 500  # three users and a half
+    most = 3 * (rows * (DIMENSIONS * 4 + vector_cache._ROW_BYTES) + 1000) + 500  # three users and a half
     cache = VectorCache(most)
     for name in "abcde":
         embed(database, publish(database, name, rows))

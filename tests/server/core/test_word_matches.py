@@ -11,11 +11,13 @@ from sqlalchemy import Connection
 from reflexio_server.core import candidates
 from reflexio_server.core.candidates import Candidates
 from reflexio_server.core.query_words import search_words
+from reflexio_server.core.ranking import Named
 from reflexio_server.core.word_matches import WordMatches
 from reflexio_server.model import NewInteraction, NewRequest, UserAction
-from reflexio_server.storage import embedders, full_text, standing, vectors
+from reflexio_server.storage import embedders, facts, full_text, standing
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database
+from reflexio_server.storage.facts import Texts
 from reflexio_server.storage.interactions import Scope
 from reflexio_server.storage.publishing import store_requests
 from reflexio_server.storage.standing import Standing
@@ -55,7 +57,8 @@ def all_rows(conn: Connection, of: Standing, words: WordMatches, source: random.
     user = -1 if of.user_ref is None else of.user_ref
     refs = np.array(conn.exec_driver_sql(mine, (ACCOUNT, user)).scalars().all(), dtype=np.int64)
     cosines = np.array([source.choice((0.0, 0.1, 0.5)) for _ in refs], dtype=np.float32)
-    return Candidates(vectors.rows_of_refs(conn, refs), cosines, words, 0)
+    rows = facts.of_refs(conn, refs)
+    return Candidates(Texts.of(rows), cosines, words, 0)
 
 
 def weighed(conn: Connection, of: Standing, query: Sequence[str], most: int, counts: dict[str, int]) -> WordMatches:
@@ -90,7 +93,7 @@ def test_the_best_are_the_same_however_few_rows_are_listed(
             asked = all_rows(conn, of, found, random.Random(7))
             for count in (1, 3, 10, 1000):
                 for least in (0.0, 0.3):
-                    assert asked.best(conn, count, least) == wanted.best(conn, count, least)
+                    assert asked.best(conn, count, Named(), least) == wanted.best(conn, count, Named(), least)
     assert looked_up[0] > 0
 
 

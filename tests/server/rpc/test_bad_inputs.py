@@ -46,6 +46,7 @@ TEXTS: dict[str, int | None] = {
     "InteractionFilter.agent_version": LIMITS.agent_version,
     "SearchInteractionsRequest.user_id": LIMITS.user_id,
     "SearchInteractionsRequest.query": CUT,
+    "SearchInteractionsRequest.time_zone": 64,
     "GetInteractionsRequest.user_id": LIMITS.user_id,
     "GetInteractionsRequest.interaction_ids": ID,
     "GetInteractionsRequest.page_token": None,
@@ -287,6 +288,20 @@ def by_hand() -> Iterator[Bad]:
     ):
         change = _merge(request)
         found.append((rpc, "filter.user_actions has UNSPECIFIED", change, "filter.user_actions[2]", "name an action"))
+    for zone in (
+        "Nowhere",
+        "Europe",
+        "europe/nowhere",
+        "+24:00",
+        "02:00",
+        "+2",
+        "../UTC",
+        "/etc/passwd",
+        " UTC",
+        "UTC\n",
+    ):
+        change = _merge(pb.SearchInteractionsRequest(time_zone=zone))
+        found.append(("SearchInteractions", f"time_zone is {zone!r}", change, "time_zone", "of the IANA database"))
     both = _merge(pb.GetInteractionsRequest(interaction_ids=[NEVER_STORED]))
     found.append(("GetInteractions", "interaction_ids with a filter", both, "filter", "send one of them"))
     for rpc, what, change, field, said in found:
@@ -356,7 +371,7 @@ def test_the_right_request_is_none_of_them(caller: Caller, rpc: str) -> None:
         message = right_request(rpc, Named(request_id=f"right {rpc}"))
         for place in [one for one in places(rpc) if not one.path.startswith("requests")] if longest else []:
             maximum = TEXTS.get(place.key)
-            if maximum is not None and not place.field.is_repeated:
+            if maximum is not None and not place.field.is_repeated and place.field.name != "time_zone":
                 setattr(place.inside(message), place.field.name, "é" * (maximum // 2) + "x" * (maximum % 2))
         try:
             (*_, answer) = call_raw(caller.channel, RPCS[rpc], [message.SerializeToString()], caller.metadata)

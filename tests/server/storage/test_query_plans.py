@@ -22,7 +22,17 @@ from reflexio_server.model import (
     StoredRequest,
     UserAction,
 )
-from reflexio_server.storage import collections, embedders, erasing, interactions, requests, settling, vectors, waiting
+from reflexio_server.storage import (
+    collections,
+    embedders,
+    erasing,
+    facts,
+    interactions,
+    requests,
+    settling,
+    vectors,
+    waiting,
+)
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.erasing import Part
@@ -53,6 +63,7 @@ FILTERS = [
 BOUNDED = re.compile(
     r"(SEARCH \w+ USING (COVERING )?INDEX \w+ \((user_ref|account_id|request_ref|interaction_id|interaction_ref)=\?"
     r"|SEARCH \w+ USING INTEGER PRIMARY KEY \(rowid=\?\)|SCAN k VIRTUAL TABLE INDEX 1:$"
+    r"|COMPOUND QUERY$|LEFT-MOST SUBQUERY$|SCAN CONSTANT ROW$|UNION ALL$|CORRELATED LIST SUBQUERY \d+$"
     r"|(LIST|CORRELATED SCALAR) SUBQUERY \d+$|USE TEMP B-TREE FOR ORDER BY$"
     r"|(CO-ROUTINE|SCAN) found$)"  # which goes through what was found as it comes
 )
@@ -181,7 +192,8 @@ def test_vectors_are_found_by_an_index(database: Database) -> None:
         lambda conn: waiting.of_user(conn, 1, 7, 64),
         lambda conn: interactions.identities(conn, 1, [1, 2]),
         lambda conn: list(interactions.by_refs(conn, 1, [1, 2])),
-        lambda conn: interactions.threads(conn, range(1000)),
+        lambda conn: facts.of_refs(conn, np.arange(1, 1000)),
+        lambda conn: facts.neighbours(conn, np.arange(1, 1000)),
     ):
         is_bounded(database, read)
 

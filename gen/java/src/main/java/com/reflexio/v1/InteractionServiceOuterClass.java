@@ -212,110 +212,114 @@ public final class InteractionServiceOuterClass extends com.google.protobuf.Gene
       "ion\0229\n\nstart_time\030\007 \001(\0132\032.google.protobu" +
       "f.TimestampR\tstartTime\0225\n\010end_time\030\010 \001(\013" +
       "2\032.google.protobuf.TimestampR\007endTime\022\"\n" +
-      "\rmost_recent_k\030\t \001(\rR\013mostRecentK\"\354\001\n\031Se" +
+      "\rmost_recent_k\030\t \001(\rR\013mostRecentK\"\211\002\n\031Se" +
       "archInteractionsRequest\022\034\n\007user_id\030\001 \001(\t" +
       "H\000R\006userId\210\001\001\022\024\n\005query\030\002 \001(\tR\005query\022\023\n\005t" +
       "op_k\030\003 \001(\rR\004topK\022\033\n\tmin_score\030\004 \001(\001R\010min" +
       "Score\0226\n\006filter\030\005 \001(\0132\036.reflexio.v1.Inte" +
       "ractionFilterR\006filter\022%\n\016include_images\030" +
-      "\006 \001(\010R\rincludeImagesB\n\n\010_user_id\"q\n\032Sear" +
-      "chInteractionsResponse\022*\n\004hits\030\001 \003(\0132\026.r" +
-      "eflexio.v1.SearchHitR\004hits\022\'\n\017unindexed_" +
-      "count\030\002 \001(\rR\016unindexedCount\"\307\001\n\tSearchHi" +
-      "t\022:\n\013interaction\030\001 \001(\0132\030.reflexio.v1.Int" +
-      "eractionR\013interaction\022\024\n\005score\030\002 \001(\001R\005sc" +
-      "ore\022\032\n\010semantic\030\003 \001(\001R\010semantic\022\030\n\007lexic" +
-      "al\030\004 \001(\001R\007lexical\022\026\n\006thread\030\005 \001(\001R\006threa" +
-      "d\022\032\n\010abridged\030\006 \001(\010R\010abridged\"\260\002\n\026GetInt" +
-      "eractionsRequest\022\034\n\007user_id\030\001 \001(\tH\000R\006use" +
-      "rId\210\001\001\022\'\n\017interaction_ids\030\002 \003(\tR\016interac" +
-      "tionIds\0226\n\006filter\030\003 \001(\0132\036.reflexio.v1.In" +
-      "teractionFilterR\006filter\022\033\n\tpage_size\030\004 \001" +
-      "(\rR\010pageSize\022\035\n\npage_token\030\005 \001(\tR\tpageTo" +
-      "ken\022(\n\005order\030\006 \001(\0162\022.reflexio.v1.OrderR\005" +
-      "order\022%\n\016include_images\030\007 \001(\010R\rincludeIm" +
-      "agesB\n\n\010_user_id\"\267\001\n\027GetInteractionsResp" +
-      "onse\022<\n\014interactions\030\001 \003(\0132\030.reflexio.v1" +
-      ".InteractionR\014interactions\022&\n\017next_page_" +
-      "token\030\002 \001(\tR\rnextPageToken\0226\n\027missing_in" +
-      "teraction_ids\030\003 \003(\tR\025missingInteractionI" +
-      "ds\"\360\002\n\022GetRequestsRequest\022\027\n\007user_id\030\001 \001" +
-      "(\tR\006userId\022\035\n\nrequest_id\030\002 \001(\tR\trequestI" +
-      "d\022#\n\rrequest_group\030\003 \001(\tR\014requestGroup\0229" +
-      "\n\nstart_time\030\004 \001(\0132\032.google.protobuf.Tim" +
-      "estampR\tstartTime\0225\n\010end_time\030\005 \001(\0132\032.go" +
-      "ogle.protobuf.TimestampR\007endTime\022\033\n\tpage" +
-      "_size\030\006 \001(\rR\010pageSize\022\035\n\npage_token\030\007 \001(" +
-      "\tR\tpageToken\022%\n\016include_images\030\010 \001(\010R\rin" +
-      "cludeImages\022(\n\005order\030\t \001(\0162\022.reflexio.v1" +
-      ".OrderR\005order\"\177\n\023GetRequestsResponse\022@\n\016" +
-      "request_groups\030\001 \003(\0132\031.reflexio.v1.Reque" +
-      "stGroupR\rrequestGroups\022&\n\017next_page_toke" +
-      "n\030\002 \001(\tR\rnextPageToken\"u\n\014RequestGroup\022#" +
-      "\n\rrequest_group\030\001 \001(\tR\014requestGroup\022@\n\010r" +
-      "equests\030\002 \003(\0132$.reflexio.v1.RequestWithI" +
-      "nteractionsR\010requests\"\245\001\n\027RequestWithInt" +
-      "eractions\022.\n\007request\030\001 \001(\0132\024.reflexio.v1" +
-      ".RequestR\007request\022<\n\014interactions\030\002 \003(\0132" +
+      "\006 \001(\010R\rincludeImages\022\033\n\ttime_zone\030\007 \001(\tR" +
+      "\010timeZoneB\n\n\010_user_id\"q\n\032SearchInteracti" +
+      "onsResponse\022*\n\004hits\030\001 \003(\0132\026.reflexio.v1." +
+      "SearchHitR\004hits\022\'\n\017unindexed_count\030\002 \001(\r" +
+      "R\016unindexedCount\"\257\002\n\tSearchHit\022:\n\013intera" +
+      "ction\030\001 \001(\0132\030.reflexio.v1.InteractionR\013i" +
+      "nteraction\022\024\n\005score\030\002 \001(\001R\005score\022\032\n\010sema" +
+      "ntic\030\003 \001(\001R\010semantic\022\030\n\007lexical\030\004 \001(\001R\007l" +
+      "exical\022\026\n\006thread\030\005 \001(\001R\006thread\022\032\n\010abridg" +
+      "ed\030\006 \001(\010R\010abridged\022\022\n\004near\030\007 \001(\001R\004near\022\026" +
+      "\n\006answer\030\010 \001(\001R\006answer\022\022\n\004role\030\t \001(\001R\004ro" +
+      "le\022\022\n\004time\030\n \001(\001R\004time\022\022\n\004asks\030\013 \001(\001R\004as" +
+      "ks\"\260\002\n\026GetInteractionsRequest\022\034\n\007user_id" +
+      "\030\001 \001(\tH\000R\006userId\210\001\001\022\'\n\017interaction_ids\030\002" +
+      " \003(\tR\016interactionIds\0226\n\006filter\030\003 \001(\0132\036.r" +
+      "eflexio.v1.InteractionFilterR\006filter\022\033\n\t" +
+      "page_size\030\004 \001(\rR\010pageSize\022\035\n\npage_token\030" +
+      "\005 \001(\tR\tpageToken\022(\n\005order\030\006 \001(\0162\022.reflex" +
+      "io.v1.OrderR\005order\022%\n\016include_images\030\007 \001" +
+      "(\010R\rincludeImagesB\n\n\010_user_id\"\267\001\n\027GetInt" +
+      "eractionsResponse\022<\n\014interactions\030\001 \003(\0132" +
       "\030.reflexio.v1.InteractionR\014interactions\022" +
-      "\034\n\tcontinues\030\003 \001(\010R\tcontinues\"8\n\017GetImag" +
-      "eRequest\022%\n\016interaction_id\030\001 \001(\tR\rintera" +
-      "ctionId\"P\n\020GetImageResponse\022(\n\005image\030\001 \001" +
-      "(\0132\022.reflexio.v1.ImageR\005image\022\022\n\004data\030\002 " +
-      "\001(\014R\004data\"f\n\014ErasedCounts\022\032\n\010requests\030\001 " +
-      "\001(\rR\010requests\022\"\n\014interactions\030\002 \001(\rR\014int" +
-      "eractions\022\026\n\006images\030\003 \001(\rR\006images\"k\n\030Del" +
-      "eteInteractionRequest\022%\n\016interaction_id\030" +
-      "\001 \001(\tR\rinteractionId\022\034\n\007user_id\030\002 \001(\tH\000R" +
-      "\006userId\210\001\001B\n\n\010_user_id\"N\n\031DeleteInteract" +
-      "ionResponse\0221\n\006erased\030\001 \001(\0132\031.reflexio.v" +
-      "1.ErasedCountsR\006erased\"_\n\024DeleteRequestR" +
-      "equest\022\035\n\nrequest_id\030\001 \001(\tR\trequestId\022\034\n" +
-      "\007user_id\030\002 \001(\tH\000R\006userId\210\001\001B\n\n\010_user_id\"" +
-      "J\n\025DeleteRequestResponse\0221\n\006erased\030\001 \001(\013" +
-      "2\031.reflexio.v1.ErasedCountsR\006erased\"Y\n\031D" +
-      "eleteRequestGroupRequest\022\027\n\007user_id\030\001 \001(" +
-      "\tR\006userId\022#\n\rrequest_group\030\002 \001(\tR\014reques" +
-      "tGroup\"O\n\032DeleteRequestGroupResponse\0221\n\006" +
-      "erased\030\001 \001(\0132\031.reflexio.v1.ErasedCountsR" +
-      "\006erased\",\n\021DeleteUserRequest\022\027\n\007user_id\030" +
-      "\001 \001(\tR\006userId\"G\n\022DeleteUserResponse\0221\n\006e" +
-      "rased\030\001 \001(\0132\031.reflexio.v1.ErasedCountsR\006" +
-      "erased*Y\n\tWaitUntil\022\032\n\026WAIT_UNTIL_UNSPEC" +
-      "IFIED\020\000\022\025\n\021WAIT_UNTIL_STORED\020\001\022\031\n\025WAIT_U" +
-      "NTIL_SEARCHABLE\020\002*N\n\005Order\022\025\n\021ORDER_UNSP" +
-      "ECIFIED\020\000\022\026\n\022ORDER_NEWEST_FIRST\020\001\022\026\n\022ORD" +
-      "ER_OLDEST_FIRST\020\002*n\n\tEndReason\022\032\n\026END_RE" +
-      "ASON_UNSPECIFIED\020\000\022\027\n\023END_REASON_COMPLET" +
-      "E\020\001\022\023\n\017END_REASON_IDLE\020\002\022\027\n\023END_REASON_D" +
-      "RAINING\020\0032\365\007\n\022InteractionService\022h\n\023Publ" +
-      "ishInteractions\022\'.reflexio.v1.PublishInt" +
-      "eractionsRequest\032(.reflexio.v1.PublishIn" +
-      "teractionsResponse\022y\n\030PublishInteraction" +
-      "Stream\022,.reflexio.v1.PublishInteractionS" +
-      "treamRequest\032-.reflexio.v1.PublishIntera" +
-      "ctionStreamResponse(\001\022j\n\022SearchInteracti" +
-      "ons\022&.reflexio.v1.SearchInteractionsRequ" +
-      "est\032\'.reflexio.v1.SearchInteractionsResp" +
-      "onse\"\003\220\002\001\022a\n\017GetInteractions\022#.reflexio." +
-      "v1.GetInteractionsRequest\032$.reflexio.v1." +
-      "GetInteractionsResponse\"\003\220\002\001\022U\n\013GetReque" +
-      "sts\022\037.reflexio.v1.GetRequestsRequest\032 .r" +
-      "eflexio.v1.GetRequestsResponse\"\003\220\002\001\022N\n\010G" +
-      "etImage\022\034.reflexio.v1.GetImageRequest\032\035." +
-      "reflexio.v1.GetImageResponse\"\003\220\002\0010\001\022g\n\021D" +
-      "eleteInteraction\022%.reflexio.v1.DeleteInt" +
-      "eractionRequest\032&.reflexio.v1.DeleteInte" +
-      "ractionResponse\"\003\220\002\002\022[\n\rDeleteRequest\022!." +
-      "reflexio.v1.DeleteRequestRequest\032\".refle" +
-      "xio.v1.DeleteRequestResponse\"\003\220\002\002\022j\n\022Del" +
-      "eteRequestGroup\022&.reflexio.v1.DeleteRequ" +
-      "estGroupRequest\032\'.reflexio.v1.DeleteRequ" +
-      "estGroupResponse\"\003\220\002\002\022R\n\nDeleteUser\022\036.re" +
-      "flexio.v1.DeleteUserRequest\032\037.reflexio.v" +
-      "1.DeleteUserResponse\"\003\220\002\002BO\n\017com.reflexi" +
-      "o.v1P\001Z:github.com/reflexio/reflexio/gen" +
-      "/go/reflexio/v1;reflexiov1b\006proto3"
+      "&\n\017next_page_token\030\002 \001(\tR\rnextPageToken\022" +
+      "6\n\027missing_interaction_ids\030\003 \003(\tR\025missin" +
+      "gInteractionIds\"\360\002\n\022GetRequestsRequest\022\027" +
+      "\n\007user_id\030\001 \001(\tR\006userId\022\035\n\nrequest_id\030\002 " +
+      "\001(\tR\trequestId\022#\n\rrequest_group\030\003 \001(\tR\014r" +
+      "equestGroup\0229\n\nstart_time\030\004 \001(\0132\032.google" +
+      ".protobuf.TimestampR\tstartTime\0225\n\010end_ti" +
+      "me\030\005 \001(\0132\032.google.protobuf.TimestampR\007en" +
+      "dTime\022\033\n\tpage_size\030\006 \001(\rR\010pageSize\022\035\n\npa" +
+      "ge_token\030\007 \001(\tR\tpageToken\022%\n\016include_ima" +
+      "ges\030\010 \001(\010R\rincludeImages\022(\n\005order\030\t \001(\0162" +
+      "\022.reflexio.v1.OrderR\005order\"\177\n\023GetRequest" +
+      "sResponse\022@\n\016request_groups\030\001 \003(\0132\031.refl" +
+      "exio.v1.RequestGroupR\rrequestGroups\022&\n\017n" +
+      "ext_page_token\030\002 \001(\tR\rnextPageToken\"u\n\014R" +
+      "equestGroup\022#\n\rrequest_group\030\001 \001(\tR\014requ" +
+      "estGroup\022@\n\010requests\030\002 \003(\0132$.reflexio.v1" +
+      ".RequestWithInteractionsR\010requests\"\245\001\n\027R" +
+      "equestWithInteractions\022.\n\007request\030\001 \001(\0132" +
+      "\024.reflexio.v1.RequestR\007request\022<\n\014intera" +
+      "ctions\030\002 \003(\0132\030.reflexio.v1.InteractionR\014" +
+      "interactions\022\034\n\tcontinues\030\003 \001(\010R\tcontinu" +
+      "es\"8\n\017GetImageRequest\022%\n\016interaction_id\030" +
+      "\001 \001(\tR\rinteractionId\"P\n\020GetImageResponse" +
+      "\022(\n\005image\030\001 \001(\0132\022.reflexio.v1.ImageR\005ima" +
+      "ge\022\022\n\004data\030\002 \001(\014R\004data\"f\n\014ErasedCounts\022\032" +
+      "\n\010requests\030\001 \001(\rR\010requests\022\"\n\014interactio" +
+      "ns\030\002 \001(\rR\014interactions\022\026\n\006images\030\003 \001(\rR\006" +
+      "images\"k\n\030DeleteInteractionRequest\022%\n\016in" +
+      "teraction_id\030\001 \001(\tR\rinteractionId\022\034\n\007use" +
+      "r_id\030\002 \001(\tH\000R\006userId\210\001\001B\n\n\010_user_id\"N\n\031D" +
+      "eleteInteractionResponse\0221\n\006erased\030\001 \001(\013" +
+      "2\031.reflexio.v1.ErasedCountsR\006erased\"_\n\024D" +
+      "eleteRequestRequest\022\035\n\nrequest_id\030\001 \001(\tR" +
+      "\trequestId\022\034\n\007user_id\030\002 \001(\tH\000R\006userId\210\001\001" +
+      "B\n\n\010_user_id\"J\n\025DeleteRequestResponse\0221\n" +
+      "\006erased\030\001 \001(\0132\031.reflexio.v1.ErasedCounts" +
+      "R\006erased\"Y\n\031DeleteRequestGroupRequest\022\027\n" +
+      "\007user_id\030\001 \001(\tR\006userId\022#\n\rrequest_group\030" +
+      "\002 \001(\tR\014requestGroup\"O\n\032DeleteRequestGrou" +
+      "pResponse\0221\n\006erased\030\001 \001(\0132\031.reflexio.v1." +
+      "ErasedCountsR\006erased\",\n\021DeleteUserReques" +
+      "t\022\027\n\007user_id\030\001 \001(\tR\006userId\"G\n\022DeleteUser" +
+      "Response\0221\n\006erased\030\001 \001(\0132\031.reflexio.v1.E" +
+      "rasedCountsR\006erased*Y\n\tWaitUntil\022\032\n\026WAIT" +
+      "_UNTIL_UNSPECIFIED\020\000\022\025\n\021WAIT_UNTIL_STORE" +
+      "D\020\001\022\031\n\025WAIT_UNTIL_SEARCHABLE\020\002*N\n\005Order\022" +
+      "\025\n\021ORDER_UNSPECIFIED\020\000\022\026\n\022ORDER_NEWEST_F" +
+      "IRST\020\001\022\026\n\022ORDER_OLDEST_FIRST\020\002*n\n\tEndRea" +
+      "son\022\032\n\026END_REASON_UNSPECIFIED\020\000\022\027\n\023END_R" +
+      "EASON_COMPLETE\020\001\022\023\n\017END_REASON_IDLE\020\002\022\027\n" +
+      "\023END_REASON_DRAINING\020\0032\365\007\n\022InteractionSe" +
+      "rvice\022h\n\023PublishInteractions\022\'.reflexio." +
+      "v1.PublishInteractionsRequest\032(.reflexio" +
+      ".v1.PublishInteractionsResponse\022y\n\030Publi" +
+      "shInteractionStream\022,.reflexio.v1.Publis" +
+      "hInteractionStreamRequest\032-.reflexio.v1." +
+      "PublishInteractionStreamResponse(\001\022j\n\022Se" +
+      "archInteractions\022&.reflexio.v1.SearchInt" +
+      "eractionsRequest\032\'.reflexio.v1.SearchInt" +
+      "eractionsResponse\"\003\220\002\001\022a\n\017GetInteraction" +
+      "s\022#.reflexio.v1.GetInteractionsRequest\032$" +
+      ".reflexio.v1.GetInteractionsResponse\"\003\220\002" +
+      "\001\022U\n\013GetRequests\022\037.reflexio.v1.GetReques" +
+      "tsRequest\032 .reflexio.v1.GetRequestsRespo" +
+      "nse\"\003\220\002\001\022N\n\010GetImage\022\034.reflexio.v1.GetIm" +
+      "ageRequest\032\035.reflexio.v1.GetImageRespons" +
+      "e\"\003\220\002\0010\001\022g\n\021DeleteInteraction\022%.reflexio" +
+      ".v1.DeleteInteractionRequest\032&.reflexio." +
+      "v1.DeleteInteractionResponse\"\003\220\002\002\022[\n\rDel" +
+      "eteRequest\022!.reflexio.v1.DeleteRequestRe" +
+      "quest\032\".reflexio.v1.DeleteRequestRespons" +
+      "e\"\003\220\002\002\022j\n\022DeleteRequestGroup\022&.reflexio." +
+      "v1.DeleteRequestGroupRequest\032\'.reflexio." +
+      "v1.DeleteRequestGroupResponse\"\003\220\002\002\022R\n\nDe" +
+      "leteUser\022\036.reflexio.v1.DeleteUserRequest" +
+      "\032\037.reflexio.v1.DeleteUserResponse\"\003\220\002\002BO" +
+      "\n\017com.reflexio.v1P\001Z:github.com/reflexio" +
+      "/reflexio/gen/go/reflexio/v1;reflexiov1b" +
+      "\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -370,7 +374,7 @@ public final class InteractionServiceOuterClass extends com.google.protobuf.Gene
     internal_static_reflexio_v1_SearchInteractionsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_reflexio_v1_SearchInteractionsRequest_descriptor,
-        new java.lang.String[] { "UserId", "Query", "TopK", "MinScore", "Filter", "IncludeImages", });
+        new java.lang.String[] { "UserId", "Query", "TopK", "MinScore", "Filter", "IncludeImages", "TimeZone", });
     internal_static_reflexio_v1_SearchInteractionsResponse_descriptor =
       getDescriptor().getMessageType(8);
     internal_static_reflexio_v1_SearchInteractionsResponse_fieldAccessorTable = new
@@ -382,7 +386,7 @@ public final class InteractionServiceOuterClass extends com.google.protobuf.Gene
     internal_static_reflexio_v1_SearchHit_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_reflexio_v1_SearchHit_descriptor,
-        new java.lang.String[] { "Interaction", "Score", "Semantic", "Lexical", "Thread", "Abridged", });
+        new java.lang.String[] { "Interaction", "Score", "Semantic", "Lexical", "Thread", "Abridged", "Near", "Answer", "Role", "Time", "Asks", });
     internal_static_reflexio_v1_GetInteractionsRequest_descriptor =
       getDescriptor().getMessageType(10);
     internal_static_reflexio_v1_GetInteractionsRequest_fieldAccessorTable = new

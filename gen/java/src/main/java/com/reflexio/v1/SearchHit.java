@@ -95,8 +95,12 @@ private static final long serialVersionUID = 0L;
   private double score_ = 0D;
   /**
    * <pre>
-   * How well it fits, 0 to 1: the weighted mean of the three parts below.
-   * 0 without a query.
+   * How well it fits, 0 to 1: (0.4 semantic + 0.35 lexical + 0.25 near + 0.15
+   * thread + 0.1125 answer + 0.08 role + 0.15 time - 0.05 asks) / 1.4925, not
+   * below 0. The divisor is the largest sum there can be, the same for every
+   * query. 0 without a query.
+   * Before `near` and what follows it were added, it was 0.4 semantic + 0.35
+   * lexical + 0.25 thread: a `min_score` of then is to be two thirds of it now.
    * </pre>
    *
    * <code>double score = 2 [json_name = "score"];</code>
@@ -144,7 +148,8 @@ private static final long serialVersionUID = 0L;
   private double thread_ = 0D;
   /**
    * <pre>
-   * How well the best other interaction of its thread fits, 0 to 1.
+   * How well the best other interaction of its thread fits by meaning and
+   * words, 0 to 1.
    * </pre>
    *
    * <code>double thread = 5 [json_name = "thread"];</code>
@@ -169,6 +174,85 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   public boolean getAbridged() {
     return abridged_;
+  }
+
+  public static final int NEAR_FIELD_NUMBER = 7;
+  private double near_ = 0D;
+  /**
+   * <pre>
+   * How well the best of those beside it in its thread fits by meaning and
+   * words, 0 to 1: the next ones, and those after them, which count 0.8 of it.
+   * </pre>
+   *
+   * <code>double near = 7 [json_name = "near"];</code>
+   * @return The near.
+   */
+  @java.lang.Override
+  public double getNear() {
+    return near_;
+  }
+
+  public static final int ANSWER_FIELD_NUMBER = 8;
+  private double answer_ = 0D;
+  /**
+   * <pre>
+   * If the one just before it in its thread is a question, how well that fits
+   * by meaning and words, 0 to 1.
+   * </pre>
+   *
+   * <code>double answer = 8 [json_name = "answer"];</code>
+   * @return The answer.
+   */
+  @java.lang.Override
+  public double getAnswer() {
+    return answer_;
+  }
+
+  public static final int ROLE_FIELD_NUMBER = 9;
+  private double role_ = 0D;
+  /**
+   * <pre>
+   * 1 if a word of its role is a word of the query, such as the speaker's name.
+   * </pre>
+   *
+   * <code>double role = 9 [json_name = "role"];</code>
+   * @return The role.
+   */
+  @java.lang.Override
+  public double getRole() {
+    return role_;
+  }
+
+  public static final int TIME_FIELD_NUMBER = 10;
+  private double time_ = 0D;
+  /**
+   * <pre>
+   * How near it is to the time that the query names, 0 to 1: 1 from the day
+   * before until 8 days after, then less by 1/e in 7 days.
+   * </pre>
+   *
+   * <code>double time = 10 [json_name = "time"];</code>
+   * @return The time.
+   */
+  @java.lang.Override
+  public double getTime() {
+    return time_;
+  }
+
+  public static final int ASKS_FIELD_NUMBER = 11;
+  private double asks_ = 0D;
+  /**
+   * <pre>
+   * 1 if its content ends with a question mark: who looks for something looks
+   * for the answer.
+   * </pre>
+   *
+   * <code>double asks = 11 [json_name = "asks"];</code>
+   * @return The asks.
+   */
+  @java.lang.Override
+  public double getAsks() {
+    return asks_;
   }
 
   private byte memoizedIsInitialized = -1;
@@ -203,6 +287,21 @@ private static final long serialVersionUID = 0L;
     if (abridged_ != false) {
       output.writeBool(6, abridged_);
     }
+    if (java.lang.Double.doubleToRawLongBits(near_) != 0) {
+      output.writeDouble(7, near_);
+    }
+    if (java.lang.Double.doubleToRawLongBits(answer_) != 0) {
+      output.writeDouble(8, answer_);
+    }
+    if (java.lang.Double.doubleToRawLongBits(role_) != 0) {
+      output.writeDouble(9, role_);
+    }
+    if (java.lang.Double.doubleToRawLongBits(time_) != 0) {
+      output.writeDouble(10, time_);
+    }
+    if (java.lang.Double.doubleToRawLongBits(asks_) != 0) {
+      output.writeDouble(11, asks_);
+    }
     getUnknownFields().writeTo(output);
   }
   private int computeSerializedSize_0() {
@@ -230,6 +329,26 @@ private static final long serialVersionUID = 0L;
     if (abridged_ != false) {
       size += com.google.protobuf.CodedOutputStream
         .computeBoolSize(6, abridged_);
+    }
+    if (java.lang.Double.doubleToRawLongBits(near_) != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeDoubleSize(7, near_);
+    }
+    if (java.lang.Double.doubleToRawLongBits(answer_) != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeDoubleSize(8, answer_);
+    }
+    if (java.lang.Double.doubleToRawLongBits(role_) != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeDoubleSize(9, role_);
+    }
+    if (java.lang.Double.doubleToRawLongBits(time_) != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeDoubleSize(10, time_);
+    }
+    if (java.lang.Double.doubleToRawLongBits(asks_) != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeDoubleSize(11, asks_);
     }
     return size;
   }
@@ -274,6 +393,21 @@ private static final long serialVersionUID = 0L;
             other.getThread())) return false;
     if (getAbridged()
         != other.getAbridged()) return false;
+    if (java.lang.Double.doubleToLongBits(getNear())
+        != java.lang.Double.doubleToLongBits(
+            other.getNear())) return false;
+    if (java.lang.Double.doubleToLongBits(getAnswer())
+        != java.lang.Double.doubleToLongBits(
+            other.getAnswer())) return false;
+    if (java.lang.Double.doubleToLongBits(getRole())
+        != java.lang.Double.doubleToLongBits(
+            other.getRole())) return false;
+    if (java.lang.Double.doubleToLongBits(getTime())
+        != java.lang.Double.doubleToLongBits(
+            other.getTime())) return false;
+    if (java.lang.Double.doubleToLongBits(getAsks())
+        != java.lang.Double.doubleToLongBits(
+            other.getAsks())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -304,6 +438,21 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + ABRIDGED_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
         getAbridged());
+    hash = (37 * hash) + NEAR_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        java.lang.Double.doubleToLongBits(getNear()));
+    hash = (37 * hash) + ANSWER_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        java.lang.Double.doubleToLongBits(getAnswer()));
+    hash = (37 * hash) + ROLE_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        java.lang.Double.doubleToLongBits(getRole()));
+    hash = (37 * hash) + TIME_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        java.lang.Double.doubleToLongBits(getTime()));
+    hash = (37 * hash) + ASKS_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        java.lang.Double.doubleToLongBits(getAsks()));
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -455,6 +604,11 @@ private static final long serialVersionUID = 0L;
       lexical_ = 0D;
       thread_ = 0D;
       abridged_ = false;
+      near_ = 0D;
+      answer_ = 0D;
+      role_ = 0D;
+      time_ = 0D;
+      asks_ = 0D;
       return this;
     }
 
@@ -510,6 +664,21 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000020) != 0)) {
         result.abridged_ = abridged_;
       }
+      if (((from_bitField0_ & 0x00000040) != 0)) {
+        result.near_ = near_;
+      }
+      if (((from_bitField0_ & 0x00000080) != 0)) {
+        result.answer_ = answer_;
+      }
+      if (((from_bitField0_ & 0x00000100) != 0)) {
+        result.role_ = role_;
+      }
+      if (((from_bitField0_ & 0x00000200) != 0)) {
+        result.time_ = time_;
+      }
+      if (((from_bitField0_ & 0x00000400) != 0)) {
+        result.asks_ = asks_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -542,6 +711,21 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getAbridged() != false) {
         setAbridged(other.getAbridged());
+      }
+      if (java.lang.Double.doubleToRawLongBits(other.getNear()) != 0) {
+        setNear(other.getNear());
+      }
+      if (java.lang.Double.doubleToRawLongBits(other.getAnswer()) != 0) {
+        setAnswer(other.getAnswer());
+      }
+      if (java.lang.Double.doubleToRawLongBits(other.getRole()) != 0) {
+        setRole(other.getRole());
+      }
+      if (java.lang.Double.doubleToRawLongBits(other.getTime()) != 0) {
+        setTime(other.getTime());
+      }
+      if (java.lang.Double.doubleToRawLongBits(other.getAsks()) != 0) {
+        setAsks(other.getAsks());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -599,6 +783,31 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000020;
               break;
             } // case 48
+            case 57: {
+              near_ = input.readDouble();
+              bitField0_ |= 0x00000040;
+              break;
+            } // case 57
+            case 65: {
+              answer_ = input.readDouble();
+              bitField0_ |= 0x00000080;
+              break;
+            } // case 65
+            case 73: {
+              role_ = input.readDouble();
+              bitField0_ |= 0x00000100;
+              break;
+            } // case 73
+            case 81: {
+              time_ = input.readDouble();
+              bitField0_ |= 0x00000200;
+              break;
+            } // case 81
+            case 89: {
+              asks_ = input.readDouble();
+              bitField0_ |= 0x00000400;
+              break;
+            } // case 89
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -774,8 +983,12 @@ private static final long serialVersionUID = 0L;
     private double score_ ;
     /**
      * <pre>
-     * How well it fits, 0 to 1: the weighted mean of the three parts below.
-     * 0 without a query.
+     * How well it fits, 0 to 1: (0.4 semantic + 0.35 lexical + 0.25 near + 0.15
+     * thread + 0.1125 answer + 0.08 role + 0.15 time - 0.05 asks) / 1.4925, not
+     * below 0. The divisor is the largest sum there can be, the same for every
+     * query. 0 without a query.
+     * Before `near` and what follows it were added, it was 0.4 semantic + 0.35
+     * lexical + 0.25 thread: a `min_score` of then is to be two thirds of it now.
      * </pre>
      *
      * <code>double score = 2 [json_name = "score"];</code>
@@ -787,8 +1000,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How well it fits, 0 to 1: the weighted mean of the three parts below.
-     * 0 without a query.
+     * How well it fits, 0 to 1: (0.4 semantic + 0.35 lexical + 0.25 near + 0.15
+     * thread + 0.1125 answer + 0.08 role + 0.15 time - 0.05 asks) / 1.4925, not
+     * below 0. The divisor is the largest sum there can be, the same for every
+     * query. 0 without a query.
+     * Before `near` and what follows it were added, it was 0.4 semantic + 0.35
+     * lexical + 0.25 thread: a `min_score` of then is to be two thirds of it now.
      * </pre>
      *
      * <code>double score = 2 [json_name = "score"];</code>
@@ -804,8 +1021,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How well it fits, 0 to 1: the weighted mean of the three parts below.
-     * 0 without a query.
+     * How well it fits, 0 to 1: (0.4 semantic + 0.35 lexical + 0.25 near + 0.15
+     * thread + 0.1125 answer + 0.08 role + 0.15 time - 0.05 asks) / 1.4925, not
+     * below 0. The divisor is the largest sum there can be, the same for every
+     * query. 0 without a query.
+     * Before `near` and what follows it were added, it was 0.4 semantic + 0.35
+     * lexical + 0.25 thread: a `min_score` of then is to be two thirds of it now.
      * </pre>
      *
      * <code>double score = 2 [json_name = "score"];</code>
@@ -918,7 +1139,8 @@ private static final long serialVersionUID = 0L;
     private double thread_ ;
     /**
      * <pre>
-     * How well the best other interaction of its thread fits, 0 to 1.
+     * How well the best other interaction of its thread fits by meaning and
+     * words, 0 to 1.
      * </pre>
      *
      * <code>double thread = 5 [json_name = "thread"];</code>
@@ -930,7 +1152,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How well the best other interaction of its thread fits, 0 to 1.
+     * How well the best other interaction of its thread fits by meaning and
+     * words, 0 to 1.
      * </pre>
      *
      * <code>double thread = 5 [json_name = "thread"];</code>
@@ -946,7 +1169,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How well the best other interaction of its thread fits, 0 to 1.
+     * How well the best other interaction of its thread fits by meaning and
+     * words, 0 to 1.
      * </pre>
      *
      * <code>double thread = 5 [json_name = "thread"];</code>
@@ -1002,6 +1226,238 @@ private static final long serialVersionUID = 0L;
     public Builder clearAbridged() {
       bitField0_ = (bitField0_ & ~0x00000020);
       abridged_ = false;
+      onChanged();
+      return this;
+    }
+
+    private double near_ ;
+    /**
+     * <pre>
+     * How well the best of those beside it in its thread fits by meaning and
+     * words, 0 to 1: the next ones, and those after them, which count 0.8 of it.
+     * </pre>
+     *
+     * <code>double near = 7 [json_name = "near"];</code>
+     * @return The near.
+     */
+    @java.lang.Override
+    public double getNear() {
+      return near_;
+    }
+    /**
+     * <pre>
+     * How well the best of those beside it in its thread fits by meaning and
+     * words, 0 to 1: the next ones, and those after them, which count 0.8 of it.
+     * </pre>
+     *
+     * <code>double near = 7 [json_name = "near"];</code>
+     * @param value The near to set.
+     * @return This builder for chaining.
+     */
+    public Builder setNear(double value) {
+
+      near_ = value;
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How well the best of those beside it in its thread fits by meaning and
+     * words, 0 to 1: the next ones, and those after them, which count 0.8 of it.
+     * </pre>
+     *
+     * <code>double near = 7 [json_name = "near"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearNear() {
+      bitField0_ = (bitField0_ & ~0x00000040);
+      near_ = 0D;
+      onChanged();
+      return this;
+    }
+
+    private double answer_ ;
+    /**
+     * <pre>
+     * If the one just before it in its thread is a question, how well that fits
+     * by meaning and words, 0 to 1.
+     * </pre>
+     *
+     * <code>double answer = 8 [json_name = "answer"];</code>
+     * @return The answer.
+     */
+    @java.lang.Override
+    public double getAnswer() {
+      return answer_;
+    }
+    /**
+     * <pre>
+     * If the one just before it in its thread is a question, how well that fits
+     * by meaning and words, 0 to 1.
+     * </pre>
+     *
+     * <code>double answer = 8 [json_name = "answer"];</code>
+     * @param value The answer to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAnswer(double value) {
+
+      answer_ = value;
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * If the one just before it in its thread is a question, how well that fits
+     * by meaning and words, 0 to 1.
+     * </pre>
+     *
+     * <code>double answer = 8 [json_name = "answer"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAnswer() {
+      bitField0_ = (bitField0_ & ~0x00000080);
+      answer_ = 0D;
+      onChanged();
+      return this;
+    }
+
+    private double role_ ;
+    /**
+     * <pre>
+     * 1 if a word of its role is a word of the query, such as the speaker's name.
+     * </pre>
+     *
+     * <code>double role = 9 [json_name = "role"];</code>
+     * @return The role.
+     */
+    @java.lang.Override
+    public double getRole() {
+      return role_;
+    }
+    /**
+     * <pre>
+     * 1 if a word of its role is a word of the query, such as the speaker's name.
+     * </pre>
+     *
+     * <code>double role = 9 [json_name = "role"];</code>
+     * @param value The role to set.
+     * @return This builder for chaining.
+     */
+    public Builder setRole(double value) {
+
+      role_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * 1 if a word of its role is a word of the query, such as the speaker's name.
+     * </pre>
+     *
+     * <code>double role = 9 [json_name = "role"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearRole() {
+      bitField0_ = (bitField0_ & ~0x00000100);
+      role_ = 0D;
+      onChanged();
+      return this;
+    }
+
+    private double time_ ;
+    /**
+     * <pre>
+     * How near it is to the time that the query names, 0 to 1: 1 from the day
+     * before until 8 days after, then less by 1/e in 7 days.
+     * </pre>
+     *
+     * <code>double time = 10 [json_name = "time"];</code>
+     * @return The time.
+     */
+    @java.lang.Override
+    public double getTime() {
+      return time_;
+    }
+    /**
+     * <pre>
+     * How near it is to the time that the query names, 0 to 1: 1 from the day
+     * before until 8 days after, then less by 1/e in 7 days.
+     * </pre>
+     *
+     * <code>double time = 10 [json_name = "time"];</code>
+     * @param value The time to set.
+     * @return This builder for chaining.
+     */
+    public Builder setTime(double value) {
+
+      time_ = value;
+      bitField0_ |= 0x00000200;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How near it is to the time that the query names, 0 to 1: 1 from the day
+     * before until 8 days after, then less by 1/e in 7 days.
+     * </pre>
+     *
+     * <code>double time = 10 [json_name = "time"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearTime() {
+      bitField0_ = (bitField0_ & ~0x00000200);
+      time_ = 0D;
+      onChanged();
+      return this;
+    }
+
+    private double asks_ ;
+    /**
+     * <pre>
+     * 1 if its content ends with a question mark: who looks for something looks
+     * for the answer.
+     * </pre>
+     *
+     * <code>double asks = 11 [json_name = "asks"];</code>
+     * @return The asks.
+     */
+    @java.lang.Override
+    public double getAsks() {
+      return asks_;
+    }
+    /**
+     * <pre>
+     * 1 if its content ends with a question mark: who looks for something looks
+     * for the answer.
+     * </pre>
+     *
+     * <code>double asks = 11 [json_name = "asks"];</code>
+     * @param value The asks to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAsks(double value) {
+
+      asks_ = value;
+      bitField0_ |= 0x00000400;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * 1 if its content ends with a question mark: who looks for something looks
+     * for the answer.
+     * </pre>
+     *
+     * <code>double asks = 11 [json_name = "asks"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAsks() {
+      bitField0_ = (bitField0_ & ~0x00000400);
+      asks_ = 0D;
       onChanged();
       return this;
     }

@@ -39,8 +39,12 @@ public interface SearchHitOrBuilder extends
 
   /**
    * <pre>
-   * How well it fits, 0 to 1: the weighted mean of the three parts below.
-   * 0 without a query.
+   * How well it fits, 0 to 1: (0.4 semantic + 0.35 lexical + 0.25 near + 0.15
+   * thread + 0.1125 answer + 0.08 role + 0.15 time - 0.05 asks) / 1.4925, not
+   * below 0. The divisor is the largest sum there can be, the same for every
+   * query. 0 without a query.
+   * Before `near` and what follows it were added, it was 0.4 semantic + 0.35
+   * lexical + 0.25 thread: a `min_score` of then is to be two thirds of it now.
    * </pre>
    *
    * <code>double score = 2 [json_name = "score"];</code>
@@ -73,7 +77,8 @@ public interface SearchHitOrBuilder extends
 
   /**
    * <pre>
-   * How well the best other interaction of its thread fits, 0 to 1.
+   * How well the best other interaction of its thread fits by meaning and
+   * words, 0 to 1.
    * </pre>
    *
    * <code>double thread = 5 [json_name = "thread"];</code>
@@ -91,4 +96,58 @@ public interface SearchHitOrBuilder extends
    * @return The abridged.
    */
   boolean getAbridged();
+
+  /**
+   * <pre>
+   * How well the best of those beside it in its thread fits by meaning and
+   * words, 0 to 1: the next ones, and those after them, which count 0.8 of it.
+   * </pre>
+   *
+   * <code>double near = 7 [json_name = "near"];</code>
+   * @return The near.
+   */
+  double getNear();
+
+  /**
+   * <pre>
+   * If the one just before it in its thread is a question, how well that fits
+   * by meaning and words, 0 to 1.
+   * </pre>
+   *
+   * <code>double answer = 8 [json_name = "answer"];</code>
+   * @return The answer.
+   */
+  double getAnswer();
+
+  /**
+   * <pre>
+   * 1 if a word of its role is a word of the query, such as the speaker's name.
+   * </pre>
+   *
+   * <code>double role = 9 [json_name = "role"];</code>
+   * @return The role.
+   */
+  double getRole();
+
+  /**
+   * <pre>
+   * How near it is to the time that the query names, 0 to 1: 1 from the day
+   * before until 8 days after, then less by 1/e in 7 days.
+   * </pre>
+   *
+   * <code>double time = 10 [json_name = "time"];</code>
+   * @return The time.
+   */
+  double getTime();
+
+  /**
+   * <pre>
+   * 1 if its content ends with a question mark: who looks for something looks
+   * for the answer.
+   * </pre>
+   *
+   * <code>double asks = 11 [json_name = "asks"];</code>
+   * @return The asks.
+   */
+  double getAsks();
 }

@@ -34,6 +34,7 @@ private static final long serialVersionUID = 0L;
   private SearchInteractionsRequest() {
     userId_ = "";
     query_ = "";
+    timeZone_ = "";
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -257,6 +258,57 @@ private static final long serialVersionUID = 0L;
     return includeImages_;
   }
 
+  public static final int TIME_ZONE_FIELD_NUMBER = 7;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object timeZone_ = "";
+  /**
+   * <pre>
+   * Where the caller is, for dates in the query such as "yesterday": a name of
+   * the IANA database ("Europe/Berlin") or an offset ("+02:00"), at most 64
+   * bytes. Default UTC.
+   * </pre>
+   *
+   * <code>string time_zone = 7 [json_name = "timeZone"];</code>
+   * @return The timeZone.
+   */
+  @java.lang.Override
+  public java.lang.String getTimeZone() {
+    java.lang.Object ref = timeZone_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      timeZone_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * Where the caller is, for dates in the query such as "yesterday": a name of
+   * the IANA database ("Europe/Berlin") or an offset ("+02:00"), at most 64
+   * bytes. Default UTC.
+   * </pre>
+   *
+   * <code>string time_zone = 7 [json_name = "timeZone"];</code>
+   * @return The bytes for timeZone.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getTimeZoneBytes() {
+    java.lang.Object ref = timeZone_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      timeZone_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -289,6 +341,9 @@ private static final long serialVersionUID = 0L;
     if (includeImages_ != false) {
       output.writeBool(6, includeImages_);
     }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(timeZone_)) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 7, timeZone_);
+    }
     getUnknownFields().writeTo(output);
   }
   private int computeSerializedSize_0() {
@@ -314,6 +369,9 @@ private static final long serialVersionUID = 0L;
     if (includeImages_ != false) {
       size += com.google.protobuf.CodedOutputStream
         .computeBoolSize(6, includeImages_);
+    }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(timeZone_)) {
+      size += com.google.protobuf.GeneratedMessage.computeStringSize(7, timeZone_);
     }
     return size;
   }
@@ -358,6 +416,8 @@ private static final long serialVersionUID = 0L;
     }
     if (getIncludeImages()
         != other.getIncludeImages()) return false;
+    if (!getTimeZone()
+        .equals(other.getTimeZone())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -387,6 +447,8 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + INCLUDE_IMAGES_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
         getIncludeImages());
+    hash = (37 * hash) + TIME_ZONE_FIELD_NUMBER;
+    hash = (53 * hash) + getTimeZone().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -538,6 +600,7 @@ private static final long serialVersionUID = 0L;
         filterBuilder_ = null;
       }
       includeImages_ = false;
+      timeZone_ = "";
       return this;
     }
 
@@ -594,6 +657,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000020) != 0)) {
         result.includeImages_ = includeImages_;
       }
+      if (((from_bitField0_ & 0x00000040) != 0)) {
+        result.timeZone_ = timeZone_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -630,6 +696,11 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getIncludeImages() != false) {
         setIncludeImages(other.getIncludeImages());
+      }
+      if (!other.getTimeZone().isEmpty()) {
+        timeZone_ = other.timeZone_;
+        bitField0_ |= 0x00000040;
+        onChanged();
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -687,6 +758,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000020;
               break;
             } // case 48
+            case 58: {
+              timeZone_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000040;
+              break;
+            } // case 58
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1213,6 +1289,108 @@ private static final long serialVersionUID = 0L;
     public Builder clearIncludeImages() {
       bitField0_ = (bitField0_ & ~0x00000020);
       includeImages_ = false;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object timeZone_ = "";
+    /**
+     * <pre>
+     * Where the caller is, for dates in the query such as "yesterday": a name of
+     * the IANA database ("Europe/Berlin") or an offset ("+02:00"), at most 64
+     * bytes. Default UTC.
+     * </pre>
+     *
+     * <code>string time_zone = 7 [json_name = "timeZone"];</code>
+     * @return The timeZone.
+     */
+    public java.lang.String getTimeZone() {
+      java.lang.Object ref = timeZone_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        timeZone_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Where the caller is, for dates in the query such as "yesterday": a name of
+     * the IANA database ("Europe/Berlin") or an offset ("+02:00"), at most 64
+     * bytes. Default UTC.
+     * </pre>
+     *
+     * <code>string time_zone = 7 [json_name = "timeZone"];</code>
+     * @return The bytes for timeZone.
+     */
+    public com.google.protobuf.ByteString
+        getTimeZoneBytes() {
+      java.lang.Object ref = timeZone_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        timeZone_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Where the caller is, for dates in the query such as "yesterday": a name of
+     * the IANA database ("Europe/Berlin") or an offset ("+02:00"), at most 64
+     * bytes. Default UTC.
+     * </pre>
+     *
+     * <code>string time_zone = 7 [json_name = "timeZone"];</code>
+     * @param value The timeZone to set.
+     * @return This builder for chaining.
+     */
+    public Builder setTimeZone(
+        java.lang.String value) {
+      java.util.Objects.requireNonNull(value);
+      timeZone_ = value;
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Where the caller is, for dates in the query such as "yesterday": a name of
+     * the IANA database ("Europe/Berlin") or an offset ("+02:00"), at most 64
+     * bytes. Default UTC.
+     * </pre>
+     *
+     * <code>string time_zone = 7 [json_name = "timeZone"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearTimeZone() {
+      timeZone_ = getDefaultInstance().getTimeZone();
+      bitField0_ = (bitField0_ & ~0x00000040);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Where the caller is, for dates in the query such as "yesterday": a name of
+     * the IANA database ("Europe/Berlin") or an offset ("+02:00"), at most 64
+     * bytes. Default UTC.
+     * </pre>
+     *
+     * <code>string time_zone = 7 [json_name = "timeZone"];</code>
+     * @param value The bytes for timeZone to set.
+     * @return This builder for chaining.
+     */
+    public Builder setTimeZoneBytes(
+        com.google.protobuf.ByteString value) {
+      java.util.Objects.requireNonNull(value);
+      checkByteStringIsUtf8(value);
+      timeZone_ = value;
+      bitField0_ |= 0x00000040;
       onChanged();
       return this;
     }

@@ -128,4 +128,28 @@ public interface SearchInteractionsRequestOrBuilder extends
    * @return The includeImages.
    */
   boolean getIncludeImages();
+
+  /**
+   * <pre>
+   * Where the caller is, for dates in the query such as "yesterday": a name of
+   * the IANA database ("Europe/Berlin") or an offset ("+02:00"), at most 64
+   * bytes. Default UTC.
+   * </pre>
+   *
+   * <code>string time_zone = 7 [json_name = "timeZone"];</code>
+   * @return The timeZone.
+   */
+  java.lang.String getTimeZone();
+  /**
+   * <pre>
+   * Where the caller is, for dates in the query such as "yesterday": a name of
+   * the IANA database ("Europe/Berlin") or an offset ("+02:00"), at most 64
+   * bytes. Default UTC.
+   * </pre>
+   *
+   * <code>string time_zone = 7 [json_name = "timeZone"];</code>
+   * @return The bytes for timeZone.
+   */
+  com.google.protobuf.ByteString
+      getTimeZoneBytes();
 }

@@ -2,12 +2,12 @@
 
 A query is cut into tokens, and each gets a letter for what it can be: a day, a month, a year, "last". Dates are read
 from that row of letters with one regular expression, so the order of words decides, not their language. What is
-relative to today is found before, by whole phrases of one language (date_phrases.py).
+relative to today is found before, by whole phrases of one language (phrases.py).
 
 The letters: d day, b day with an ordinal's ending, y year, z year of other centuries, x no year of the calendar's, D
 whole date; m English month, M other month, w "may" and "march", e English abbreviation, f other abbreviation or
 doubtful month, g more doubtful one; s season, v doubtful one; r relative day or period, k weekday, Y relative year;
-those of date_words.ROLES; ",", "." and "-" as they are; ";" anything else.
+those of words.ROLES; ",", "." and "-" as they are; ";" anything else.
 """
 
 import re
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 
-from reflexio_server import date_words as tables
-from reflexio_server.date_phrases import Named as Named
-from reflexio_server.date_phrases import (
+from reflexio_server.dates import words as tables
+from reflexio_server.dates.phrases import Named as Named
+from reflexio_server.dates.phrases import (
     Phrase,
     Phrases,
     any_of,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from reflexio_server import date_words as tables
+from reflexio_server.dates import words as tables
 
 _DAY, _WEEK, _MONTH, _YEAR, _WEEKEND = range(5)  # as Language.units has them
 _AROUND = {_WEEK: 3, _MONTH: 15}  # days before and after: of what was some weeks ago, nobody means the very day
