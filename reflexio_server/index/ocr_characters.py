@@ -1,5 +1,6 @@
 """Reads the lines of a picture, with the recognizer of PP-OCRv6 (tiny), and puts them in the order of reading."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ HEIGHT = 48  # pixels of a line, as the network takes them
 _WIDEST = 4096  # pixels; what is longer is squeezed
 _NARROWEST = 16
 _CERTAIN = 0.5  # in the mean over a line's characters
+_LETTERS = 3
+_HEXADECIMAL = set("abcdefABCDEF")
 _SAME_ROW = 0.5  # of the lower one's height, between the middles of two pieces
 
 
@@ -42,7 +45,26 @@ class Characters:
         new = (best != 0) & (best != np.pad(best, (1, 0), constant_values=-1)[:-1])
         if not new.any() or likely.max(axis=1)[new].mean() <= _CERTAIN:
             return ""
-        return "".join(self._alphabet[one] for one in best[new]).strip()
+        return mended("".join(self._alphabet[one] for one in best[new]).strip())
+
+
+def mended(text: str) -> str:
+    """With O where a zero stands in a word, and zero where an O stands in a number.
+
+    In many fonts both look alike, and names and codes of errors are what is searched for.
+    """
+    text = re.sub(r"(?<=\d)O(?=\d)|\bO(?=x[0-9A-Fa-f]*\d[0-9A-Fa-f]*\b)", "0", text)
+    return re.sub(r"[A-Za-z0]+", _mended_word, text)
+
+
+def _mended_word(word: re.Match[str]) -> str:
+    """Zeros at the end may number it, and beside hexadecimal digits, or few letters, they may be meant."""
+    letters = word[0].replace("0", "")
+    number = word.string[: word.start()][-1:].isdigit() or word.string[word.end() :][:1].isdigit()
+    if number or len(letters) < _LETTERS or not set(letters) - _HEXADECIMAL or re.match("0[xXbo]", word[0]):
+        return word[0]
+    within = "o" if letters.islower() else "O"
+    return re.sub("0(?=[A-Za-z])", lambda zero: within if zero.start() else "O", word[0])
 
 
 def in_order(pieces: list[tuple[Box, str]]) -> str:

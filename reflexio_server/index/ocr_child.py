@@ -3,7 +3,7 @@
 What it is given comes from anybody, and goes through native code. So it has nothing of the server's but the networks'
 files, which it reads before the first picture; from then on it can open no file and no connection, write no file and
 start no process, and its memory and processor time have a limit. What it answers is JSON: nothing that the server
-would run. It tells a picture that cannot be read from a fault that passes, and ends after every one of its own.
+would run. It tells a picture that cannot be read from a fault that passes, and ends after whatever was not foreseen.
 """
 
 import contextlib

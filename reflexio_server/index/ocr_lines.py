@@ -15,12 +15,12 @@ from PIL import Image
 
 LONGEST_SIDE = 1280  # pixels that the network is given; its time grows with their number
 MAX_LINES = 1_000
-_LONG = 2.5  # times as long as it is wide, or the other way: a picture that is cut
+# A picture is cut where it is so many times as long as it is wide, or the other way, and would shrink by so much.
+_LONG, _SHRINKS = 2.5, 2
 _LONG_PART = 1.5
 _MOST_PARTS = 12
-# Shown on either side of a part, as a share of the shorter side: half of the highest line, and of the longest one, that
-# is whole in a part.
-_MARGIN_DOWN, _MARGIN_ACROSS = 1 / 16, 2 / 5
+_MARGIN = 1 / 16  # of the shorter side: half of what two parts share
+_SAME_LINE = 0.5  # of the lower one's height, which two pieces of a line share
 _STEP = 32  # the network halves a picture five times
 # The mean and the deviation of ImageNet's red, green and blue pixels. The network was trained with them in this order,
 # though with pixels in the order blue, green, red.
@@ -41,69 +41,75 @@ class Box(NamedTuple):
     bottom: float
 
 
-class Part(NamedTuple):
-    """A part of a picture: what the network is shown, whole pixels, and in that what is the part's own."""
-
-    seen: tuple[int, int, int, int]
-    own: Box
-
-    def has_middle_of(self, box: Box) -> bool:
-        x, y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
-        return self.own.left <= x <= self.own.right and self.own.top <= y <= self.own.bottom
-
-
 def find_lines(session: Any, image: Image.Image) -> list[Box]:
     """Where the lines of text stand in a picture of mode "RGB", at most `MAX_LINES`, the largest first.
 
     `session`: the detector; takes float32 (1, 3, height, width), gives as much (1, 1, height, width) from 0 to 1.
     """
-    boxes = [box for part in _cut(image.size) for box in _find(session, image, part)]
+    boxes: list[Box] = []
+    for part in _cut(image.size):
+        boxes = _joined(boxes, _find(session, image, part), part)
     boxes.sort(key=lambda box: (box.right - box.left) * (box.bottom - box.top), reverse=True)
     return boxes[:MAX_LINES]
 
 
-def _cut(size: tuple[int, int]) -> list[Part]:
-    """The whole of a picture, or equal parts of a long one: a web page from top to bottom, two screens side by side.
+def _cut(size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """The whole of a picture, or parts of a long one: a web page from top to bottom, two screens side by side.
 
-    Shrunk as a whole its text would be too small.
+    Shrunk as a whole its text would be too small. The parts overlap a little.
     """
     width, height = size
     longest, shortest = max(size), min(size)
-    count = 1
-    if longest > max(LONGEST_SIDE, _LONG * shortest):
-        count = min(_MOST_PARTS, math.ceil(longest / (_LONG_PART * shortest)))
-    margin = math.ceil((_MARGIN_DOWN if height > width else _MARGIN_ACROSS) * shortest)
-    parts = []
-    for start, end in pairwise(longest * n // count for n in range(count + 1)):
-        first, last = max(0, start - margin), min(longest, end + margin)
-        parts.append(
-            Part((0, first, width, last), Box(0, start, width, end))
-            if height > width
-            else Part((first, 0, last, height), Box(start, 0, end, height))
-        )
-    return parts
+    if longest <= max(_SHRINKS * LONGEST_SIDE, _LONG * shortest):
+        return [(0, 0, width, height)]
+    count = min(_MOST_PARTS, math.ceil(longest / (_LONG_PART * shortest)))
+    margin = math.ceil(_MARGIN * shortest)
+    edges = (longest * number // count for number in range(count + 1))
+    spans = [(max(0, start - margin), min(longest, end + margin)) for start, end in pairwise(edges)]
+    if height > width:
+        return [(0, start, width, end) for start, end in spans]
+    return [(start, 0, end, height) for start, end in spans]
 
 
-def _find(session: Any, image: Image.Image, part: Part) -> list[Box]:
-    """The lines of which the middle is in this part."""
-    seen = part.seen
-    shrunk = image.resize(_size((seen[2] - seen[0], seen[3] - seen[1])), Image.Resampling.BILINEAR, box=seen)
+def _joined(before: list[Box], found: list[Box], part: tuple[int, int, int, int]) -> list[Box]:
+    """The lines of the parts before and of this one, in which some of them go on, or are found again."""
+    stay = [box for box in before if box.right <= part[0] or box.bottom <= part[1]]
+    reach = [box for box in before if box.right > part[0] and box.bottom > part[1]]
+    for box in found:
+        same = [other for other in reach if _overlap(box, other)]
+        reach = [other for other in reach if other not in same]
+        lefts, tops, rights, bottoms = zip(box, *same, strict=True)
+        stay.append(Box(min(lefts), min(tops), max(rights), max(bottoms)))
+    return stay + reach
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    across = min(one.right, other.right) - max(one.left, other.left)
+    down = min(one.bottom, other.bottom) - max(one.top, other.top)
+    return across > 0 and down > _SAME_LINE * min(one.bottom - one.top, other.bottom - other.top)
+
+
+def _find(session: Any, image: Image.Image, part: tuple[int, int, int, int]) -> list[Box]:
+    """The lines in a part of a picture: left, top, right and bottom."""
+    start_x, start_y, end_x, end_y = part
+    shrunk = image.resize(_size((end_x - start_x, end_y - start_y)), Image.Resampling.BILINEAR, box=part)
     pixels = np.asarray(shrunk, np.float32)[:, :, ::-1]
     given = np.ascontiguousarray(((pixels - _MEAN) / _DEVIATION).transpose(2, 0, 1)[None])
     likely: NDArray[np.float32] = session.run(None, {"x": given})[0][0, 0]
-    across, down = (seen[2] - seen[0]) / shrunk.width, (seen[3] - seen[1]) / shrunk.height
+    across, down = (end_x - start_x) / shrunk.width, (end_y - start_y) / shrunk.height
     boxes = []
     for left, top, right, bottom in _blots(likely):
         width, height = right - left, bottom - top
         grown = _GROWTH * width * height / (2 * (width + height))
-        box = Box(
-            max(0.0, seen[0] + (left - grown) * across),
-            max(0.0, seen[1] + (top - grown) * down),
-            min(image.width, seen[0] + (right + grown) * across),
-            min(image.height, seen[1] + (bottom + grown) * down),
-        )
-        if min(width, height) >= _SHORTEST and part.has_middle_of(box):
-            boxes.append(box)
+        if min(width, height) >= _SHORTEST:
+            boxes.append(
+                Box(
+                    max(0.0, start_x + (left - grown) * across),
+                    max(0.0, start_y + (top - grown) * down),
+                    min(image.width, start_x + (right + grown) * across),
+                    min(image.height, start_y + (bottom + grown) * down),
+                )
+            )
     return boxes
 
 

@@ -37,7 +37,9 @@ def decode(data: bytes, most_pixels: int) -> Image.Image:
         raise Unreadable("it is no picture of a known format, or its header is damaged") from None
     except (MemoryError, Unreadable):
         raise
-    except Exception:  # Pillow's readers raise whatever damaged data lead them to
+    except Exception as error:  # Pillow's readers raise whatever damaged data lead them to
+        if "memory" in str(error):  # some of its decoders say so, and no more
+            raise MemoryError from error
         raise Unreadable("its data are damaged or cut") from None
 
 

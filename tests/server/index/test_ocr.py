@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from reflexio_server.index import child, ocr, ocr_child
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.index.ocr import KILLS, Reader, ReadingFailed, ReadText
 from reflexio_server.index.ocr_bounds import Bounds
+from reflexio_server.index.ocr_characters import mended
 from reflexio_server.index.ocr_files import DETECTOR, FOLDER
 from tests.server.index.screenshots import SCREENS, Screen, saved
 from tests.wire import wait_until
@@ -193,6 +195,23 @@ def test_every_form_of_a_picture_is_read_as_people_see_it(form: str, shared: Rea
     assert shared.read(FORMS[form]()) == ReadText(SAID)
 
 
+@pytest.mark.parametrize(
+    ("read", "meant"),
+    [
+        ("0perationalError in ERR0R.log", "OperationalError in ERROR.log"),
+        ("Ox80070070 at Oxdeadbeef1, 1O482 of 2O26", "0x80070070 at 0xdeadbeef1, 10482 of 2026"),
+        ("c0nnecti0n l0st, IMP0RT 0lga", "connection lost, IMPORT Olga"),
+        (
+            "0xdeadbeef 0bxyzz v0 worker0 a0b0c0d0 cafe0bad 80c0mmon",
+            "0xdeadbeef 0bxyzz v0 worker0 a0b0c0d0 cafe0bad 80c0mmon",
+        ),
+        ("Oxford, OxO, O, 100 000, x0y", "Oxford, OxO, O, 100 000, x0y"),
+    ],
+)
+def test_zero_and_o_are_told_apart_by_what_stands_beside_them(read: str, meant: str) -> None:
+    assert mended(read) == meant
+
+
 def test_a_picture_without_text_has_none_and_no_problem(shared: Reader) -> None:
     for size in ((1, 1), (1, 3000), (3000, 1), (640, 480)):
         assert shared.read(saved(Image.new("RGB", size, "#808080"), "PNG")) == ReadText("")
@@ -223,6 +242,20 @@ def test_hostile_pictures_neither_end_nor_hold_up_nor_bloat_the_server(start: Ca
         most = max(most, rss())
         assert (found.text, time.monotonic() - began < 60) == ("", True), name
     assert most - before <= RSS_GROWTH
+    assert reader.read(PNG) == ReadText(SAID)
+
+
+def test_damaged_pictures_are_read_or_unreadable(start: Callable[..., Reader]) -> None:
+    """Whatever is changed in them."""
+    reader, random = start(), Random(7)
+    for form in ("PNG", "JPEG", "WEBP", "GIF"):
+        whole = saved(small(), form, exif=oriented(6))
+        for _ in range(60):
+            data = bytearray(whole)
+            for _ in range(random.randint(1, 8)):
+                data[random.randrange(len(data))] = random.randrange(256)
+            found = reader.read(bytes(data))
+            assert not (found.text and found.problem)
     assert reader.read(PNG) == ReadText(SAID)
 
 
