@@ -30,7 +30,7 @@ from tests.server.index.screenshots import SCREENS, Screen, saved
 from tests.wire import wait_until
 from tools.pictures import HOSTILE, MIB
 
-SAID = "Payment declined"
+SAID = "Payment refused"
 FOUND, MEAN_CPU_SECONDS = 0.95, 1.0
 MARGIN = 4  # other tests use the machine too
 RSS_GROWTH = 64 * MIB
