@@ -40,7 +40,7 @@ def model_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def ocr_dir(model_dir: Path) -> Path:
-    """The folder of the models, with the networks that read pictures."""
+    """The same folder, with the networks that read pictures."""
     install_ocr(model_dir, print)
     return model_dir
 

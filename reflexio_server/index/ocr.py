@@ -23,7 +23,7 @@ from reflexio.supervised import say
 from reflexio_server.index import child
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.index.ocr_bounds import Bounds
-from reflexio_server.index.ocr_files import FOLDER, READER_ID, find_fault
+from reflexio_server.index.ocr_files import READER_ID, find_fault
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Reader:
             raise ModelMissing(
                 f"Pictures cannot be read: {fault}. Run: reflexio-server model install --ocr --model-dir {model_dir}"
             )
-        self._folder = model_dir / FOLDER
+        self._model_dir = model_dir
         self._bounds = bounds or Bounds()
         self._reading = threading.Lock()
         self._running: tuple[Connection, subprocess.Popen[str]] | None = None
@@ -169,7 +169,9 @@ class Reader:
         given = json.dumps(asdict(self._bounds))
         try:
             connection, process = child.start(
-                lambda number: child.command("reflexio_server.index.ocr_child", str(self._folder), str(number), given),
+                lambda number: child.command(
+                    "reflexio_server.index.ocr_child", str(self._model_dir), str(number), given
+                ),
                 {name: os.environ[name] for name in _PASSED_ON if name in os.environ},
                 sending_seconds=self._bounds.seconds,
                 receiving_seconds=_END_SECONDS,

@@ -40,9 +40,9 @@ _TURNED = 6  # by 90°
 class Networks:
     """Both networks, loaded."""
 
-    def __init__(self, folder: Path) -> None:
-        self._detector = open_session(read_checked(folder / DETECTOR))
-        self._characters = Characters(open_session(read_checked(folder / RECOGNIZER)))
+    def __init__(self, model_dir: Path) -> None:
+        self._detector = open_session(read_checked(model_dir / DETECTOR))
+        self._characters = Characters(open_session(read_checked(model_dir / RECOGNIZER)))
 
     def read(self, data: bytes, bounds: Bounds) -> str:
         """What stands in a picture; its smallest lines are left out where all would take too long.
@@ -64,10 +64,10 @@ def main() -> None:
     """Read the pictures that come over the connection until it is closed, or none comes for long."""
     child.begin()
     os.nice(_NICE)
-    folder, connection, bounds = Path(sys.argv[1]), Connection(int(sys.argv[2])), Bounds(**json.loads(sys.argv[3]))
+    model_dir, connection, bounds = Path(sys.argv[1]), Connection(int(sys.argv[2])), Bounds(**json.loads(sys.argv[3]))
     os.set_blocking(sys.stderr.fileno(), False)  # nobody reads it before the end
     try:
-        networks = Networks(folder)
+        networks = Networks(model_dir)
         _warm_up(networks, bounds)
         _confine(bounds)
     except BaseException as error:

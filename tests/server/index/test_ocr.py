@@ -25,7 +25,7 @@ from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.index.ocr import KILLS, Reader, ReadingFailed, ReadText
 from reflexio_server.index.ocr_bounds import Bounds
 from reflexio_server.index.ocr_characters import mended
-from reflexio_server.index.ocr_files import DETECTOR, FOLDER
+from reflexio_server.index.ocr_files import DETECTOR
 from tests.server.index.screenshots import SCREENS, Screen, saved
 from tests.wire import wait_until
 from tools.pictures import HOSTILE, MIB
@@ -459,10 +459,10 @@ def test_no_process_is_a_fault_that_passes(start: Callable[..., Reader], monkeyp
 
 def test_a_process_whose_networks_are_gone_says_so(start: Callable[..., Reader], ocr_dir: Path, tmp_path: Path) -> None:
     reader = start()
-    reader._folder = tmp_path
+    reader._model_dir = tmp_path
     with pytest.raises(ReadingFailed, match=f"could not begin: FileNotFoundError.*{DETECTOR}"):
         reader.read(PNG)
-    reader._folder = ocr_dir / FOLDER
+    reader._model_dir = ocr_dir
     assert reader.read(PNG) == ReadText(SAID)
 
 

