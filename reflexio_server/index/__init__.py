@@ -1,1 +1,1 @@
-"""Embedding texts and finding the nearest vectors."""
+"""Embedding texts, finding the nearest vectors, reading what stands in pictures."""

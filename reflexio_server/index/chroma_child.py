@@ -1,14 +1,11 @@
 """The process that has a folder of Chroma's open, and answers its server: started and spoken to by chroma_process.py.
 
-It imports no more of the server than it needs. It ends with its server whatever way that ends: it reads the end of the
-pipe or, on Linux, is killed, also in the midst of native code. Who else opens the folder waits for that: see `main`.
+It imports no more of the server than it needs. It ends with its server, see child.py; who else opens the folder waits
+for that: see `main`.
 """
 
-import contextlib
-import ctypes
 import fcntl
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -17,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from reflexio_server.index import hnsw_files
+from reflexio_server.index import child, hnsw_files
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.index.nearest import Expected, problem
 from reflexio_server.process import before_serving, before_threads
@@ -30,8 +27,6 @@ Failed = tuple[str | None, str, str]
 Answer = tuple[int, Any, Failed | None]
 
 THREADS = 16  # requests at once; Chroma gives up the interpreter's lock while it searches
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_OOM_SCORE = 300  # more than the server's, which can do without this process
 
 
 class Opened:
@@ -75,11 +70,8 @@ def answer(opened: Opened, connection: Connection, sending: threading.Lock, requ
 
 def main() -> None:
     """Serve the other end of the connection until it is closed, or asks to close the folder."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a terminal and systemd send them to all processes
-        signal.signal(number, signal.SIG_IGN)
+    child.begin()
     folder, connection = Path(sys.argv[1]), Connection(int(sys.argv[2]))
-    if sys.platform == "linux":
-        _be_expendable()
     before_threads()
     before_serving()
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -97,14 +89,6 @@ def main() -> None:
                 answer(opened, connection, sending, request)
                 os._exit(0)
             pool.submit(answer, opened, connection, sending, request)
-
-
-def _be_expendable() -> None:
-    """Die with the thread that started this process, and before the server when memory is used up."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    score = Path("/proc/self/oom_score_adj")
-    with contextlib.suppress(OSError):
-        score.write_text(str(min(1000, int(score.read_text()) + _OOM_SCORE)))
 
 
 if __name__ == "__main__":

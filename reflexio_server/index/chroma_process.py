@@ -8,24 +8,20 @@ import itertools
 import logging
 import os
 import signal
-import socket
-import struct
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reflexio.supervised import Supervised, say
 from reflexio_server import ending
-from reflexio_server.cores import everywhere
 from reflexio_server.errors import Ended
+from reflexio_server.index import child
 from reflexio_server.index.chroma_note import forget_closed, note_closed
 from reflexio_server.index.nearest import QUERY_SECONDS, Expected, Late, Matrix, Stamps, Stopped, Unavailable
 from reflexio_server.shortage import tells_shortage
@@ -38,8 +34,6 @@ logger = logging.getLogger(__name__)
 HANGS_SECONDS = 300.0
 """After so long without an answer the process is ended; opening a large folder on a slow disk takes its time, too."""
 
-# Whoever started this process may have reached the file by ways that are closed to it, as in a container's entry.
-_INTERPRETER = "/proc/self/exe" if sys.platform == "linux" else None
 _STOP_SECONDS = 5.0  # the same while the server stops
 _CLOSE_SECONDS = 30.0
 _LOOK_SECONDS = 0.5  # how often it is looked whether to go on waiting
@@ -70,26 +64,9 @@ class ChromaProcess:
         self._sending = threading.Lock()
         self._over = self._closed = False
         self._said: deque[str] = deque(maxlen=_LINES_KEPT)
-        ours, theirs = socket.socketpair()
-        with theirs, everywhere():
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(HANGS_SECONDS), 0))
-            self._connection = Connection(ours.detach())
-            try:
-                self._process = subprocess.Popen(
-                    command(folder, theirs.fileno()),
-                    executable=_INTERPRETER,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    errors="replace",
-                    pass_fds=[theirs.fileno()],
-                    # The same modules as here, and none of the working directory's.
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                )
-            except BaseException:
-                self._connection.close()
-                raise
+        self._connection, self._process = child.start(
+            lambda connection: command(folder, connection), os.environ, HANGS_SECONDS
+        )
         self._threads = [Supervised("chroma log", self._log, logger), Supervised("chroma answers", self._hear, logger)]
         for thread in self._threads:
             thread.start()
@@ -255,7 +232,7 @@ class ChromaProcess:
 
 def command(folder: Path, connection: int) -> list[str]:
     """What starts the process; `connection`: the number of the open file that is its end of it."""
-    return [sys.executable, "-P", "-m", "reflexio_server.index.chroma_child", str(folder), str(connection)]
+    return child.command("reflexio_server.index.chroma_child", str(folder), str(connection))
 
 
 def _as_raised(failed: "Failed") -> Exception:

