@@ -25,6 +25,7 @@ from reflexio_server.core.index_lag import IndexLag
 from reflexio_server.core.listing import Lister
 from reflexio_server.core.logins import Logins
 from reflexio_server.core.merging import Merging
+from reflexio_server.core.picture_reading import PictureReading
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.renewal import Renewal
 from reflexio_server.core.searching import Searcher
@@ -34,6 +35,7 @@ from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.watching import Watch
 from reflexio_server.index.chroma_folder import CHROMA_FOLDER, ChromaFolders
 from reflexio_server.index.loading import load_by_id, load_embedder
+from reflexio_server.index.ocr import Reader
 from reflexio_server.metrics import Metrics, Parts
 from reflexio_server.process import before_serving, before_threads
 from reflexio_server.rpc.admission import Entrance, Gate
@@ -97,11 +99,14 @@ class App:
             self._change = EmbedderChange(self.database, writer, coming, self.vector_maker, self.follower)
             self._renewal = Renewal(self.database, writer, self.embedders, self.vector_maker)
             self._merging = Merging(self.database, writer)
+            self._picture_reading = self._open_picture_reading(writer)
             opened.callback(self.follower.stop)
             opened.callback(self.vector_maker.stop)
             opened.callback(self._change.thread.end)
             opened.callback(self._renewal.thread.end)
             opened.callback(self._merging.thread.end)
+            if self._picture_reading:
+                opened.callback(self._picture_reading.stop)
             self._watchdog = Watchdog(settings.stream_idle_seconds)
             opened.callback(self._watchdog.thread.end)
             health_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="health")
@@ -125,6 +130,8 @@ class App:
                 ],
                 lambda well: self._set_health(_SERVING if well else _NOT_SERVING, INDEX_HEALTH),
             )
+            if self._picture_reading:
+                self._watch.threads.append(self._picture_reading.thread)
             opened.callback(self._watch.stop)
             self._gate = Gate(self._draining)
             entrance = Entrance(_shares(settings))
@@ -147,6 +154,8 @@ class App:
             self._change.thread.start()
         self._renewal.thread.start()
         self._merging.thread.start()
+        if self._picture_reading:
+            self._picture_reading.thread.start()
         self._server.start()
         self._set_health(_SERVING, "", *_SERVICES)
         self.database.on_damage = lambda: self._set_health(_NOT_SERVING, "", *_SERVICES, INDEX_HEALTH)
@@ -187,6 +196,11 @@ class App:
         logger.info("%s is to take over from %s, which answers until then", embedder.model_id, old_id)
         return Embedders([NumberedEmbedder(state.live, old), wanted]), wanted
 
+    def _open_picture_reading(self, writer: Writer) -> PictureReading | None:
+        if not self._settings.read_pictures:
+            return None
+        return PictureReading(self.database, writer, Reader(self._settings.model_dir), self.vector_maker)
+
     def _open_metrics(self, metrics: Metrics, writer: Writer, opened: contextlib.ExitStack) -> str:
         """Let the metrics be scraped until the stack is closed; the address."""
         lag = IndexLag(self.database)
@@ -195,7 +209,10 @@ class App:
             part.thread.start()
             opened.callback(part.thread.end)
             self._watch.threads.append(part.thread)
-        metrics.read(Parts(writer, self.vector_maker, self.follower, self.cache, lag, stored, self._watch.threads))
+        threads = self._watch.threads
+        metrics.read(
+            Parts(writer, self.vector_maker, self.follower, self.cache, lag, stored, threads, self._picture_reading)
+        )
         host, port = self._settings.metrics_host, self._settings.metrics_port or 0
         try:
             port = metrics.serve(host, port)

@@ -123,6 +123,11 @@ class Settings(BaseSettings):
         description="Make vectors behind publishing. Off, for a large import: what is published is found by its "
         "words only, until a start with it on catches up.",
     )
+    read_pictures: bool = Field(
+        default=False,
+        description="Read what stands in pictures, also in older ones, so that it is found; needs the extra ocr and "
+        "`model install --ocr`.",
+    )
     vector_cache_mb: int = Field(
         default=256, ge=1, description="Memory for vectors of the users searched last, in MiB."
     )

@@ -15,6 +15,7 @@ from reflexio.supervised import Supervised
 from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.following import Follower
 from reflexio_server.core.index_lag import IndexLag
+from reflexio_server.core.picture_reading import PictureReading
 from reflexio_server.core.stored import Stored
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.rpc.call_metrics import CountCalls
@@ -75,6 +76,7 @@ class Parts(Collector):
     lag: IndexLag
     stored: Stored
     threads: Sequence[Supervised]
+    pictures: PictureReading | None
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("reflexio_build", "The version that runs.", {"version": __version__})
@@ -97,6 +99,9 @@ class Parts(Collector):
         yield _counter(
             "reflexio_vector_cache_misses", "Searches that read their user's vectors from disk.", self.cache.misses
         )
+        if self.pictures:
+            yield _counter("reflexio_pictures_read", "Pictures whose text was read.", self.pictures.read)
+            yield _counter("reflexio_pictures_unreadable", "Pictures that cannot be read.", self.pictures.unreadable)
         totals, disk = self.stored.totals, self.stored.disk
         for name, text, value in (
             ("accounts", "Accounts.", totals.accounts if totals else None),

@@ -45,13 +45,14 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What is known of a stored picture without its bytes."""
+    """What is known of a stored picture without its bytes; `text`: what stands in it, empty if it was not read."""
 
     sha256: bytes
     media_type: str
     width: int
     height: int
     size_bytes: int
+    text: str = ""
 
 
 class NewInteraction(NamedTuple):  # made in half the time of a frozen dataclass, for each row of a bulk upload

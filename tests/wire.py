@@ -178,6 +178,8 @@ def to_first_schema(data_dir: Path) -> None:
             """DROP TABLE full_text; DROP VIEW full_text_rows; DROP TABLE words_state;
                DROP TABLE IF EXISTS interactions_fts; DROP VIEW IF EXISTS interactions_text;
                ALTER TABLE interactions DROP COLUMN words; ALTER TABLE interactions DROP COLUMN words_version;
+               DROP INDEX interactions_with_unread_pictures; ALTER TABLE interactions DROP COLUMN picture_read;
+               ALTER TABLE images DROP COLUMN text; ALTER TABLE images DROP COLUMN reader;
                DROP TABLE erased_vectors; DROP INDEX interactions_by_image;
                ALTER TABLE accounts DROP COLUMN erased; ALTER TABLE accounts DROP COLUMN settled;
                ALTER TABLE users DROP COLUMN erasures;

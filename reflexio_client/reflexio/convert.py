@@ -227,7 +227,9 @@ def image_encoding(data: bytes) -> str:
 
 
 def _image(message: interaction_pb2.Image) -> Image:
-    return Image(message.sha256.hex(), message.media_type, message.width, message.height, message.size_bytes)
+    return Image(
+        message.sha256.hex(), message.media_type, message.width, message.height, message.size_bytes, message.text
+    )
 
 
 def search_hit(message: service_pb2.SearchHit) -> SearchHit:

@@ -54,6 +54,7 @@ class Image:
         width: in pixels; 0 when its header does not say.
         height: in pixels; 0 when its header does not say.
         size_bytes: size of the picture.
+        text: what stands in it, where the server reads pictures and has read this one.
     """
 
     sha256: str
@@ -61,6 +62,7 @@ class Image:
     width: int
     height: int
     size_bytes: int
+    text: str = ""
 
 
 @dataclass(slots=True)

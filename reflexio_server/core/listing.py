@@ -60,6 +60,7 @@ def size_of(interaction: Interaction) -> int:
         interaction.content,
         interaction.user_action_description,
         interaction.interacted_image_url,
+        interaction.image.text if interaction.image else "",
     )
     return _OVERHEAD_BYTES + len("".join(texts).encode())
 

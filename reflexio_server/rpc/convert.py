@@ -231,7 +231,12 @@ def _fill(message: noun.Interaction, item: model.PageItem) -> None:
 
 def image(info: model.ImageInfo) -> noun.Image:
     return noun.Image(
-        sha256=info.sha256, media_type=info.media_type, width=info.width, height=info.height, size_bytes=info.size_bytes
+        sha256=info.sha256,
+        media_type=info.media_type,
+        width=info.width,
+        height=info.height,
+        size_bytes=info.size_bytes,
+        text=info.text,
     )
 
 

@@ -203,7 +203,10 @@ _BY_ID = (
     interactions.c.id.in_(sqlite.listed("refs")),
 )
 _WITH_IMAGE = and_(images.c.account_id == interactions.c.account_id, images.c.sha256 == interactions.c.image_sha256)
-_IMAGE = (images.c.sha256, images.c.media_type, images.c.width, images.c.height, images.c.size_bytes)
+_IMAGE = (
+    *(images.c.sha256, images.c.media_type, images.c.width, images.c.height, images.c.size_bytes),
+    func.coalesce(images.c.text, ""),
+)
 _ROWS = select(  # in the order of Interaction
     interactions.c.id,
     interactions.c.interaction_id,

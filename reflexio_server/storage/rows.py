@@ -83,6 +83,7 @@ def make_rows(
                     None if text else NOTHING_TO_EMBED,
                     None if indexed == text else indexed,
                     words.VERSION,
+                    None,
                 )
             )
         rows.requests.append(
@@ -132,6 +133,8 @@ def _image(account_id: int, item: NewInteraction) -> dict[str, Any]:
         "width": item.image.width,
         "height": item.image.height,
         "size_bytes": len(item.image.data),
+        "text": None,
+        "reader": None,
         "data": item.image.data,
     }
 

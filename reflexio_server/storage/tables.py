@@ -16,7 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-NEWEST_SCHEMA = "0007"  # of the migrations, that has these tables
+NEWEST_SCHEMA = "0008"  # of the migrations, that has these tables
 
 metadata = MetaData()
 
@@ -120,11 +120,19 @@ interactions = Table(
     Column("words", Text),
     # The version of words.cut that it was made with.
     Column("words_version", SmallInteger, nullable=False, server_default="1"),
+    # That what stands in its picture, if it has one, is part of search_text.
+    Column("picture_read", Boolean),
     Index("interactions_by_user", "user_ref", "created_at", "interaction_id"),
     Index("interactions_by_account", "account_id", "created_at", "interaction_id"),
     Index("interactions_by_request", "request_ref"),
     # Ids are never used again, or an index could mistake a new row for an erased one.
     sqlite_autoincrement=True,
+)
+Index(
+    "interactions_with_unread_pictures",
+    interactions.c.id,
+    sqlite_where=interactions.c.image_sha256.is_not(None) & interactions.c.picture_read.is_(None),
+    postgresql_where=interactions.c.image_sha256.is_not(None) & interactions.c.picture_read.is_(None),
 )
 Index(
     "interactions_waiting",
@@ -154,6 +162,10 @@ images = Table(
     Column("height", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
+    # What stands in it; NULL: it was not read.
+    Column("text", Text),
+    # The networks that read it, and how; NULL: none yet.
+    Column("reader", Text),
 )
 
 models = Table(

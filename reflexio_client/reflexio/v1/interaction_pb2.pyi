@@ -218,6 +218,7 @@ class Image(Message):
     SIZE_BYTES_FIELD_NUMBER: int
     DATA_FIELD_NUMBER: int
     DATA_OMITTED_FIELD_NUMBER: int
+    TEXT_FIELD_NUMBER: int
     sha256: bytes
     """SHA-256 of the bytes, 32 bytes."""
     media_type: str
@@ -236,6 +237,11 @@ class Image(Message):
     """The call asked for images, but this one does not fit into a response:
     GetImage streams it.
     """
+    text: str
+    """What stands in it, lines from top to bottom, where the server reads
+    pictures: searched with the interaction, and erased with the picture.
+    Empty: nothing, or it was not read, which takes a moment.
+    """
     def __init__(
         self,
         *,
@@ -246,8 +252,9 @@ class Image(Message):
         size_bytes: int = ...,
         data: bytes = ...,
         data_omitted: bool = ...,
+        text: str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["data", b"data", "data_omitted", b"data_omitted", "height", b"height", "media_type", b"media_type", "sha256", b"sha256", "size_bytes", b"size_bytes", "width", b"width"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = Literal["data", b"data", "data_omitted", b"data_omitted", "height", b"height", "media_type", b"media_type", "sha256", b"sha256", "size_bytes", b"size_bytes", "text", b"text", "width", b"width"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @final

@@ -381,7 +381,11 @@ type Image struct {
 	Data []byte `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
 	// The call asked for images, but this one does not fit into a response:
 	// GetImage streams it.
-	DataOmitted   bool `protobuf:"varint,7,opt,name=data_omitted,json=dataOmitted,proto3" json:"data_omitted,omitempty"`
+	DataOmitted bool `protobuf:"varint,7,opt,name=data_omitted,json=dataOmitted,proto3" json:"data_omitted,omitempty"`
+	// What stands in it, lines from top to bottom, where the server reads
+	// pictures: searched with the interaction, and erased with the picture.
+	// Empty: nothing, or it was not read, which takes a moment.
+	Text          string `protobuf:"bytes,8,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -463,6 +467,13 @@ func (x *Image) GetDataOmitted() bool {
 		return x.DataOmitted
 	}
 	return false
+}
+
+func (x *Image) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
 }
 
 // A published request, without its interactions.
@@ -599,7 +610,7 @@ const file_reflexio_v1_interaction_proto_rawDesc = "" +
 	"\x05image\x18\r \x01(\v2\x12.reflexio.v1.ImageR\x05image\x129\n" +
 	"\n" +
 	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x127\n" +
-	"\tstored_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\bstoredAt\"\xc2\x01\n" +
+	"\tstored_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\bstoredAt\"\xd6\x01\n" +
 	"\x05Image\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\fR\x06sha256\x12\x1d\n" +
 	"\n" +
@@ -609,7 +620,8 @@ const file_reflexio_v1_interaction_proto_rawDesc = "" +
 	"\n" +
 	"size_bytes\x18\x05 \x01(\rR\tsizeBytes\x12\x12\n" +
 	"\x04data\x18\x06 \x01(\fR\x04data\x12!\n" +
-	"\fdata_omitted\x18\a \x01(\bR\vdataOmitted\"\x97\x02\n" +
+	"\fdata_omitted\x18\a \x01(\bR\vdataOmitted\x12\x12\n" +
+	"\x04text\x18\b \x01(\tR\x04text\"\x97\x02\n" +
 	"\aRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +

@@ -36,6 +36,7 @@ private static final long serialVersionUID = 0L;
     sha256_ = com.google.protobuf.ByteString.EMPTY;
     mediaType_ = "";
     data_ = com.google.protobuf.ByteString.EMPTY;
+    text_ = "";
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -196,6 +197,57 @@ private static final long serialVersionUID = 0L;
     return dataOmitted_;
   }
 
+  public static final int TEXT_FIELD_NUMBER = 8;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object text_ = "";
+  /**
+   * <pre>
+   * What stands in it, lines from top to bottom, where the server reads
+   * pictures: searched with the interaction, and erased with the picture.
+   * Empty: nothing, or it was not read, which takes a moment.
+   * </pre>
+   *
+   * <code>string text = 8 [json_name = "text"];</code>
+   * @return The text.
+   */
+  @java.lang.Override
+  public java.lang.String getText() {
+    java.lang.Object ref = text_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      text_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * What stands in it, lines from top to bottom, where the server reads
+   * pictures: searched with the interaction, and erased with the picture.
+   * Empty: nothing, or it was not read, which takes a moment.
+   * </pre>
+   *
+   * <code>string text = 8 [json_name = "text"];</code>
+   * @return The bytes for text.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getTextBytes() {
+    java.lang.Object ref = text_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      text_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -231,6 +283,9 @@ private static final long serialVersionUID = 0L;
     if (dataOmitted_ != false) {
       output.writeBool(7, dataOmitted_);
     }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(text_)) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 8, text_);
+    }
     getUnknownFields().writeTo(output);
   }
   private int computeSerializedSize_0() {
@@ -261,6 +316,9 @@ private static final long serialVersionUID = 0L;
     if (dataOmitted_ != false) {
       size += com.google.protobuf.CodedOutputStream
         .computeBoolSize(7, dataOmitted_);
+    }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(text_)) {
+      size += com.google.protobuf.GeneratedMessage.computeStringSize(8, text_);
     }
     return size;
   }
@@ -300,6 +358,8 @@ private static final long serialVersionUID = 0L;
         .equals(other.getData())) return false;
     if (getDataOmitted()
         != other.getDataOmitted()) return false;
+    if (!getText()
+        .equals(other.getText())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -326,6 +386,8 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + DATA_OMITTED_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
         getDataOmitted());
+    hash = (37 * hash) + TEXT_FIELD_NUMBER;
+    hash = (53 * hash) + getText().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -469,6 +531,7 @@ private static final long serialVersionUID = 0L;
       sizeBytes_ = 0;
       data_ = com.google.protobuf.ByteString.EMPTY;
       dataOmitted_ = false;
+      text_ = "";
       return this;
     }
 
@@ -523,6 +586,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000040) != 0)) {
         result.dataOmitted_ = dataOmitted_;
       }
+      if (((from_bitField0_ & 0x00000080) != 0)) {
+        result.text_ = text_;
+      }
     }
 
     @java.lang.Override
@@ -559,6 +625,11 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getDataOmitted() != false) {
         setDataOmitted(other.getDataOmitted());
+      }
+      if (!other.getText().isEmpty()) {
+        text_ = other.text_;
+        bitField0_ |= 0x00000080;
+        onChanged();
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -619,6 +690,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000040;
               break;
             } // case 56
+            case 66: {
+              text_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000080;
+              break;
+            } // case 66
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -996,6 +1072,108 @@ private static final long serialVersionUID = 0L;
     public Builder clearDataOmitted() {
       bitField0_ = (bitField0_ & ~0x00000040);
       dataOmitted_ = false;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object text_ = "";
+    /**
+     * <pre>
+     * What stands in it, lines from top to bottom, where the server reads
+     * pictures: searched with the interaction, and erased with the picture.
+     * Empty: nothing, or it was not read, which takes a moment.
+     * </pre>
+     *
+     * <code>string text = 8 [json_name = "text"];</code>
+     * @return The text.
+     */
+    public java.lang.String getText() {
+      java.lang.Object ref = text_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        text_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * What stands in it, lines from top to bottom, where the server reads
+     * pictures: searched with the interaction, and erased with the picture.
+     * Empty: nothing, or it was not read, which takes a moment.
+     * </pre>
+     *
+     * <code>string text = 8 [json_name = "text"];</code>
+     * @return The bytes for text.
+     */
+    public com.google.protobuf.ByteString
+        getTextBytes() {
+      java.lang.Object ref = text_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        text_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * What stands in it, lines from top to bottom, where the server reads
+     * pictures: searched with the interaction, and erased with the picture.
+     * Empty: nothing, or it was not read, which takes a moment.
+     * </pre>
+     *
+     * <code>string text = 8 [json_name = "text"];</code>
+     * @param value The text to set.
+     * @return This builder for chaining.
+     */
+    public Builder setText(
+        java.lang.String value) {
+      java.util.Objects.requireNonNull(value);
+      text_ = value;
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What stands in it, lines from top to bottom, where the server reads
+     * pictures: searched with the interaction, and erased with the picture.
+     * Empty: nothing, or it was not read, which takes a moment.
+     * </pre>
+     *
+     * <code>string text = 8 [json_name = "text"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearText() {
+      text_ = getDefaultInstance().getText();
+      bitField0_ = (bitField0_ & ~0x00000080);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What stands in it, lines from top to bottom, where the server reads
+     * pictures: searched with the interaction, and erased with the picture.
+     * Empty: nothing, or it was not read, which takes a moment.
+     * </pre>
+     *
+     * <code>string text = 8 [json_name = "text"];</code>
+     * @param value The bytes for text to set.
+     * @return This builder for chaining.
+     */
+    public Builder setTextBytes(
+        com.google.protobuf.ByteString value) {
+      java.util.Objects.requireNonNull(value);
+      checkByteStringIsUtf8(value);
+      text_ = value;
+      bitField0_ |= 0x00000080;
       onChanged();
       return this;
     }

@@ -92,4 +92,28 @@ public interface ImageOrBuilder extends
    * @return The dataOmitted.
    */
   boolean getDataOmitted();
+
+  /**
+   * <pre>
+   * What stands in it, lines from top to bottom, where the server reads
+   * pictures: searched with the interaction, and erased with the picture.
+   * Empty: nothing, or it was not read, which takes a moment.
+   * </pre>
+   *
+   * <code>string text = 8 [json_name = "text"];</code>
+   * @return The text.
+   */
+  java.lang.String getText();
+  /**
+   * <pre>
+   * What stands in it, lines from top to bottom, where the server reads
+   * pictures: searched with the interaction, and erased with the picture.
+   * Empty: nothing, or it was not read, which takes a moment.
+   * </pre>
+   *
+   * <code>string text = 8 [json_name = "text"];</code>
+   * @return The bytes for text.
+   */
+  com.google.protobuf.ByteString
+      getTextBytes();
 }

@@ -79,25 +79,25 @@ public final class InteractionOuterClass extends com.google.protobuf.GeneratedFi
       "mage\030\r \001(\0132\022.reflexio.v1.ImageR\005image\0229\n" +
       "\ncreated_at\030\016 \001(\0132\032.google.protobuf.Time" +
       "stampR\tcreatedAt\0227\n\tstored_at\030\017 \001(\0132\032.go" +
-      "ogle.protobuf.TimestampR\010storedAt\"\302\001\n\005Im" +
+      "ogle.protobuf.TimestampR\010storedAt\"\326\001\n\005Im" +
       "age\022\026\n\006sha256\030\001 \001(\014R\006sha256\022\035\n\nmedia_typ" +
       "e\030\002 \001(\tR\tmediaType\022\024\n\005width\030\003 \001(\rR\005width" +
       "\022\026\n\006height\030\004 \001(\rR\006height\022\035\n\nsize_bytes\030\005" +
       " \001(\rR\tsizeBytes\022\022\n\004data\030\006 \001(\014R\004data\022!\n\014d" +
-      "ata_omitted\030\007 \001(\010R\013dataOmitted\"\227\002\n\007Reque" +
-      "st\022\035\n\nrequest_id\030\001 \001(\tR\trequestId\022\027\n\007use" +
-      "r_id\030\002 \001(\tR\006userId\022#\n\rrequest_group\030\003 \001(" +
-      "\tR\014requestGroup\022\026\n\006source\030\004 \001(\tR\006source\022" +
-      "#\n\ragent_version\030\005 \001(\tR\014agentVersion\0229\n\n" +
-      "created_at\030\006 \001(\0132\032.google.protobuf.Times" +
-      "tampR\tcreatedAt\0227\n\tstored_at\030\007 \001(\0132\032.goo" +
-      "gle.protobuf.TimestampR\010storedAt*\204\001\n\nUse" +
-      "rAction\022\033\n\027USER_ACTION_UNSPECIFIED\020\000\022\024\n\020" +
-      "USER_ACTION_NONE\020\001\022\025\n\021USER_ACTION_CLICK\020" +
-      "\002\022\026\n\022USER_ACTION_SCROLL\020\003\022\024\n\020USER_ACTION" +
-      "_TYPE\020\004BO\n\017com.reflexio.v1P\001Z:github.com" +
-      "/reflexio/reflexio/gen/go/reflexio/v1;re" +
-      "flexiov1b\006proto3"
+      "ata_omitted\030\007 \001(\010R\013dataOmitted\022\022\n\004text\030\010" +
+      " \001(\tR\004text\"\227\002\n\007Request\022\035\n\nrequest_id\030\001 \001" +
+      "(\tR\trequestId\022\027\n\007user_id\030\002 \001(\tR\006userId\022#" +
+      "\n\rrequest_group\030\003 \001(\tR\014requestGroup\022\026\n\006s" +
+      "ource\030\004 \001(\tR\006source\022#\n\ragent_version\030\005 \001" +
+      "(\tR\014agentVersion\0229\n\ncreated_at\030\006 \001(\0132\032.g" +
+      "oogle.protobuf.TimestampR\tcreatedAt\0227\n\ts" +
+      "tored_at\030\007 \001(\0132\032.google.protobuf.Timesta" +
+      "mpR\010storedAt*\204\001\n\nUserAction\022\033\n\027USER_ACTI" +
+      "ON_UNSPECIFIED\020\000\022\024\n\020USER_ACTION_NONE\020\001\022\025" +
+      "\n\021USER_ACTION_CLICK\020\002\022\026\n\022USER_ACTION_SCR" +
+      "OLL\020\003\022\024\n\020USER_ACTION_TYPE\020\004BO\n\017com.refle" +
+      "xio.v1P\001Z:github.com/reflexio/reflexio/g" +
+      "en/go/reflexio/v1;reflexiov1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -121,7 +121,7 @@ public final class InteractionOuterClass extends com.google.protobuf.GeneratedFi
     internal_static_reflexio_v1_Image_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_reflexio_v1_Image_descriptor,
-        new java.lang.String[] { "Sha256", "MediaType", "Width", "Height", "SizeBytes", "Data", "DataOmitted", });
+        new java.lang.String[] { "Sha256", "MediaType", "Width", "Height", "SizeBytes", "Data", "DataOmitted", "Text", });
     internal_static_reflexio_v1_Request_descriptor =
       getDescriptor().getMessageType(3);
     internal_static_reflexio_v1_Request_fieldAccessorTable = new
