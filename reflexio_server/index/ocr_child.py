@@ -24,7 +24,7 @@ from reflexio_server.index import child
 from reflexio_server.index.ocr_bounds import Bounds
 from reflexio_server.index.ocr_characters import Characters, in_order
 from reflexio_server.index.ocr_files import DETECTOR, RECOGNIZER, read_checked
-from reflexio_server.index.ocr_lines import find_lines
+from reflexio_server.index.ocr_lines import Box, find_lines
 from reflexio_server.index.ocr_picture import FORMATS, Unreadable, decode
 from reflexio_server.index.session import open_session
 
@@ -45,18 +45,20 @@ class Networks:
         self._characters = Characters(open_session(read_checked(model_dir / RECOGNIZER)))
 
     def read(self, data: bytes, bounds: Bounds) -> str:
-        """What stands in a picture; its smallest lines are left out where all would take too long.
+        """What stands in a picture; its smallest lines are left out where all would be too much, or take too long.
 
         Raises what `decode` and onnxruntime do.
         """
         until = time.process_time() + bounds.cpu_seconds / 2
         image = decode(data, bounds.pixels)
-        pieces = []
+        pieces: list[tuple[Box, str]] = []
+        length = 0
         for box in find_lines(self._detector, image):
-            if time.process_time() > until:
+            if time.process_time() > until or length > bounds.characters:
                 break
             if text := self._characters.read(image, box):
                 pieces.append((box, text))
+                length += len(text) + 1
         return in_order(pieces)[: bounds.characters]
 
 

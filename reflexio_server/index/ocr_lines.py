@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 LONGEST_SIDE = 1280  # pixels that the network is given; its time grows with their number
+LONGEST_PART = 2560  # pixels of a picture that are shrunk to these; of a larger one parts are: more finds no small text
 MAX_LINES = 1_000
-# A picture is cut where it is so many times as long as it is wide, or the other way, and would shrink by so much.
-_LONG, _SHRINKS = 2.5, 2
-_LONG_PART = 1.5
-_MOST_PARTS = 12
-_MARGIN = 1 / 16  # of the shorter side: half of what two parts share
+_MOST_PARTS = 12  # of a side
+_MARGIN = 60  # pixels: half of what two parts share
 _SAME_LINE = 0.5  # of the lower one's height, which two pieces of a line share
 _STEP = 32  # the network halves a picture five times
 # The mean and the deviation of ImageNet's red, green and blue pixels. The network was trained with them in this order,
@@ -54,21 +52,18 @@ def find_lines(session: Any, image: Image.Image) -> list[Box]:
 
 
 def _cut(size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    """The whole of a picture, or parts of a long one: a web page from top to bottom, two screens side by side.
+    """The whole of a picture, or the parts of a large one, in rows: a web page, two screens side by side.
 
     Shrunk as a whole its text would be too small. The parts overlap a little.
     """
-    width, height = size
-    longest, shortest = max(size), min(size)
-    if longest <= max(_SHRINKS * LONGEST_SIDE, _LONG * shortest):
-        return [(0, 0, width, height)]
-    count = min(_MOST_PARTS, math.ceil(longest / (_LONG_PART * shortest)))
-    margin = math.ceil(_MARGIN * shortest)
-    edges = (longest * number // count for number in range(count + 1))
-    spans = [(max(0, start - margin), min(longest, end + margin)) for start, end in pairwise(edges)]
-    if height > width:
-        return [(0, start, width, end) for start, end in spans]
-    return [(start, 0, end, height) for start, end in spans]
+    columns, rows = (_spans(side) for side in size)
+    return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+
+
+def _spans(side: int) -> list[tuple[int, int]]:
+    count = min(_MOST_PARTS, math.ceil(side / LONGEST_PART))
+    edges = (side * number // count for number in range(count + 1))
+    return [(max(0, start - _MARGIN), min(side, end + _MARGIN)) for start, end in pairwise(edges)]
 
 
 def _joined(before: list[Box], found: list[Box], part: tuple[int, int, int, int]) -> list[Box]:

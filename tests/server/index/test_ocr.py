@@ -136,20 +136,27 @@ def test_nearly_all_words_are_found_in_little_time(read_screen: Any) -> None:
     assert mean <= MARGIN * MEAN_CPU_SECONDS
 
 
-def test_lines_stand_in_the_order_of_reading(read_screen: Any, shared: Reader) -> None:
+def test_lines_stand_in_the_order_of_reading(read_screen: Any) -> None:
     _, table, _ = read_screen("table")
     assert table.text.splitlines()[:2] == [
         "Order Customer Status Amount Due date",
         "10482 Northwind Traders Shipped 1,240.50 2026-04-02",
     ]
+
+
+def test_what_is_large_is_not_shrunk_as_a_whole(shared: Reader) -> None:
     page = Screen(1000, 6000)
     for line in range(1, 100):
         page.say(20, 20 + 58 * line, f"line {line} of a long page")
-    assert lines_of(shared.read(page.png()).text) == lines_of(page.text), "what is long is not shrunk as a whole"
+    assert lines_of(shared.read(page.png()).text) == lines_of(page.text)
     screens = Screen(3840, 1080)
     for column in range(8):
         screens.say(60 + 470 * column, 500, f"window number {column + 11} of two screens")
     assert lines_of(shared.read(screens.png()).text) == lines_of(" ".join(screens.lines))
+    large = Screen(3840, 2160)
+    for row in range(9):
+        large.say(300 + 170 * row, 60 + 240 * row, f"a line across several parts, namely number {row + 11}")
+    assert lines_of(shared.read(large.png()).text) == lines_of(large.text)
 
 
 def lines_of(text: str) -> list[str]:
