@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from reflexio_server.core import ranking
 from tools.benchmarks import locomo, xquad
 from tools.benchmarks.__main__ import main
 
@@ -127,6 +128,7 @@ def test_conversations_are_asked_by_the_same_way(tmp_path: Path, model_dir: Path
     path.write_text(json.dumps([{"sample_id": "one", "conversation": conversation, "qa": asked}]))
     figures = bench("--locomo", path)
     assert figures.pop("questions") == 4
+    assert set(figures.pop("r10_without")) == set(ranking.PARTS)
     assert figures == dict.fromkeys(["r5", "r10", "r20", "mrr", "plain_chroma_r10", "lexical_r10", "dense_r10"], 1.0)
 
 

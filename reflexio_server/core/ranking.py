@@ -22,11 +22,12 @@ ANSWER_WEIGHT = 0.1125
 ROLE_WEIGHT = 0.08
 TIME_WEIGHT = 0.15
 ASKS_WEIGHT = -0.05  # who looks for something wants the answer, not the one who asked before
+PARTS = ("semantic", "lexical", "near", "thread", "answer", "role", "time", "asks")
 WEIGHTS = (
     *(SEMANTIC_WEIGHT, LEXICAL_WEIGHT, NEAR_WEIGHT, THREAD_WEIGHT),
     *(ANSWER_WEIGHT, ROLE_WEIGHT, TIME_WEIGHT, ASKS_WEIGHT),
 )
-"""In the order of `Hit`'s parts."""
+"""In the order of PARTS, as `Hit` has them."""
 LARGEST = 1.4925
 """The sum of the weights above 0. The same for every query, so that a score means one thing."""
 

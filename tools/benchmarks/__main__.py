@@ -94,7 +94,7 @@ def _embedder(context: click.Context, option: click.Parameter, given: str) -> st
     help="With --xquad: a language to ask in; can be repeated. Default: all that are there.",
 )
 @click.option(
-    "--questions", type=click.IntRange(1), help="With --xquad: the most to ask in a language. Default: 600 of 1,190."
+    "--questions", type=click.IntRange(1), help="With --xquad: the most to ask in a language. Default: all 1,190."
 )
 @click.option(
     "--embedder",
@@ -115,7 +115,7 @@ def recall(
 ) -> None:
     """How many of the turns that answer a question Search finds: on LoCoMo's conversations, or in many languages."""
     from tools.benchmarks import recall as benchmark
-    from tools.benchmarks.xquad import QUESTIONS, Unusable
+    from tools.benchmarks.xquad import Unusable
 
     if locomo and not xquad:
         if languages or questions:
@@ -124,7 +124,7 @@ def recall(
         report("recall", figures if as_json else figures | {"r10 of": by_category}, as_json)
     elif xquad and not locomo:
         try:
-            figures = benchmark.of_xquad(xquad, languages, questions or QUESTIONS, embedder)
+            figures = benchmark.of_xquad(xquad, languages, questions, embedder)
         except Unusable as error:
             raise click.ClickException(str(error)) from None
         report("recall", figures, as_json)

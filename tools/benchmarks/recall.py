@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.config import Settings
+from reflexio_server.core import ranking
 from reflexio_server.index.loading import load_embedder
 from tools.benchmarks import locomo, xquad
 from tools.benchmarks.asking import DEPTH, Question, ask, found, measure, server_with, tracked
@@ -15,30 +17,41 @@ from tools.benchmarks.asking import DEPTH, Question, ask, found, measure, server
 def of_locomo(path: Path, embedder: str) -> tuple[dict[str, Any], dict[str, float]]:
     """Import the conversations, ask every question.
 
-    The figures, and r10 by category. The arms `lexical` and `dense` are the server's own parts of the score alone:
-    every turn of the question's user comes as a hit with its parts, and is put in the order of one of them.
+    The figures, and r10 by category. Arms are made of the server's own parts of the score: every turn of the question's
+    user comes as a hit with its parts, and is put in another order: `lexical` and `dense` by that part alone, each of
+    `r10_without` by the score without the part that it names.
     """
     turns, questions = locomo.load(path)
     with server_with([turn.request() for turn in turns], embedder) as search:
         ours = ask(questions, lambda question: found(search(question, DEPTH)), "asking the server")
         everything = [search(question, 1000) for question in tracked(questions, "asking for every turn")]
-    lexical, dense = (
-        measure([(question, found(sorted(hits, key=by))) for question, hits in zip(questions, everything, strict=True)])
-        for by in (lambda hit: -hit.lexical, lambda hit: -hit.semantic)
-    )
+
+    def r10_by(value: Callable[[pb.SearchHit], float]) -> float:
+        ordered = [found(sorted(hits, key=value, reverse=True)) for hits in everything]
+        return measure(list(zip(questions, ordered, strict=True)))["r10"]
+
+    without = {
+        name: r10_by(lambda hit: hit.score - weight * getattr(hit, name) / ranking.LARGEST)  # noqa: B023
+        for name, weight in zip(ranking.PARTS, ranking.WEIGHTS, strict=True)
+    }
     by_category = {
         name: measure([answered for answered in ours if answered[0].category == number])["r10"]
         for number, name in locomo.CATEGORIES.items()
     }
     plain = measure(ask(questions, _plain_chroma(turns, embedder), "asking plain Chroma"))
-    controls = {"plain_chroma_r10": plain["r10"], "lexical_r10": lexical["r10"], "dense_r10": dense["r10"]}
+    controls = {
+        "plain_chroma_r10": plain["r10"],
+        "lexical_r10": r10_by(lambda hit: hit.lexical),
+        "dense_r10": r10_by(lambda hit: hit.semantic),
+        "r10_without": without,
+    }
     return {"questions": len(questions)} | measure(ours) | controls, by_category
 
 
-def of_xquad(folder: Path, languages: Sequence[str], most: int, embedder: str) -> dict[str, Any]:
+def of_xquad(folder: Path, languages: Sequence[str], most: int | None, embedder: str) -> dict[str, Any]:
     """Import the sentences of each language as a user's turns, ask its questions within that user.
 
-    Without `languages` all that the folder has. At most so many questions of each, the same in all.
+    Without `languages` all that the folder has. At most so many questions of each, the same in all; None: all.
 
     Raises:
         xquad.Unusable: the folder does not have the files.

@@ -9,7 +9,6 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from tools.benchmarks.asking import Question
 
-QUESTIONS = 600
 SOURCE = "XQuAD-R is the folder xquad-r of github.com/google-research-datasets/lareqa (CC BY-SA 4.0)"
 
 
@@ -52,8 +51,8 @@ def languages(folder: Path) -> list[str]:
     return codes
 
 
-def load(folder: Path, language: str, most: int) -> tuple[list[Sentence], list[Question]]:
-    """All sentences of a language in order, and at most so many questions.
+def load(folder: Path, language: str, most: int | None = None) -> tuple[list[Sentence], list[Question]]:
+    """All sentences of a language in order, and its questions, at most so many.
 
     A question's evidence is one sentence: that in which its answer begins. Few answers go on into the next. Where there
     are more questions, those chosen are spread evenly over the file; all languages have the same in the same order, and
@@ -78,5 +77,5 @@ def load(folder: Path, language: str, most: int) -> tuple[list[Sentence], list[Q
         raise Unusable(f"{path} is not a file of XQuAD-R, which has sentences and sentence_breaks. {SOURCE}.") from None
     if not questions:
         raise Unusable(f"{path} has no questions. {SOURCE}.")
-    count = min(most, len(questions))
+    count = min(most or len(questions), len(questions))
     return sentences, [questions[place * len(questions) // count] for place in range(count)]
