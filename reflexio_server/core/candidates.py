@@ -16,6 +16,7 @@ from reflexio_server.core.following import Follower
 from reflexio_server.core.query_words import search_words, without_everyday_words
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.word_matches import WordMatches
+from reflexio_server.index.embedder import Scale
 from reflexio_server.index.nearest import QUERY_SECONDS
 from reflexio_server.model import Filter, Hit
 from reflexio_server.stages import stage
@@ -44,18 +45,19 @@ Compared = tuple[Rows, Matrix]
 class Candidates:
     """Rows of vectors with their cosines, 0 where one has none yet; an interaction may come several times.
 
-    `words`: what each has of the query's words; `unindexed`: how many in the scope could not be compared, as they wait
-    for their vectors or the index does not have them yet.
+    `scale`: what the model's cosines mean; `words`: what each has of the query's words; `unindexed`: how many in the
+    scope could not be compared, as they wait for their vectors or the index does not have them yet.
     """
 
     rows: Rows
     cosines: Matrix
+    scale: Scale
     words: WordMatches
     unindexed: int
 
     def best(self, conn: Connection, count: int, least: float) -> list[Hit]:
         """The best hits, see `ranking.rank`; what is not known of the words that decide it is looked up."""
-        refs, semantic, threads = ranking.best_per_interaction(self.rows, self.cosines)
+        refs, semantic, threads = ranking.best_per_interaction(self.rows, self.cosines, self.scale)
         ahead = 1
         while True:
             lexical = self.words.parts(refs)
@@ -112,7 +114,7 @@ class Finder:
         if len(unseen):
             rows = np.append(rows, vectors.rows_of_refs(conn, unseen))
             cosines = np.append(cosines, np.zeros(len(unseen), dtype=np.float32))
-        return Candidates(rows, cosines, words, unindexed + behind)
+        return Candidates(rows, cosines, self.embedders.of(of.model).scale, words, unindexed + behind)
 
     def _embedded(self, of: Standing, query: str, telling: str) -> Matrix:
         """The vector of what is telling of a query, or of all of it where the model knows nothing of that."""

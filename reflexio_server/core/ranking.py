@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from reflexio_server.index.embedder import Scale
 from reflexio_server.model import Hit
 from reflexio_server.storage.vectors import Rows
 
@@ -15,6 +16,7 @@ LEXICAL_WEIGHT = 0.35
 THREAD_WEIGHT = 0.25
 
 DECIMALS = 9  # of a sum of words' shares, so that it is the same in any order, and 1 for all of them
+_COSINE = Scale()
 _TIE_DECIMALS = 6  # equal texts may differ in the seventh, by where their vectors stand in memory
 
 
@@ -52,9 +54,12 @@ def lexical_parts(
 
 
 def best_per_interaction(
-    rows: Rows, cosines: NDArray[np.float32]
+    rows: Rows, cosines: NDArray[np.float32], scale: Scale = _COSINE
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Each interaction once, in rising order, the best of its chunks' cosines as a part of 0 to 1, and its thread."""
+    """Each interaction once, in rising order, the best of its chunks' cosines as a part of 0 to 1, and its thread.
+
+    `scale` is that of the model whose vectors were compared.
+    """
     refs = rows["ref"]
     if not len(refs):
         return refs, np.zeros(0), rows["thread"]
@@ -62,7 +67,7 @@ def best_per_interaction(
     refs = refs[order]
     starts = np.flatnonzero(np.append(True, refs[1:] != refs[:-1]))
     best = np.maximum.reduceat(cosines[order], starts).astype(np.float64)
-    return refs[starts], best.clip(0.0, 1.0).round(_TIE_DECIMALS), rows["thread"][order[starts]]
+    return refs[starts], scale.parts(best.clip(0.0, 1.0).round(_TIE_DECIMALS)), rows["thread"][order[starts]]
 
 
 def thread_parts(base: NDArray[np.float64], threads: NDArray[np.int64]) -> NDArray[np.float64]:
