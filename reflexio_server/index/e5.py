@@ -27,8 +27,8 @@ _SPACES = re.compile("  +")
 class E5(Encoder):
     """multilingual-e5-small (MIT), 384 dimensions, in int8, from weights of 4 bits.
 
-    A chunk has at most 508 tokens, and a query 507. The model was trained to read "passage: " before a text and "query: " before a
-    question, and gets it so: with each chunk.
+    A chunk has at most 508 tokens, and a query 507. The model was trained to read "passage: " before a text and
+    "query: " before a question, and gets it so: with each chunk.
 
     Its cosines lie between .70 and .90, whatever the texts: up to .75 they count nothing, from .92 on 1.
     """
