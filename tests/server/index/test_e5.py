@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import pairwise
@@ -228,6 +229,13 @@ def test_a_text_becomes_one_to_eight_unit_vectors(e5: E5, tokens: int, chunks: i
         size = min(tokens, 8 * 508) // chunks
         np.testing.assert_array_equal(vectors[0], e5.embed(" ".join(text[:size]))[0])
         np.testing.assert_array_equal(e5.embed_query(" ".join(text)), e5.embed_query(" ".join(text[:507])))
+
+
+def test_threads_at_once_get_the_vectors_of_one_thread_alone(e5: E5) -> None:
+    texts = SENTENCES[:14] * 4
+    alone = [e5.embed(text) for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        np.testing.assert_array_equal(list(pool.map(e5.embed, texts)), alone)
 
 
 def test_meaning_is_found_across_languages(e5: E5) -> None:
