@@ -68,15 +68,68 @@ def main() -> None:
     """Measure this machine; figures are of this run only."""
 
 
-@main.command()
-@click.option("--locomo", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
-@json_option
-def recall(locomo: Path, as_json: bool) -> None:
-    """Recall of evidence turns on the LoCoMo file (snap-research/locomo, locomo10.json)."""
-    from tools.benchmarks import recall as benchmark
+def _embedder(context: click.Context, option: click.Parameter, given: str) -> str:
+    from reflexio_server.index.loading import EMBEDDER_NAMES
 
-    figures, by_category = benchmark.run(locomo)
-    report("recall", figures if as_json else figures | {"r10 of": by_category}, as_json)
+    return str(click.Choice(EMBEDDER_NAMES).convert(given, option, context))
+
+
+@main.command()
+@click.option(
+    "--locomo",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Recall of evidence turns on the LoCoMo file (snap-research/locomo, locomo10.json).",
+)
+@click.option(
+    "--xquad",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIRECTORY",
+    help="Recall of answers' sentences in many languages, on the folder xquad-r of google-research-datasets/lareqa.",
+)
+@click.option(
+    "--language",
+    "languages",
+    multiple=True,
+    metavar="CODE",
+    help="With --xquad: a language to ask in; can be repeated. Default: all that are there.",
+)
+@click.option(
+    "--questions", type=click.IntRange(1), help="With --xquad: the most to ask in a language. Default: 600 of 1,190."
+)
+@click.option(
+    "--embedder",
+    default="minilm",
+    show_default=True,
+    metavar="NAME",
+    callback=_embedder,
+    help="Embedding model, as of `reflexio-server serve`.",
+)
+@json_option
+def recall(
+    locomo: Path | None,
+    xquad: Path | None,
+    languages: tuple[str, ...],
+    questions: int | None,
+    embedder: str,
+    as_json: bool,
+) -> None:
+    """How many of the turns that answer a question Search finds: on LoCoMo's conversations, or in many languages."""
+    from tools.benchmarks import recall as benchmark
+    from tools.benchmarks.xquad import QUESTIONS, Unusable
+
+    if locomo and not xquad:
+        if languages or questions:
+            raise click.UsageError("--language and --questions are for --xquad.")
+        figures, by_category = benchmark.of_locomo(locomo, embedder)
+        report("recall", figures if as_json else figures | {"r10 of": by_category}, as_json)
+    elif xquad and not locomo:
+        try:
+            figures = benchmark.of_xquad(xquad, languages, questions or QUESTIONS, embedder)
+        except Unusable as error:
+            raise click.ClickException(str(error)) from None
+        report("recall", figures, as_json)
+    else:
+        raise click.UsageError("Give one of --locomo and --xquad.")
 
 
 @main.command()

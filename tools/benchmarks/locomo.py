@@ -12,9 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
+from tools.benchmarks import asking
 
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}  # 5, adversarial, is left out
-Evidence = tuple[int, int]  # session, turn
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Turn:
     """What one speaker said at a time."""
 
     user_id: str
-    key: Evidence
+    key: tuple[int, int]
+    """Its session, and its place there."""
     session: str
     speaker: str
     text: str
@@ -48,19 +49,10 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Question:
-    """A question about one user's conversations, and the turns that hold the answer."""
+class Question(asking.Question):
+    """A question about one user's conversations."""
 
-    user_id: str
-    text: str
     category: int
-    evidence: frozenset[Evidence]
-
-
-def evidence_of(request_id: str) -> Evidence:
-    """The turn that a request_id of Turn names."""
-    session, turn = request_id.split("_")[-2:]
-    return int(session), int(turn)
 
 
 def load(path: Path) -> tuple[list[Turn], list[Question]]:
@@ -69,13 +61,14 @@ def load(path: Path) -> tuple[list[Turn], list[Question]]:
     questions: list[Question] = []
     for sample in json.loads(path.read_text()):
         mine = list(_turns(sample))
-        keys = {turn.key for turn in mine}
+        ids = {turn.key: turn.request_id for turn in mine}
         turns += mine
         for asked in sample["qa"]:
             named = re.findall(r"D(\d+):(\d+)", " ".join(asked.get("evidence", [])))
-            evidence = frozenset((int(session), int(turn)) for session, turn in named) & keys
+            keys = {(int(session), int(turn)) for session, turn in named}
+            evidence = frozenset(ids[key] for key in keys & ids.keys())
             if asked["category"] in CATEGORIES and evidence:
-                questions.append(Question(sample["sample_id"], asked["question"], asked["category"], evidence))
+                questions.append(Question(sample["sample_id"], asked["question"], evidence, asked["category"]))
     return turns, questions
 
 
