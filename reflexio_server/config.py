@@ -67,9 +67,9 @@ class Settings(BaseSettings):
     )
     embedder: str = Field(
         default="minilm",
-        pattern="^(minilm|minilm-int8|minilm-fp32|wordllama)$",
+        pattern="^(minilm|minilm-int8|minilm-fp32|e5|wordllama)$",
         description="Embedding model: minilm (int8 where the processor suits it), minilm-int8, minilm-fp32, "
-        "or wordllama (light; needs the extra of that name).",
+        "e5 (many languages; needs the extra multilingual) or wordllama (light; needs the extra of that name).",
     )
     workers: int = Field(
         default=128,

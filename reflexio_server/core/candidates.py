@@ -18,6 +18,7 @@ from reflexio_server.core.query_words import search_words, without_everyday_word
 from reflexio_server.core.ranking import Named
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.word_matches import WordMatches
+from reflexio_server.index.embedder import Scale
 from reflexio_server.index.nearest import QUERY_SECONDS
 from reflexio_server.model import Filter, Hit
 from reflexio_server.stages import stage
@@ -48,18 +49,19 @@ Compared = tuple[Rows, Matrix]
 class Candidates:
     """Interactions with the cosines of their rows, 0 where one has no vector yet.
 
-    `words`: what each has of the query's words; `unindexed`: how many in the scope could not be compared, as they wait
-    for their vectors or the index does not have them yet.
+    `scale`: what the model's cosines mean; `words`: what each has of the query's words; `unindexed`: how many in the
+    scope could not be compared, as they wait for their vectors or the index does not have them yet.
     """
 
     texts: Texts
     cosines: Matrix
+    scale: Scale
     words: WordMatches
     unindexed: int
 
     def best(self, conn: Connection, count: int, named: Named, least: float) -> list[Hit]:
         """The best hits, see `ranking.rank`; what is not known of the words that decide it is looked up."""
-        semantic = ranking.semantic_parts(self.texts, self.cosines)
+        semantic = ranking.semantic_parts(self.texts, self.cosines, self.scale)
         ahead = 1
         while True:
             lexical = self.words.parts(self.texts.refs)
@@ -95,6 +97,7 @@ class Finder:
         vector = self._embedded(of, query, telling)
         unfiltered = scope.filter == Filter()
 
+        scale = self.embedders.of(of.model).scale
         unindexed = of.waiting if unfiltered else waiting.count_in(conn, scope)
         allowed = None if unfiltered else _allowed(conn, scope, held)
         if held is not None:
@@ -103,16 +106,16 @@ class Finder:
             those = vectors.of_refs(conn, allowed, of.model)
         else:
             texts, cosines, behind = self._of_index(conn, scope, of.model, words, vector, deadline)
-            return Candidates(texts, cosines, words, unindexed + behind)
+            return Candidates(texts, cosines, scale, words, unindexed + behind)
         rows, cosines, chosen = those.rows, those.cosines(vector), words.refs
         if allowed is not None:
             kept = np.isin(rows["ref"], allowed)
             rows, cosines, chosen = rows[kept], cosines[kept], chosen[np.isin(chosen, allowed)]
         unseen = _missing(chosen, rows["ref"])
         if unfiltered and not len(unseen):  # as nearly always: what is known of them is known already
-            return Candidates(those.texts, cosines, words, unindexed)
+            return Candidates(those.texts, cosines, scale, words, unindexed)
         rows, cosines = _with_unseen(conn, rows, cosines, unseen)
-        return Candidates(Texts.of(rows), cosines, words, unindexed)
+        return Candidates(Texts.of(rows), cosines, scale, words, unindexed)
 
     def _embedded(self, of: Standing, query: str, telling: str) -> Matrix:
         """The vector of what is telling of a query, or of all of it where the model knows nothing of that."""
@@ -130,7 +133,8 @@ class Finder:
         matches = _best_matches(conn, scope, words)
         rows, cosines = _with(conn, compared, matches, model, vector)
         texts = Texts.of(rows)
-        base = ranking.base_of(ranking.semantic_parts(texts, cosines), words.parts(texts.refs))
+        semantic = ranking.semantic_parts(texts, cosines, self.embedders.of(model).scale)
+        base = ranking.base_of(semantic, words.parts(texts.refs))
         best = texts.refs[ranking.first(texts.refs, base, WITH_NEIGHBOURS)]
         pairs = facts.neighbours(conn, best)
         others = np.unique(np.concatenate(pairs))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from reflexio_server.index.embedder import Scale
 from reflexio_server.model import Hit
 from reflexio_server.storage.facts import Rows, Texts
 
@@ -36,6 +37,7 @@ DAY = 86_400 * 10**6
 _FADES_DAYS = 7.0  # what is so far from a time counts 1/e of what is in it
 
 DECIMALS = 9  # of a sum of words' shares, so that it is the same in any order, and 1 for all of them
+_COSINE = Scale()
 _TIE_DECIMALS = 6  # equal texts may differ in the seventh, by where their vectors stand in memory
 
 
@@ -85,9 +87,9 @@ class Named:
     times: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
 
 
-def semantic_parts(texts: Texts, cosines: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of each interaction the best of its chunks' cosines, not below 0."""
-    return texts.best(cosines).clip(0.0, 1.0).round(_TIE_DECIMALS)
+def semantic_parts(texts: Texts, cosines: NDArray[np.float32], scale: Scale = _COSINE) -> NDArray[np.float64]:
+    """Of each interaction the best of its chunks' cosines, as a part; `scale` is that of the model that was asked."""
+    return scale.parts(texts.best(cosines).clip(0.0, 1.0).round(_TIE_DECIMALS))
 
 
 def base_of(semantic: NDArray[np.float64], lexical: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,8 +4,13 @@ from pathlib import Path
 
 from reflexio_server.index.embedder import Embedder, ModelMissing
 
-EMBEDDER_NAMES = ("minilm", "minilm-int8", "minilm-fp32", "wordllama")
-_NAMES = {"all-MiniLM-L6-v2/int8/": "minilm-int8", "all-MiniLM-L6-v2/fp32/": "minilm-fp32", "wordllama/": "wordllama"}
+EMBEDDER_NAMES = ("minilm", "minilm-int8", "minilm-fp32", "e5", "wordllama")
+_NAMES = {
+    "all-MiniLM-L6-v2/int8/": "minilm-int8",
+    "all-MiniLM-L6-v2/fp32/": "minilm-fp32",
+    "multilingual-e5-small/int8/": "e5",
+    "wordllama/": "wordllama",
+}
 
 
 def load_by_id(model_id: str, model_dir: Path) -> Embedder | None:
@@ -25,8 +30,8 @@ def load_embedder(name: str, model_dir: Path) -> Embedder:
 
     Args:
         name: one of `EMBEDDER_NAMES`. "minilm" is MiniLM in int8 where the processor multiplies int8 quickly
-            and in fp32 elsewhere; "minilm-int8" and "minilm-fp32" insist on one of them; "wordllama" is the
-            light model of the extra `wordllama`.
+            and in fp32 elsewhere; "minilm-int8" and "minilm-fp32" insist on one of them; "e5" is multilingual-e5-small,
+            built with the extra `multilingual`; "wordllama" is the light model of the extra of that name.
         model_dir: the folder filled by `install_model`. Not read for "wordllama", whose files come with its
             package.
 
@@ -39,6 +44,10 @@ def load_embedder(name: str, model_dir: Path) -> Embedder:
         from reflexio_server.index.wordllama import WordLlama
 
         return WordLlama()
+    if name == "e5":
+        from reflexio_server.index.e5 import E5
+
+        return E5(model_dir)
     if name in EMBEDDER_NAMES:
         from reflexio_server.index.minilm import MiniLM, best_precision
 

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from reflexio_server.index.embedder import ModelMissing
+from reflexio_server.index.model_files import hash_file
 
 READER_ID = "PP-OCRv6-tiny/1"
 """Names the networks and the version of how they are used: raised whenever the text of the same picture changes."""
@@ -25,10 +26,10 @@ def find_fault(model_dir: Path) -> str | None:
     for name, expected in SHA256.items():
         path = model_dir / name
         try:
-            content = path.read_bytes()
+            found = hash_file(path)
         except OSError as error:
             return f"{path} cannot be read ({error.strerror})"
-        if hashlib.sha256(content).hexdigest() != expected:
+        if found != expected:
             return f"{path} is not the file that was published: its SHA-256 is another"
     return None
 

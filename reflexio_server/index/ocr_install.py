@@ -78,7 +78,7 @@ def install_ocr(model_dir: Path, report: Callable[[str], None], source: Path | N
 
 def _contents(work: Path, report: Callable[[str], None], source: Path | None) -> dict[str, bytes]:
     if source is None:
-        source = find_installed(PACKAGE, _INSIDE.values())
+        source = find_installed(PACKAGE.name, _INSIDE.values())
         if source:
             report(f"Taking the networks from the installed package {PACKAGE.name}.")
         else:

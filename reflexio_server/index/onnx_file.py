@@ -1,4 +1,4 @@
-"""Writes the little of ONNX that MiniLM's graphs need: protobuf messages, built from the inside out.
+"""Writes the little of ONNX that the models' graphs need: protobuf messages, built from the inside out.
 
 The numbers of the fields are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, where they stay. The
 package `onnx` would be installed with every server, and used once.

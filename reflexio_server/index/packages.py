@@ -51,14 +51,14 @@ def alone(model_dir: Path, report: Callable[[str], None]) -> AbstractContextMana
         return lock.acquire()
 
 
-def find_installed(package: Package, files: Collection[str]) -> Path | None:
-    """The folder in which the package is installed with all of these files, whatever its version; None if it is not."""
+def find_installed(name: str, files: Collection[str]) -> Path | None:
+    """The folder in which a package is installed with all of these files, whatever its version; None if it is not."""
     try:
-        found = metadata.distribution(package.name)
+        found = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return None
     folder = Path(str(found.locate_file("")))
-    return folder if all((folder / name).is_file() for name in files) else None
+    return folder if all((folder / file).is_file() for file in files) else None
 
 
 def download(package: Package, files: Collection[str], work: Path) -> Path:

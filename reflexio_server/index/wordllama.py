@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from reflexio_server.index.embedder import ModelMissing
+from reflexio_server.index.embedder import ModelMissing, Scale
 from reflexio_server.index.weights import read_weights
 
 _WEIGHTS = "wordllama/weights/l2_supercat_256.safetensors"
@@ -27,6 +27,8 @@ class WordLlama:
 
     A text is always one chunk: a mean of static vectors has no limit of length.
     """
+
+    scale = Scale()
 
     def __init__(self) -> None:
         """Load the two files that come inside the package `wordllama`.

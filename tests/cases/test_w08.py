@@ -12,7 +12,8 @@ import pytest
 
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.index.loading import load_embedder
-from reflexio_server.index.minilm import MANIFEST_FILE, MODEL_FILES, TOKENIZER_FILE, find_fault
+from reflexio_server.index.minilm import FILES, MODEL_FILES, TOKENIZER_FILE
+from reflexio_server.index.model_files import MANIFEST_FILE
 
 ROOT = Path(__file__).parents[2]
 INT8, FP32 = MODEL_FILES["int8"], MODEL_FILES["fp32"]
@@ -66,7 +67,7 @@ def test_other_weights_of_the_same_size_are_refused_and_repaired(copy: Path, tmp
     repaired = server(copy, tmp_path / "data", "model", "install", "--quiet-if-present")
     assert repaired.returncode == 0, repaired.stderr
     assert "is ready" in repaired.stderr
-    assert find_fault(copy) is None
+    assert FILES.find_fault(copy) is None
     again = server(copy, tmp_path / "data", "model", "install", "--quiet-if-present")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 

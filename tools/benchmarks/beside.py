@@ -19,7 +19,9 @@ from tools.server_process import Code, ServerProcess, create_account
 T = TypeVar("T")
 _TREE = Path(__file__).parents[2]
 _ENVIRONMENT = ("requirements.lock", "pyproject.toml")  # what an environment is made from
-_MODEL = tuple(f"reflexio_server/index/{name}.py" for name in ("minilm", "minilm_build", "onnx_file", "weights"))
+_MODEL = tuple(
+    f"reflexio_server/index/{name}.py" for name in ("minilm", "minilm_install", "bert_build", "onnx_file", "weights")
+)
 _PROGRAM_SECONDS = 7200
 
 

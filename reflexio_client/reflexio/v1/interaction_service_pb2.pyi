@@ -528,7 +528,7 @@ class SearchHit(Message):
     lexical + 0.25 thread: a `min_score` of then is to be two thirds of it now.
     """
     semantic: float
-    """How near it is in meaning, 0 to 1: the cosine, not below 0."""
+    """How near it is in meaning, 0 to 1; of most models the cosine, not below 0."""
     lexical: float
     """The share of the query's words that it has, weighed by how rare they are
     among the user's texts, or the account's: 0 to 1. How rare a word is that

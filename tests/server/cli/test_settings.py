@@ -82,6 +82,7 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "vector_cache_mb": ("64", 64),
     "reflection": ("true", True),
     "indexing": ("false", False),
+    "read_pictures": ("true", True),
     "log_level": ("warning", "warning"),
     "log_format": ("json", "json"),
     "metrics_port": ("9464", 9464),
@@ -126,7 +127,12 @@ def test_several_wrong_values_are_said_together(served: list[Settings]) -> None:
     assert "max_image_bytes must be smaller than max_message_bytes" in text
 
 
-SWITCHES = {"reflection": "--reflection", "insecure": "--insecure", "indexing": "--no-indexing"}  # as RIGHT has them
+SWITCHES = {  # as RIGHT has them
+    "reflection": "--reflection",
+    "insecure": "--insecure",
+    "indexing": "--no-indexing",
+    "read_pictures": "--read-pictures",
+}
 
 
 def test_the_lists_above_have_every_setting() -> None:

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio_server.core import ranking
+from reflexio_server.index.embedder import Scale
 from reflexio_server.storage.facts import ROW, Pairs, Texts
 from tests.ranking_reference import Around, around, asks
 from tests.wire import seeded
@@ -86,6 +87,13 @@ def test_each_interaction_counts_once_with_its_best_chunk() -> None:
     assert ranking.semantic_parts(found, cosines).tolist() == [0, 1, pytest.approx(0.7)]
     assert found.rows["thread"].tolist() == [0, -1, 7]
     assert ranking.rank(texts(), ranking.semantic_parts(texts(), cosines[:0]), np.zeros(0), 10) == []
+
+
+def test_a_models_scale_is_laid_on_the_best_chunk_after_rounding() -> None:
+    found = texts(*((ref, 0, 0, False) for ref in (1, 2, 2, 3, 4)))
+    cosines = np.array([0.835, -0.5, 0.80000004, 0.75, 1.0000001], dtype=np.float32)
+    parts = ranking.semantic_parts(found, cosines, Scale(0.75, 0.17))
+    assert parts.tolist() == [pytest.approx(0.5), (0.8 - 0.75) / 0.17, 0, 1]
 
 
 def test_equal_scores_come_newest_stored_first_whatever_is_cut() -> None:

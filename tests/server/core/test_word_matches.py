@@ -13,6 +13,7 @@ from reflexio_server.core.candidates import Candidates
 from reflexio_server.core.query_words import search_words
 from reflexio_server.core.ranking import Named
 from reflexio_server.core.word_matches import WordMatches
+from reflexio_server.index.embedder import Scale
 from reflexio_server.model import NewInteraction, NewRequest, UserAction
 from reflexio_server.storage import embedders, facts, full_text, standing
 from reflexio_server.storage.accounts import add_account
@@ -58,7 +59,7 @@ def all_rows(conn: Connection, of: Standing, words: WordMatches, source: random.
     refs = np.array(conn.exec_driver_sql(mine, (ACCOUNT, user)).scalars().all(), dtype=np.int64)
     cosines = np.array([source.choice((0.0, 0.1, 0.5)) for _ in refs], dtype=np.float32)
     rows = facts.of_refs(conn, refs)
-    return Candidates(Texts.of(rows), cosines, words, 0)
+    return Candidates(Texts.of(rows), cosines, Scale(), words, 0)
 
 
 def weighed(conn: Connection, of: Standing, query: Sequence[str], most: int, counts: dict[str, int]) -> WordMatches:

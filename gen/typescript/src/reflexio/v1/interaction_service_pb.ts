@@ -500,7 +500,7 @@ export type SearchHit = Message<"reflexio.v1.SearchHit"> & {
   score: number;
 
   /**
-   * How near it is in meaning, 0 to 1: the cosine, not below 0.
+   * How near it is in meaning, 0 to 1; of most models the cosine, not below 0.
    *
    * @generated from field: double semantic = 3;
    */

@@ -115,7 +115,7 @@ private static final long serialVersionUID = 0L;
   private double semantic_ = 0D;
   /**
    * <pre>
-   * How near it is in meaning, 0 to 1: the cosine, not below 0.
+   * How near it is in meaning, 0 to 1; of most models the cosine, not below 0.
    * </pre>
    *
    * <code>double semantic = 3 [json_name = "semantic"];</code>
@@ -1042,7 +1042,7 @@ private static final long serialVersionUID = 0L;
     private double semantic_ ;
     /**
      * <pre>
-     * How near it is in meaning, 0 to 1: the cosine, not below 0.
+     * How near it is in meaning, 0 to 1; of most models the cosine, not below 0.
      * </pre>
      *
      * <code>double semantic = 3 [json_name = "semantic"];</code>
@@ -1054,7 +1054,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How near it is in meaning, 0 to 1: the cosine, not below 0.
+     * How near it is in meaning, 0 to 1; of most models the cosine, not below 0.
      * </pre>
      *
      * <code>double semantic = 3 [json_name = "semantic"];</code>
@@ -1070,7 +1070,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How near it is in meaning, 0 to 1: the cosine, not below 0.
+     * How near it is in meaning, 0 to 1; of most models the cosine, not below 0.
      * </pre>
      *
      * <code>double semantic = 3 [json_name = "semantic"];</code>

@@ -54,7 +54,7 @@ public interface SearchHitOrBuilder extends
 
   /**
    * <pre>
-   * How near it is in meaning, 0 to 1: the cosine, not below 0.
+   * How near it is in meaning, 0 to 1; of most models the cosine, not below 0.
    * </pre>
    *
    * <code>double semantic = 3 [json_name = "semantic"];</code>

