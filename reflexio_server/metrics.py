@@ -99,9 +99,9 @@ class Parts(Collector):
         yield _counter(
             "reflexio_vector_cache_misses", "Searches that read their user's vectors from disk.", self.cache.misses
         )
-        if self.pictures:
-            yield _counter("reflexio_pictures_read", "Pictures whose text was read.", self.pictures.read)
-            yield _counter("reflexio_pictures_unreadable", "Pictures that cannot be read.", self.pictures.unreadable)
+        read, unreadable = (self.pictures.read, self.pictures.unreadable) if self.pictures else (0, 0)
+        yield _counter("reflexio_pictures_read", "Pictures whose text was read.", read)
+        yield _counter("reflexio_pictures_unreadable", "Pictures that cannot be read.", unreadable)
         totals, disk = self.stored.totals, self.stored.disk
         for name, text, value in (
             ("accounts", "Accounts.", totals.accounts if totals else None),

@@ -76,7 +76,7 @@ def contents(data_dir: Path) -> dict[str, list[Any]]:
             "requests": f"SELECT {columns}, created_at, sequence FROM requests ORDER BY id",
             "interactions": "SELECT id, user_ref, interaction_id, content, image_sha256, model FROM interactions",
             "vectors": "SELECT * FROM vectors ORDER BY id",
-            "images": "SELECT * FROM images",
+            "images": "SELECT account_id, sha256, media_type, width, height, size_bytes, data FROM images",
         }
         return {table: conn.execute(query).fetchall() for table, query in queries.items()}
 
