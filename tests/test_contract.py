@@ -65,6 +65,8 @@ def test_a_breaking_change_is_found(copy: Path, name: str, old: str, new: str, s
 
 
 def test_a_new_field_breaks_nothing(copy: Path) -> None:
-    change(copy, "interaction.proto", "bool data_omitted = 7;", "bool data_omitted = 7;\n  // New.\n  string more = 99;")
+    change(
+        copy, "interaction.proto", "bool data_omitted = 7;", "bool data_omitted = 7;\n  // New.\n  string more = 99;"
+    )
     found = breaking(copy)
     assert found.returncode == 0, found.stdout
