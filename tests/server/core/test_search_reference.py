@@ -226,3 +226,27 @@ def test_answers_outlast_a_restart_and_a_rebuild(server: LocalServer, start: Cal
     assert answers(anew) == before
     index_command(again, "rebuild")
     assert answers(anew) == before
+
+
+def test_what_is_added_never_hides_what_a_query_asks_for(server: LocalServer) -> None:
+    """Whatever is said beside it, in its thread too, a text with all of the query's words stays among the first five."""
+    source = seeded()
+    caller = server.new_caller()
+    words = list(VOCABULARY)
+    source.shuffle(words)
+    asked = [" ".join(words[place : place + 3]) for place in range(0, 24, 3)]
+    others = words[24:]
+    for number, text in enumerate(asked):
+        caller.publish(
+            "u", text + source.choice(("", "?")), request_id=f"asked {number}", request_group=f"{number % 3}"
+        )
+    for step in range(30):
+        said = " ".join(source.choices(others, k=source.randrange(1, 5))) + source.choice(("", "?"))
+        publish(caller, "u", noun.InteractionData(content=said, role=source.choice(words)), request_group=f"{step % 4}")
+        if step % 5:
+            continue
+        wait_for_index(server)
+        for number, text in enumerate(asked):
+            for scope in ({"user_id": "u"}, {}):
+                hits = caller.search(query=text, top_k=5, **scope).hits
+                assert f"asked {number}" in [hit.interaction.request_id for hit in hits], (step, text)
