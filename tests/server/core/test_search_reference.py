@@ -229,7 +229,7 @@ def test_answers_outlast_a_restart_and_a_rebuild(server: LocalServer, start: Cal
 
 
 def test_what_is_added_never_hides_what_a_query_asks_for(server: LocalServer) -> None:
-    """Whatever is said beside it, in its thread too, a text with all of the query's words stays among the first five."""
+    """Whatever is said beside it, a text with all of the query's words stays among the first five."""
     source = seeded()
     caller = server.new_caller()
     words = list(VOCABULARY)
