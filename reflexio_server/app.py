@@ -63,7 +63,7 @@ _LINGER_SECONDS, _QUIET_SECONDS = 1.0, 0.1  # at the end, for telling callers to
 INDEX_HEALTH = "reflexio.v1.Index"
 """The name by which health tells of the threads behind the calls; the server as a whole serves without them."""
 _SERVING, _NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-_BACKGROUND_READERS = 6  # threads that read the database beside the workers
+_BACKGROUND_READERS = 7  # threads that read the database beside the workers
 _SERVICES = (
     auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
     interaction_service_pb2.DESCRIPTOR.services_by_name["InteractionService"].full_name,

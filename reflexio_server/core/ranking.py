@@ -130,12 +130,13 @@ def thread_parts(texts: Texts, base: NDArray[np.float64]) -> NDArray[np.float64]
     return parts
 
 
-def role_parts(rows: Rows, roles: NDArray[np.int32]) -> NDArray[np.float64]:
+def role_parts(texts: Texts, named: NDArray[np.int32]) -> NDArray[np.float64]:
     """1 where a word of the role is one of these."""
-    parts = np.zeros(len(rows))
-    if len(roles):
-        parts[np.isin(rows["role"], roles).any(axis=1)] = 1
-    return parts
+    if not len(named):
+        return np.zeros(len(texts))
+    roles, which = texts.roles
+    is_named: NDArray[np.bool_] = np.any(np.isin(roles, named), axis=1)
+    return is_named[which.reshape(-1)].astype(np.float64)
 
 
 def time_parts(rows: Rows, times: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -185,7 +186,7 @@ def rank(
     named = named or Named()
     base = base_of(semantic, lexical)
     near, answer, thread = near_parts(texts, base), answer_parts(texts, base), thread_parts(texts, base)
-    role, time = role_parts(texts.rows, named.roles), time_parts(texts.rows, named.times)
+    role, time = role_parts(texts, named.roles), time_parts(texts.rows, named.times)
     parts = (semantic, lexical, near, thread, answer, role, time, texts.rows["asks"].astype(np.float64))
     scores = sum(weight * part for weight, part in zip(WEIGHTS, parts, strict=True)) / LARGEST
     scores = np.asarray(scores).clip(0.0, 1.0)

@@ -127,6 +127,11 @@ class Texts:
         return np.ascontiguousarray(self.rows["ref"])
 
     @cached_property
+    def roles(self) -> tuple[NDArray[np.int32], Places]:
+        """The roles there are, (k, roles.WORDS), and which of them each has: so that few are looked at."""
+        return np.unique(self.rows["role"], axis=0, return_inverse=True)
+
+    @cached_property
     def walk(self) -> Places:
         """The places of what is in a thread: thread after thread, each in the order of time."""
         members = np.flatnonzero(self.rows["thread"])
