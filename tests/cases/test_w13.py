@@ -54,5 +54,5 @@ def test_the_lowest_lock_has_the_declared_minimum_of_each_dependency() -> None:
     ]
     pins = dict(re.findall(r"^([^ ]+)==([^ ]+)", (ROOT / "requirements-lowest.lock").read_text(), re.MULTILINE))
     for requirement in map(Requirement, declared):
-        (lowest,) = (one.version for one in requirement.specifier if one.operator == ">=")
+        (lowest,) = (one.version for one in requirement.specifier if one.operator in (">=", "=="))
         assert Version(pins[requirement.name]) == Version(lowest), requirement
