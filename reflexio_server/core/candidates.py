@@ -111,11 +111,12 @@ class Finder:
         if allowed is not None:
             kept = np.isin(rows["ref"], allowed)
             rows, cosines, chosen = rows[kept], cosines[kept], chosen[np.isin(chosen, allowed)]
-        unseen = _missing(chosen, rows["ref"])
-        if unfiltered and not len(unseen):  # as nearly always: what is known of them is known already
-            return Candidates(those.texts, cosines, scale, words, unindexed)
-        rows, cosines = _with_unseen(conn, rows, cosines, unseen)
-        return Candidates(Texts.of(rows), cosines, scale, words, unindexed)
+        texts = those.texts if unfiltered else Texts.of(rows)
+        unseen = _missing(chosen, texts.refs)
+        if len(unseen):
+            rows, cosines = _with_unseen(conn, rows, cosines, unseen)
+            texts = Texts.of(rows)
+        return Candidates(texts, cosines, scale, words, unindexed)
 
     def _embedded(self, of: Standing, query: str, telling: str) -> Matrix:
         """The vector of what is telling of a query, or of all of it where the model knows nothing of that."""

@@ -24,7 +24,8 @@ ROW = np.dtype(
         ("created_at", np.int64),
         ("role", np.int32, (roles.WORDS,)),
         ("asks", np.bool_),
-    ]
+    ],
+    align=True,
 )
 """What is known of a vector's row without reading it: its vectors.id, its interaction, and of that one the user, the
 number of the thread (0: none), when it happened, the numbers of the role's words (see `roles.numbers`), and whether its
