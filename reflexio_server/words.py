@@ -112,9 +112,7 @@ def cut(text: str) -> list[str]:
     script is cut into all its parts of two letters (Han, kana, Hangul) or three, each with its marks; a shorter one is
     one word.
     """
-    if text.isascii():
-        return _ASCII_WORD.findall(text.lower())
-    return [part for word in whole(text) for part in _parts(word)]
+    return whole(text) if text.isascii() else [part for word in whole(text) for part in _parts(word)]
 
 
 def whole(text: str) -> list[str]:

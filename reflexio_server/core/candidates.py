@@ -105,7 +105,7 @@ class Finder:
         elif allowed is not None:
             those = vectors.of_refs(conn, allowed, of.model)
         else:
-            texts, cosines, behind = self._of_index(conn, scope, of.model, words, vector, deadline)
+            texts, cosines, behind = self._of_index(conn, scope, of.model, words, vector, scale, deadline)
             return Candidates(texts, cosines, scale, words, unindexed + behind)
         rows, cosines, chosen = those.rows, those.cosines(vector), words.refs
         if allowed is not None:
@@ -126,7 +126,14 @@ class Finder:
             return vector if telling == query or vector.any() else embedder.embed_query(query)
 
     def _of_index(
-        self, conn: Connection, scope: Scope, model: int, words: WordMatches, vector: Matrix, deadline: float
+        self,
+        conn: Connection,
+        scope: Scope,
+        model: int,
+        words: WordMatches,
+        vector: Matrix,
+        scale: Scale,
+        deadline: float,
     ) -> tuple[Texts, Matrix, int]:
         """What is nearest and what fits best by words, with what stands beside the best of these in their threads, and
         how many are passed over."""
@@ -134,7 +141,7 @@ class Finder:
         matches = _best_matches(conn, scope, words)
         rows, cosines = _with(conn, compared, matches, model, vector)
         texts = Texts.of(rows)
-        semantic = ranking.semantic_parts(texts, cosines, self.embedders.of(model).scale)
+        semantic = ranking.semantic_parts(texts, cosines, scale)
         base = ranking.base_of(semantic, words.parts(texts.refs))
         best = texts.refs[ranking.first(texts.refs, base, WITH_NEIGHBOURS)]
         pairs = facts.neighbours(conn, best)

@@ -202,7 +202,7 @@ _BY_ID = (
     interactions.c.account_id + 0 == bindparam("account_id"),
     interactions.c.id.in_(sqlite.listed("refs")),
 )
-_WITH_IMAGE = and_(images.c.account_id == interactions.c.account_id, images.c.sha256 == interactions.c.image_sha256)
+WITH_IMAGE = and_(images.c.account_id == interactions.c.account_id, images.c.sha256 == interactions.c.image_sha256)
 _IMAGE = (
     *(images.c.sha256, images.c.media_type, images.c.width, images.c.height, images.c.size_bytes),
     func.coalesce(images.c.text, ""),
@@ -224,7 +224,7 @@ _ROWS = select(  # in the order of Interaction
     interactions.c.created_at,
     interactions.c.stored_at,
     *_IMAGE,
-).select_from(_WITH_REQUEST.join(users, users.c.id == interactions.c.user_ref).outerjoin(images, _WITH_IMAGE))
+).select_from(_WITH_REQUEST.join(users, users.c.id == interactions.c.user_ref).outerjoin(images, WITH_IMAGE))
 
 _USER_REF = Prepared(
     select(users.c.id).where(users.c.account_id == bindparam("account_id"), users.c.user_id == bindparam("user_id"))
@@ -241,7 +241,7 @@ _IDENTITIES = Prepared(
 )
 _IMAGE_OF = Prepared(
     select(*_IMAGE, images.c.data)
-    .join_from(interactions, images, _WITH_IMAGE)
+    .join_from(interactions, images, WITH_IMAGE)
     .where(
         interactions.c.account_id == bindparam("account_id"),
         interactions.c.interaction_id == bindparam("interaction_id"),

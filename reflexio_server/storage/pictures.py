@@ -7,23 +7,19 @@ from sqlalchemy import Connection, and_, bindparam, func, select, update
 
 from reflexio_server import words
 from reflexio_server.storage import embedders, full_text
+from reflexio_server.storage.interactions import WITH_IMAGE
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.tables import images, interactions
 
 _unread = and_(interactions.c.image_sha256.is_not(None), interactions.c.picture_read.is_(None))
 _UNREAD = Prepared(
     select(interactions.c.id, images.c.account_id, images.c.sha256, images.c.text)
-    .join_from(
-        interactions,
-        images,
-        and_(images.c.account_id == interactions.c.account_id, images.c.sha256 == interactions.c.image_sha256),
-    )
+    .join_from(interactions, images, WITH_IMAGE)
     # What waits for its vectors comes later: they could be made just now, of what it said until then.
     .where(_unread, interactions.c.model.is_not(None))
     .order_by(interactions.c.id.desc())
     .limit(bindparam("most"))
 )
-_COUNT = Prepared(select(func.count()).select_from(interactions).where(_unread))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +35,6 @@ class Unread:
 def unread(conn: Connection, most: int) -> list[Unread]:
     """Of all accounts, newest first."""
     return [Unread(*row) for row in _UNREAD.rows(conn, most=most)]
-
-
-def count_unread(conn: Connection) -> int:
-    """How many interactions have a picture that is not searched yet."""
-    return int(_COUNT.scalar(conn))
 
 
 def set_text(conn: Connection, account_id: int, sha256: bytes, text: str, reader: str) -> None:
