@@ -39,11 +39,12 @@ class Ending:
 @contextmanager
 def work_of(ending: Ending) -> Iterator[None]:
     """A block in which this thread works for a call."""
-    token = _current.set(ending)
+    _current.set(ending)
     try:
         yield
     finally:
-        _current.reset(token)
+        if _current.get() is ending:  # an answer that nobody reads may be collected while its thread works for another
+            _current.set(None)
 
 
 def check() -> None:

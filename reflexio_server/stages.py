@@ -15,6 +15,6 @@ def stage(name: str) -> AbstractContextManager[object]:
     return nullcontext() if watch is None else watch(name)
 
 
-def watch_stages(watch: Watch | None) -> None:
-    """Let `watch` make the blocks of this thread's call; None: nobody looks any more."""
+def watch_stages(watch: Watch) -> None:
+    """Let `watch` make the blocks of this thread's call, until it leaves the context that grpc made for the call."""
     _watch.set(watch)

@@ -41,7 +41,6 @@ class LogCalls(Wrapper):
             yield
         finally:
             _log(call, calls.code_of(context), time.perf_counter() - started)
-            calls.end()
 
 
 def _log(call: Call, code: grpc.StatusCode, seconds: float) -> None:

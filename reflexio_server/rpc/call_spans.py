@@ -9,7 +9,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from reflexio_server.rpc import calls
 from reflexio_server.rpc.around import Around
-from reflexio_server.rpc.calls import NOT_OF_THE_CONTRACT
+from reflexio_server.rpc.calls import NOT_OF_THE_CONTRACT, Call
 from reflexio_server.stages import watch_stages
 
 # Those that OpenTelemetry's conventions for gRPC count as a server's errors.
@@ -45,23 +45,22 @@ class TraceCalls(Around):
             set_status_on_exception=False,
         ) as span:
             watch_stages(self._stage)
+            call = calls.current()
             try:
                 yield
             finally:
-                watch_stages(None)
-                _tell(span, method, calls.code_of(context))
+                _tell(span, call, calls.code_of(context))
 
     def _stage(self, name: str) -> contextlib.AbstractContextManager[Span]:
         return self._tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False)
 
 
-def _tell(span: Span, method: str, code: grpc.StatusCode) -> None:
+def _tell(span: Span, call: Call, code: grpc.StatusCode) -> None:
     """By OpenTelemetry's semantic conventions for RPC, and with names of our own."""
-    call = calls.current()
     span.set_attributes(
         {
             "rpc.system.name": "grpc",
-            "rpc.method": method.removeprefix("/"),
+            "rpc.method": call.method.removeprefix("/"),
             "rpc.response.status_code": code.name,
             "reflexio.account": call.caller.account.tag,
             "reflexio.call_id": call.call_id,

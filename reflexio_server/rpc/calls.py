@@ -70,17 +70,12 @@ _current: ContextVar[Call | None] = ContextVar("call", default=None)
 
 
 def begin(method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Call:
-    """Let this be the call that this thread is handling."""
+    """Let this be the call that this thread is handling, until it leaves the context that grpc made for the call."""
     given = [value for key, value in metadata if key == CALL_ID_KEY]
     usable = len(given) == 1 and isinstance(given[0], str) and _CALL_ID.fullmatch(given[0])
     call = Call(method, str(given[0]) if usable else f"{_random.getrandbits(64):016x}")
     _current.set(call)
     return call
-
-
-def end() -> None:
-    """This thread handles no call any more."""
-    _current.set(None)
 
 
 def current() -> Call:

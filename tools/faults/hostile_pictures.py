@@ -5,6 +5,7 @@ import time
 import grpc
 
 from reflexio.v1 import interaction_pb2 as noun
+from reflexio_server.storage.sqlite import WRITER_CACHE_KIB
 from tools.faults.caller import Caller
 from tools.faults.fleet import Fleet, Server
 from tools.faults.row import Row, Run
@@ -12,7 +13,7 @@ from tools.pictures import HOSTILE, MOST
 from tools.server_process import PeakMemory
 
 CALL_MS, RSS_GROWTH_MB = 200, 64
-_WARM_UP = 5
+_WARM_UP = -(-WRITER_CACHE_KIB * 1024 // MOST) + 1  # what writes keeps so many pages of them
 _TIMES = 3  # the fastest counts: what else runs on the machine is not what is measured
 
 

@@ -1,15 +1,16 @@
 """What is read for a call stops when the call ends, and nothing else does."""
 
+import contextvars
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
 
-from reflexio_server.ending import Ending, work_of
+from reflexio_server.ending import Ending, check, work_of
 from reflexio_server.errors import Ended
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.prepared import Prepared
@@ -51,6 +52,22 @@ def test_a_read_stops_when_its_call_ends(database: Database, read: Callable[[Con
         with pytest.raises(Ended):
             working.result(60)
         assert time.monotonic() - began < 0.4  # within 0.1 s where nothing else runs
+
+
+def test_an_answer_that_is_collected_elsewhere_ends_nothing_there() -> None:
+    """A stream's answers may be closed by the garbage collector, in a thread that works for another call by then."""
+
+    def answers(call: Ending) -> Generator[None]:
+        with work_of(call):
+            yield
+
+    abandoned, over = answers(Ending()), Ending()
+    contextvars.copy_context().run(next, abandoned)
+    with work_of(over):
+        abandoned.close()
+        over.come()
+        with pytest.raises(Ended):
+            check()
 
 
 def test_the_end_of_a_call_touches_no_other(database: Database) -> None:
