@@ -54,7 +54,7 @@ from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.writer import Writer
 from reflexio_server.tracing import start_tracing
-from reflexio_server.transport import CHANNEL_OPTIONS, KEEPALIVE, CannotListen, Transport, is_loopback, joined
+from reflexio_server.transport import CannotListen, Transport, is_loopback, joined
 
 logger = logging.getLogger(__name__)
 
@@ -249,8 +249,7 @@ class App:
                 ),
             ),
             options=(
-                *CHANNEL_OPTIONS,
-                *KEEPALIVE.items(),
+                *self.transport.options(),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),  # also of what is unpacked
             ),
         )
@@ -267,6 +266,7 @@ class App:
                 Eraser(self.database, writer, self.follower, self._settler, self._draining),
                 limits,
                 settings.stream_idle_seconds,
+                self.transport.longest_stream_seconds,
                 self._draining,
             ),
             server,
