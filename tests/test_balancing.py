@@ -95,8 +95,10 @@ def test_a_client_with_awaited_calls_takes_turns_too(start: Start, tmp_path: Pat
 
 
 @contextlib.contextmanager
-def calling(client: reflexio.ReflexioClient, failures: list[str]) -> Iterator[Counter[str]]:
-    """Threads that read, search and publish without a pause; which servers have answered reads since it was cleared."""
+def calling(
+    client: reflexio.ReflexioClient, failures: list[str], *, reads_only: bool = False
+) -> Iterator[Counter[str]]:
+    """Threads that read, search and publish all the time; which servers have answered reads since it was cleared."""
     over = threading.Event()
     answered: Counter[str] = Counter()
 
@@ -104,7 +106,7 @@ def calling(client: reflexio.ReflexioClient, failures: list[str]) -> Iterator[Co
         answered[client.get_interactions(user_id="who").interactions[0].content] += 1
 
     def work(call: Callable[[], Any]) -> None:
-        while not over.is_set():
+        while not over.wait(0.02):
             try:
                 call()
             except reflexio.ReflexioError as error:
@@ -115,7 +117,7 @@ def calling(client: reflexio.ReflexioClient, failures: list[str]) -> Iterator[Co
         lambda: client.search_interactions(user_id="who", query="which"),
         lambda: client.publish_interaction("u", [{"content": "x"}], wait_for_response=True),
     )
-    threads = [threading.Thread(target=work, args=(call,)) for call in calls]
+    threads = [threading.Thread(target=work, args=(call,)) for call in (calls[:1] if reads_only else calls)]
     for one in threads:
         one.start()
     try:
@@ -126,17 +128,28 @@ def calling(client: reflexio.ReflexioClient, failures: list[str]) -> Iterator[Co
             one.join(60)
 
 
-def test_no_call_fails_while_servers_are_killed_and_stopped(tmp_path: Path, model_dir: Path) -> None:
-    email = create_account(tmp_path / "one")
-    servers = [ServerProcess(tmp_path / "one", model_dir)]
-    key = log_in(servers[0].address, email).api_key
-    servers[0].terminate()
-    shutil.copytree(tmp_path / "one", tmp_path / "two")
+def process_copies(folder: Path, model_dir: Path, *names: str) -> str:
+    """Folders of data with one account; its key."""
+    email = create_account(folder / names[0])
+    server = ServerProcess(folder / names[0], model_dir)
     try:
-        servers = [ServerProcess(tmp_path / name, model_dir) for name in ("one", "two")]
+        key = log_in(server.address, email).api_key
+        assert server.terminate() == 0
+    finally:
+        server.kill()
+    for name in names[1:]:
+        shutil.copytree(folder / names[0], folder / name)
+    return key
+
+
+def test_no_call_fails_while_servers_are_killed_and_stopped(tmp_path: Path, model_dir: Path) -> None:
+    key = process_copies(tmp_path, model_dir, "one", "two")
+    servers: list[ServerProcess] = []
+    try:
+        servers += [ServerProcess(tmp_path / name, model_dir) for name in ("one", "two")]
         one, two = (server.address for server in servers)
         for server in servers:
-            Caller(server.address, email, key).publish("who", server.address)
+            Caller(server.address, "", key).publish("who", server.address)
 
         def again(name: str, address: str) -> ServerProcess:
             servers.append(ServerProcess(tmp_path / name, model_dir, "--port", address.rpartition(":")[2]))
@@ -352,6 +365,47 @@ def test_two_servers_share_a_port_when_both_are_told_to(tmp_path: Path, model_di
         assert f"cannot listen on 127.0.0.1:{port}" in said(third)
         assert first.terminate() == 0
         assert set(whose()) == {False}
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def test_a_new_server_gets_its_share_where_connections_end(tmp_path: Path, model_dir: Path) -> None:
+    names = ("one", "two", "three")
+    key = process_copies(tmp_path, model_dir, *names)
+    for name in names:  # each says at another port who it is
+        server = ServerProcess(tmp_path / name, model_dir)
+        Caller(server.address, "", key).publish("who", name)
+        assert server.terminate() == 0
+    servers: list[ServerProcess] = []
+    failures: list[str] = []
+
+    def serve(name: str) -> None:
+        port = servers[0].address.rpartition(":")[2] if servers else "0"
+        shared = ("--share-port", "--port", port, "--max-connection-age-seconds", "1")
+        servers.append(ServerProcess(tmp_path / name, model_dir, *shared))
+
+    try:
+        serve("one")
+        serve("two")
+        with contextlib.ExitStack() as opened:
+            clients = [reflexio.ReflexioClient(key, url_of(servers[0].address)) for _ in range(12)]
+            for client in clients:
+                opened.callback(client.close)
+            counts = [opened.enter_context(calling(client, failures, reads_only=True)) for client in clients]
+
+            def answered() -> Counter[str]:
+                return sum((Counter(one) for one in counts), Counter())
+
+            wait_until(lambda: len(answered()) == 2, "answers of two")
+            serve("three")
+            for one in counts:
+                one.clear()
+            wait_until(
+                lambda: all(answered()[name] >= 0.1 * answered().total() > 0 for name in names),
+                "a tenth of the calls for each",
+            )
+        assert failures == []
     finally:
         for server in servers:
             server.kill()
