@@ -204,7 +204,7 @@ class App:
     def _open_metrics(self, metrics: Metrics, writer: Writer, opened: contextlib.ExitStack) -> str:
         """Let the metrics be scraped until the stack is closed; the address."""
         lag = IndexLag(self.database)
-        stored = Stored(self.database, self._settings.data_dir, self._settings.data_dir / CHROMA_FOLDER)
+        stored = Stored(self.database, self._settings.data_dir / CHROMA_FOLDER)
         for part in (lag, stored):
             part.thread.start()
             opened.callback(part.thread.end)
