@@ -272,7 +272,7 @@ class Follower:
 
 def _shortage(error: BaseException) -> str | None:
     """What passes and is no damage, for the log."""
-    if isinstance(error, Unavailable):
-        return str(error)
+    if isinstance(error, Unavailable | Late):
+        return str(error) or "it did not answer in time"
     short = shortage(error)
     return f"there are too many {short}" if short else None

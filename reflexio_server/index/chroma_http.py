@@ -126,6 +126,8 @@ class ChromaHttp:
             except CancelledError:
                 raise Ended from None
             now = time.monotonic()
+            if self._away is not None:  # as another call found out
+                raise Unavailable(self._away)
             stopping = within is None and self._stopping()
             if stopping:
                 by = min(by, began + _STOP_SECONDS)

@@ -41,7 +41,7 @@ QUERY_SECONDS = 2.0
 _READ_SECONDS = 10.0
 _HNSW = {"space": "cosine", "ef_construction": 100, "ef_search": 400}  # as index/chroma.py has them
 _CONFIGURATION = {"hnsw": _HNSW, "embedding_function": {"type": "legacy"}}
-_NAMES_AT_ONCE, _IDS_AT_ONCE, _VECTORS_AT_ONCE = 500, 20_000, 500
+_NAMES_AT_ONCE, _IDS_AT_ONCE, _VECTORS_AT_ONCE = 10_000, 20_000, 500
 _FAULTS = 3  # so many failures of the server at the same work, without a success, are no passing ones
 _FIRST_SECOND = 1_735_689_600  # of 2025: numbers count from here, and so fit 32 bits
 
@@ -76,8 +76,12 @@ class ChromaServer:
             raise Damaged("its collections are of several indexes")
         index = self._connect(numbers.pop(), stopping)
         try:
-            for outline in truth.outlines({collection.name for collection in live}):
+            outlines = list(truth.outlines({collection.name for collection in live}))
+            for outline in outlines:
                 index.check(outline)
+            # Whether it answers queries too is found out here, and not by those who search.
+            for name, vector in [(one.name, vector) for one in outlines for vector in one.samples.values()][:1]:
+                index.query(name, vector, 1)
         except BaseException:
             index.close()
             raise
@@ -142,15 +146,15 @@ class ServerIndex:
     def query(
         self, name: str, vector: Matrix, count: int, user: int | None = None, timeout: float | None = None
     ) -> tuple[list[int], Matrix]:
-        within = QUERY_SECONDS if timeout is None else timeout
-        until = time.monotonic() + within
+        seconds = _READ_SECONDS if timeout is None else QUERY_SECONDS
+        until = None if timeout is None else time.monotonic() + timeout
         asked: dict[str, Any] = {"query_embeddings": [vector.tolist()], "n_results": count, "include": ["distances"]}
         if user is not None:
             asked["where"] = {"user": user}
         try:
-            path = self._path(name, within=within)
-            left = max(0.0, until - time.monotonic())
-            found = self._ask("POST", name, f"{path}/query", asked, seconds=QUERY_SECONDS, within=left)
+            path = self._path(name, seconds=seconds, within=timeout)
+            left = None if until is None else max(0.0, until - time.monotonic())
+            found = self._ask("POST", name, f"{path}/query", asked, seconds=seconds, within=left)
         except Damaged:
             if name in self.dropped:  # as it was asked
                 raise Late from None
@@ -243,7 +247,7 @@ class ServerIndex:
     def note_closed(self, applied: Mapping[str, int]) -> None:
         """Whoever opens it again cannot know what others did meanwhile."""
 
-    def _path(self, name: str, new: bool = False, within: float | None = None) -> str:
+    def _path(self, name: str, new: bool = False, **limits: Any) -> str:
         """Of a collection, by the id that the server gave it."""
         found = self._ids.get(name)
         if found is None:
@@ -253,8 +257,7 @@ class ServerIndex:
                 wanted = {"name": whole, "configuration": _CONFIGURATION, "get_or_create": True}
                 made = self._ask("POST", name, path, wanted)
             else:
-                given = f"{path}/{quote(whole)}"
-                made = self._ask("GET", name, given, seconds=QUERY_SECONDS if within else _READ_SECONDS, within=within)
+                made = self._ask("GET", name, f"{path}/{quote(whole)}", **limits)
             found = self._ids[name] = str(made["id"])
         return f"{self._http.path}/collections/{found}"
 
@@ -273,6 +276,8 @@ class ServerIndex:
         except Missing:
             raise Damaged(f"{work.split()[0]} is gone") from None
         except Refused as error:
+            if "quota" in str(error).lower():
+                raise Unavailable(f"the server refused {work}: {error}") from None
             raise Damaged(f"the server refused {work}: {error}") from None
         except ServerFailed as error:
             self._faults[work] += not tells_shortage(str(error))

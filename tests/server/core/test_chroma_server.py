@@ -1,9 +1,12 @@
 """The index on a real Chroma server: found as in the folder, and whole again whatever was done to the server."""
 
+import json
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,12 @@ from sqlalchemy.exc import OperationalError
 
 from reflexio_server.core import candidates, index_jobs
 from reflexio_server.core.index_truth import IndexTruth
+from reflexio_server.index.chroma_http import ChromaHttp
 from reflexio_server.index.nearest import are_equal
 from reflexio_server.storage import collections, vectors
 from reflexio_server.storage.database import DATABASE_FILE
-from tests.chroma_server import ChromaRun
+from tests.chroma_server import COLLECTIONS, ChromaRun
+from tests.command import run
 from tests.server.core.recovery import LATER, back, publish, same, searches, texts, unindexed
 from tests.state import has_followed, index_command, wait_for_index
 from tests.support import Caller, LocalServer
@@ -49,7 +54,11 @@ def filled(
 
 
 def stamps(server: LocalServer) -> set[int]:
-    with closing(sqlite3.connect(server.data_dir / DATABASE_FILE)) as conn:
+    return stamps_in(server.data_dir)
+
+
+def stamps_in(data_dir: Path) -> set[int]:
+    with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
         return {stamp for (stamp,) in conn.execute("SELECT id FROM vectors")}
 
 
@@ -148,6 +157,32 @@ def test_stalled_it_is_done_without_and_is_back_with_it(
     assert is_whole(server, chroma)
 
 
+def test_many_who_search_while_it_stalls_wait_once(start: Start, chroma: ChromaRun) -> None:
+    server, caller = filled(start, chroma)
+    waited: list[float] = []
+    done = threading.Event()
+
+    def search() -> None:
+        while not done.is_set():
+            waited.append(seconds_of(lambda: caller.search(query="a boat on the lake")))
+
+    with ThreadPoolExecutor(4) as pool:
+        searching = [pool.submit(search) for _ in range(4)]
+        time.sleep(1)
+        chroma.stall()
+        try:
+            time.sleep(12)  # and some tries
+        finally:
+            chroma.go_on()
+            done.set()
+        for one in searching:
+            one.result(30)
+    assert max(waited) < 3
+    assert len([seconds for seconds in waited if seconds > 1]) <= 4, "each once"
+    wait_for_index(server)
+    assert unindexed(caller) == 0
+
+
 def test_a_stop_does_not_wait_for_a_stalled_one(start: Start, chroma: ChromaRun) -> None:
     server, caller = filled(start, chroma)
     chroma.stall()
@@ -222,6 +257,98 @@ def vectors_are_right(server: LocalServer) -> bool:
             if not are_equal(index.vectors(live.name, wanted.stamps.tolist()), wanted.matrix):
                 return False
     return True
+
+
+def test_a_collection_that_it_cannot_read_is_built_anew(
+    start: Start, chroma: ChromaRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its files are damaged; but not while its disk is full."""
+    server, caller = filled(start, chroma, count=60)
+    (before,) = live_names(server, chroma)
+    understood, said, failed = ChromaHttp._understood, ["No space left on device (os error 28)"], [0]
+    broken = chroma.collections()[before]
+
+    def failing(http: ChromaHttp, method: str, path: str, *given: Any) -> Any:
+        if broken in path and path.endswith("/query"):
+            failed[0] += 1
+            return understood(http, 500, json.dumps({"error": "InternalError", "message": said[0]}).encode())
+        return answer(http, method, path, *given)
+
+    answer = ChromaHttp._answer
+    monkeypatch.setattr(ChromaHttp, "_answer", failing)
+    caller.search(query="boat")
+    wait_until(lambda: failed[0] >= 4, "some tries")
+    assert live_names_there(chroma) == [before]
+    said[0] = "Error loading hnsw index"
+    wait_until(lambda: has_followed(server) and live_names_there(chroma) not in ([before], []), "another one")
+    assert is_whole(server, chroma)
+    assert unindexed(caller) == 0
+
+
+def live_names_there(chroma: ChromaRun) -> list[str]:
+    """The names of all stores' collections there."""
+    return [name for name in chroma.collections() if name.startswith("reflexio-")]
+
+
+def test_the_commands_without_a_running_server(
+    start: Start, chroma: ChromaRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, caller = filled(start, chroma, tmp_path / "data", 60)
+    server.stop()
+    (before,) = live_names_there(chroma)
+    for name in ("verify", "rebuild"):
+        done = run("index", name, "--data-dir", tmp_path / "data")
+        assert done.exit_code == 1
+        assert "give --chroma-url (or REFLEXIO_CHROMA_URL)" in done.output
+    assert not (tmp_path / "data" / "chroma").exists()
+    http, of = chroma.http, f"{COLLECTIONS}/{chroma.collections()[before]}"
+    some = sorted(stamps_in(tmp_path / "data"))[3:6]
+    assert http.post(f"{of}/delete", json={"ids": [str(stamp) for stamp in some]}).status_code == 200
+    given = ("--data-dir", tmp_path / "data", "--chroma-url", chroma.url)
+    done = run("index", "verify", *given)
+    assert "60 vectors, 0 were missing, 0 were too many, 0 of 60" in done.output, "it was built anew before"
+    done = run("index", "rebuild", *given[:2], env={"REFLEXIO_CHROMA_URL": chroma.url})
+    assert "60 vectors, generation 2" in done.output
+    chroma.kill()
+    done = run("index", "verify", *given)
+    assert done.exit_code == 1
+    assert "the index cannot be used now (Unavailable): ask again later" in done.output
+    done = run("index", "verify", *given, "--chroma-token-file", tmp_path / "none")
+    assert f"--chroma-token-file: cannot read {tmp_path / 'none'}" in done.output
+    chroma.start()
+    server = start(tmp_path / "data", chroma_url=chroma.url)
+    wait_for_index(server)
+    assert is_whole(server, chroma)
+    assert unindexed(back(server, caller)) == 0
+
+
+def test_verify_repairs_what_others_changed_in_use(start: Start, chroma: ChromaRun) -> None:
+    server, _ = filled(start, chroma, count=150)
+    (name,) = live_names(server, chroma)
+    of = f"{COLLECTIONS}/{chroma.collections()[name]}"
+    some = sorted(stamps(server))[10:20]
+    chroma.http.post(f"{of}/delete", json={"ids": [str(stamp) for stamp in some]})
+    chroma.http.post(f"{of}/upsert", json={"ids": ["999999"], "embeddings": [[1.0] * 384], "metadatas": [{"user": 1}]})
+    said = index_command(server, "verify")
+    assert "10 were missing, 1 were too many" in said or "0 were missing, 0 were too many" in said, (
+        "the sweep was first"
+    )
+    wait_until(lambda: has_followed(server) and is_whole(server, chroma), "it to be whole")
+
+
+def test_back_in_the_folder_it_is_built_there(start: Start, chroma: ChromaRun, tmp_path: Path) -> None:
+    server, caller = filled(start, chroma, tmp_path / "data", 60)
+    expected = searches(caller)
+    server.stop()
+    server = start(tmp_path / "data")
+    wait_for_index(server)
+    assert same(searches(back(server, caller)), expected)
+    server.stop()
+    server = start(tmp_path / "data", chroma_url=chroma.url)
+    wait_for_index(server)
+    assert same(searches(back(server, caller)), expected)
+    assert is_whole(server, chroma)
+    assert len(live_names_there(chroma)) == 1, "the one from before is gone"
 
 
 def test_what_is_erased_leaves_it_also_when_it_was_away(
