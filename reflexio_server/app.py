@@ -55,7 +55,7 @@ from reflexio_server.storage.accounts import counts
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.writer import Writer
 from reflexio_server.tracing import start_tracing
-from reflexio_server.transport import CHANNEL_OPTIONS, KEEPALIVE, CannotListen, Transport, is_loopback, joined
+from reflexio_server.transport import CannotListen, Transport, is_loopback, joined
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ class App:
     def _open_metrics(self, metrics: Metrics, writer: Writer, opened: contextlib.ExitStack) -> str:
         """Let the metrics be scraped until the stack is closed; the address."""
         lag = IndexLag(self.database)
-        stored = Stored(self.database, self._settings.data_dir, self._settings.data_dir / CHROMA_FOLDER)
+        stored = Stored(self.database, self._settings.data_dir / CHROMA_FOLDER)
         for part in (lag, stored):
             part.thread.start()
             opened.callback(part.thread.end)
@@ -250,8 +250,7 @@ class App:
                 ),
             ),
             options=(
-                *CHANNEL_OPTIONS,
-                *KEEPALIVE.items(),
+                *self.transport.options(),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),  # also of what is unpacked
             ),
         )
@@ -268,6 +267,7 @@ class App:
                 Eraser(self.database, writer, self.follower, self._settler, self._draining),
                 limits,
                 settings.stream_idle_seconds,
+                self.transport.longest_stream_seconds,
                 self._draining,
             ),
             server,

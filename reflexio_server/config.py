@@ -51,6 +51,11 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8081, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    share_port: bool = Field(
+        default=False,
+        description="Let other processes of this user listen on the port too (SO_REUSEPORT); each new connection goes "
+        "to one of them.",
+    )
     tls_cert: Path | None = Field(
         default=None, description="PEM file of the server's certificate and its chain; followed when it changes."
     )
@@ -128,6 +133,20 @@ class Settings(BaseSettings):
     )
     grace_seconds: float = Field(
         default=10.0, ge=0, description="How long calls in flight may take to finish after SIGTERM."
+    )
+    max_connection_age_seconds: float | None = Field(
+        default=None,
+        ge=0.1,
+        le=1_000_000,
+        description="Age at which a connection ends, so that its client connects anew, to whichever server serves; "
+        "about a tenth more or less. For where several serve. Default: none.",
+    )
+    max_connection_age_grace_seconds: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=1_000_000,
+        description="How long calls in flight may take to finish on a connection of that age; a publish stream that is "
+        "open for half as long ends with its verdict.",
     )
     login_tries: int = Field(
         default=10, ge=1, description="Failed logins of one account from one address; then one more each minute."

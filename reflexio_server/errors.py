@@ -76,6 +76,10 @@ class TooBusy(DomainError):
         self.retry_after = retry_after
 
 
+class TooManyWatchers(DomainError):
+    """No further call may watch the health of the server."""
+
+
 class Draining(DomainError):
     """The server is shutting down."""
 

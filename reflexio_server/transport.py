@@ -2,6 +2,8 @@
 
 import ipaddress
 import logging
+import math
+import socket
 import ssl
 import stat
 import threading
@@ -17,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 MOST_METADATA_BYTES = 8 * 1024
 CHANNEL_OPTIONS = (
-    ("grpc.so_reuseport", 0),  # else a second server would silently share the port
     ("grpc.http2.bdp_probe", 0),  # 64 slow streams held 1,246 MiB with it, 112 MiB without
     # Of a connection: further calls wait in their client. Our clients make 100 at once, and one that ended is counted
     # until grpc is done with it; what is beyond, as before a client has read the bound, grpc refuses (REFUSED_STREAM).
@@ -41,7 +42,7 @@ KEEPALIVE: dict[str, int] = {
 
 
 class CannotListen(RuntimeError):
-    """The address is not there, something else listens on it, or what TLS needs is missing or broken."""
+    """The address is not there or cannot be shared, something else listens on it, or what TLS needs is not usable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,17 @@ class Pems:
 class Transport:
     """Where and how to listen.
 
-    Raises CannotListen when the certificate files cannot be used, and when the address is one that others can reach,
-    there is no TLS, and nobody said that this is wanted.
+    Raises CannotListen when the certificate files cannot be used, when the system cannot share a port that is to be
+    shared, and when the address is one that others can reach, there is no TLS, and nobody said that this is wanted.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._certificates: Certificates | None = None
+        if settings.share_port and not hasattr(socket, "SO_REUSEPORT"):
+            raise CannotListen(
+                "this system has no SO_REUSEPORT, which --share-port needs: give each server a port of its own (--port)"
+            )
         if settings.tls_cert and settings.tls_key:
             self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         elif not is_loopback(settings.host) and not settings.insecure:
@@ -80,6 +85,24 @@ class Transport:
     @property
     def exposed(self) -> bool:
         return self._certificates is None and not is_loopback(self._settings.host)
+
+    @property
+    def longest_stream_seconds(self) -> float:
+        """When a stream ends with its verdict: within the grace, if it began before its connection was too old."""
+        if self._settings.max_connection_age_seconds is None:
+            return math.inf
+        return self._settings.max_connection_age_grace_seconds / 2
+
+    def options(self) -> list[tuple[str, Any]]:
+        """Those of gRPC's server that are about connections."""
+        settings = self._settings
+        # Shared only when told to: else a second server would get a part of the calls, and nobody would notice.
+        options: list[tuple[str, Any]] = [("grpc.so_reuseport", int(settings.share_port))]
+        if settings.max_connection_age_seconds is not None:
+            grace = settings.max_connection_age_grace_seconds
+            options.append(("grpc.max_connection_age_ms", int(settings.max_connection_age_seconds * 1000)))
+            options.append(("grpc.max_connection_age_grace_ms", int(grace * 1000)))
+        return [*CHANNEL_OPTIONS, *KEEPALIVE.items(), *options]
 
     def listen(self, server: grpc.Server) -> str:
         """Bind the server; returns "host:port". Raises CannotListen."""

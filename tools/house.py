@@ -32,6 +32,8 @@ SHARED_WITH_CLIENT = {"ids", "supervised"}
 CLIENTS = {"", "aio", "base", "calls", "client"}  # and with more behind a `_`
 LIBRARIES = set().union(*FLOORS.values()) - FLOORS.keys()
 DIALECT = re.compile(r"sqlite|postgres|psycopg|^sqlalchemy\.dialects", re.IGNORECASE)
+# Of storage, those that are about one database, or say which there are.
+DIALECTS_OWN = re.compile(r"reflexio_server\.storage\.(dialect|sqlite|sqlite_file|fts5|own_log|backup|migrations\..*)$")
 CHROMAS_OWN = "reflexio_server.index.chroma"  # speaks of the file that Chroma keeps beside its indexes
 
 
@@ -43,7 +45,7 @@ class House:
     files: int
     circles: list[list[str]]
     upward: list[str]
-    dialect_outside_storage: list[str]
+    dialect_elsewhere: list[str]
     longest: tuple[str, int]
 
     def figures(self) -> dict[str, object]:
@@ -52,7 +54,7 @@ class House:
             "files": self.files,
             "circles": len(self.circles),
             "upward": len(self.upward),
-            "dialect_outside_storage": len(self.dialect_outside_storage),
+            "dialect_elsewhere": len(self.dialect_elsewhere),
             "longest": self.longest[1],
         }
 
@@ -76,7 +78,7 @@ def look(root: Path = ROOT) -> House:
         [
             f"{path.relative_to(root)}:{line} {text}"
             for name, path in product.items()
-            if name.startswith("reflexio_server") and belongs_to(name) != "storage" and name != CHROMAS_OWN
+            if name.startswith("reflexio_server") and not DIALECTS_OWN.match(name) and name != CHROMAS_OWN
             for line, text in sorted(_dialects(tree(path)).items())
         ],
         (str(longest.relative_to(root)), long[longest]),
@@ -171,7 +173,7 @@ def main() -> None:
     for title, found in (
         ("circles", [", ".join(circle) for circle in house.circles]),
         ("imports upward", house.upward),
-        ("dialect outside storage", house.dialect_outside_storage),
+        ("dialects elsewhere", house.dialect_elsewhere),
     ):
         print(f"{title:24}{len(found):>8,}")
         print(*(f"    {one}\n" for one in found), sep="", end="")

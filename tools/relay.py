@@ -21,6 +21,8 @@ class Relay:
         self._speaks = threading.Event()
         self._speaks.set()
         self._sockets: list[socket.socket] = []
+        self.connections = 0
+        """How many have come."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -49,6 +51,7 @@ class Relay:
         with contextlib.suppress(OSError):  # closed
             while True:
                 near, _ = self._listener.accept()
+                self.connections += 1
                 far = socket.create_connection(self._target, source_address=(self._source, 0))
                 self._sockets += (near, far)
                 for one in (near, far):

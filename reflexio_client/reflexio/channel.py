@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,8 +24,12 @@ importlib.import_module("grpc._channel")
 DEFAULT_URL = "http://127.0.0.1:8081/"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
+_SEVERAL = re.compile(r"([a-z]+://)([^/?#]*,[^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _HARMLESS = re.compile(r"([a-z]+://)?[\w.-]*(:\d*)?/?", re.IGNORECASE)  # anything else may have a secret in it
 _FORM = "the address has the form http://host:port/ (plaintext) or https://host:port/ (TLS)"
+_FORM_OF_SEVERAL = (
+    "several addresses have the form http://10.0.0.1:8081,10.0.0.2:8081/; or give one name that DNS has all of them for"
+)
 KEEPALIVE = {
     # Finds out that a server is gone without a word, while calls wait for it. Reflexio's servers allow a ping every
     # 10 s; should something in between allow fewer and end the connection, grpc doubles the time by itself.
@@ -47,10 +52,12 @@ class Endpoint:
     """Where the server is.
 
     Attributes:
-        url: for people, "http://127.0.0.1:8081/".
+        url: for people, "http://127.0.0.1:8081/"; the same for several addresses in any order.
         target: for grpc, "127.0.0.1:8081".
         secure: TLS.
-        loopback: the host is this machine.
+        loopback: the host is this machine; of several, each.
+        balanced: several servers may be there, as the host is a name, or there are several: take turns, among those
+            that say they serve.
         tls: certificates and keys, for TLS.
     """
 
@@ -58,17 +65,27 @@ class Endpoint:
     target: str
     secure: bool
     loopback: bool
+    balanced: bool = False
     tls: Tls = field(default=Tls(), repr=False)
 
 
 def parse_url(url: str, tls: Tls | None = None) -> Endpoint:
-    """The endpoint a URL names, with TLS settings from the environment where none are given.
+    """The endpoint that a URL names, with TLS settings from the environment where none are given.
 
     Raises ConfigurationError, never showing a password in it.
     """
     tls = tls or Tls()
     if "@" in unicodedata.normalize("NFKC", unquote(unquote(url))):  # in any spelling, and wherever it stands
         raise ConfigurationError(f"the address must not hold a user name or password: use api_key; {_FORM}")
+    if several := _SEVERAL.fullmatch(url.strip()):
+        scheme, hosts, rest = several.groups()
+        if url.count("://") > 1:
+            raise ConfigurationError(f"the scheme stands once, before the first address; {_FORM_OF_SEVERAL}")
+        return _together([_parse_one(f"{scheme}{host.strip()}{rest}", tls) for host in hosts.split(",")])
+    return _parse_one(url, tls)
+
+
+def _parse_one(url: str, tls: Tls) -> Endpoint:
     try:
         parts = urlsplit(url.strip())
         port = parts.port
@@ -91,7 +108,32 @@ def parse_url(url: str, tls: Tls | None = None) -> Endpoint:
     host = f"[{host}]" if literal is not None and literal.version == 6 else host
     target = f"{host}:{port or _DEFAULT_PORTS[parts.scheme]}"
     loopback = host == "localhost" or (literal is not None and literal.is_loopback)
-    return Endpoint(f"{parts.scheme}://{target}/", target, secure, loopback, with_environment(tls) if secure else tls)
+    named = literal is None and not loopback
+    url = f"{parts.scheme}://{target}/"
+    return Endpoint(url, target, secure, loopback, named, with_environment(tls) if secure else tls)
+
+
+def _together(ones: list[Endpoint]) -> Endpoint:
+    """One endpoint of several. gRPC takes addresses there, no names, and checks all certificates by one name."""
+    if ones[0].secure:
+        raise ConfigurationError(
+            "https:// takes one host, as certificates are made for a name: give a name that DNS has all addresses for"
+        )
+    hosts = [urlsplit(one.url).hostname or "" for one in ones]
+    literals = [_ip_address(host) for host in hosts]
+    for host, literal in zip(hosts, literals, strict=True):
+        if literal is None:
+            raise ConfigurationError(f"{host!r} among several addresses is a name; {_FORM_OF_SEVERAL}")
+    if len({literal.version for literal in literals if literal}) > 1:
+        raise ConfigurationError(f"several addresses are all IPv4 or all IPv6; {_FORM_OF_SEVERAL}")
+    targets = sorted(one.target for one in ones)
+    for one, following in pairwise(targets):
+        if one == following:
+            raise ConfigurationError(f"{one} stands among the addresses twice; {_FORM_OF_SEVERAL}")
+    joined = ",".join(targets)
+    family = "ipv6" if ":" in hosts[0] else "ipv4"
+    loopback = all(one.loopback for one in ones)
+    return Endpoint(f"http://{joined}/", f"{family}:{joined}", False, loopback, balanced=True)
 
 
 def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -123,7 +165,7 @@ def _credentials(endpoint: Endpoint) -> grpc.ChannelCredentials:
 def _options(endpoint: Endpoint) -> list[tuple[str, Any]]:
     options: list[tuple[str, Any]] = [
         ("grpc.primary_user_agent", "reflexio-python"),
-        ("grpc.service_config", _SERVICE_CONFIG),
+        ("grpc.service_config", _BALANCED_CONFIG if endpoint.balanced else _SERVICE_CONFIG),
         # The service config above is the whole of it: ask no DNS server for another.
         ("grpc.service_config_disable_resolution", 1),
         *KEEPALIVE.items(),
@@ -133,12 +175,15 @@ def _options(endpoint: Endpoint) -> list[tuple[str, Any]]:
         # A forked child must not find its parent's connections in a pool.
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    if endpoint.loopback:
+    if endpoint.balanced:
+        # grpc's own default asks DNS again after 30 s at the earliest: servers replaced one by one would be missed.
+        options.append(("grpc.dns_min_time_between_resolutions_ms", 5_000))
+    if endpoint.loopback or "," in endpoint.target:  # a proxy is asked for one address
         options.append(("grpc.enable_http_proxy", 0))
     return options
 
 
-def _service_config() -> str:
+def _service_config() -> dict[str, Any]:
     """Retry what the contract declares free of side effects or idempotent."""
     repeatable = [
         {"service": service.full_name, "method": method.name}
@@ -147,7 +192,16 @@ def _service_config() -> str:
         for method in service.methods
         if method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN
     ]
-    return json.dumps({"methodConfig": [{"name": repeatable, "retryPolicy": _RETRY_POLICY}]})
+    return {"methodConfig": [{"name": repeatable, "retryPolicy": _RETRY_POLICY}]}
 
 
-_SERVICE_CONFIG = _service_config()
+_SERVICE_CONFIG = json.dumps(_service_config())
+_BALANCED_CONFIG = json.dumps(
+    {
+        **_service_config(),
+        "loadBalancingConfig": [{"round_robin": {}}],
+        # Each connection watches the health of its server as a whole, and has no turn while that does not serve. A
+        # server without a health service has its turn.
+        "healthCheckConfig": {"serviceName": ""},
+    }
+)

@@ -58,7 +58,8 @@ class ReflexioClient(BlockingCalls):
     Args:
         api_key: from `login()`; default: the environment's REFLEXIO_API_KEY.
         url_endpoint: http://host:port/ (plaintext) or https://host:port/ (TLS); default: the environment's
-            REFLEXIO_API_URL, else http://127.0.0.1:8081/.
+            REFLEXIO_API_URL, else http://127.0.0.1:8081/. Servers that share a store take turns: a name with several
+            addresses in DNS, or http://10.0.0.1:8081,10.0.0.2:8081/.
         timeout: seconds each call to the server may take, unless a method is given another.
         root_certificates: PEM of the authorities to trust with https; default: the file that the environment's
             REFLEXIO_CA_CERT names, else the operating system's (SSL_CERT_FILE names others).

@@ -17,7 +17,8 @@ from reflexio_server.cores import NoSuchCore
 from reflexio_server.errors import Damaged, DiskFull
 from reflexio_server.index.chroma_store import TokenUnusable
 from reflexio_server.index.embedder import ModelMissing
-from reflexio_server.storage.database import DATABASE_FILE, DatabaseUnusable, DataDirectoryInUse, what_is_wrong
+from reflexio_server.storage.database import DATABASE_FILE, DataDirectoryInUse, what_is_wrong
+from reflexio_server.storage.store import DatabaseUnusable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -50,7 +51,7 @@ def serve(settings: Settings) -> None:
     except (DataDirectoryInUse, ModelMissing, TokenUnusable, NoSuchCore, CannotListen, DatabaseUnusable) as error:
         raise click.ClickException(str(error)) from None
     except DatabaseError as error:
-        raise click.ClickException(what_is_wrong(settings.data_dir / DATABASE_FILE, error)) from None
+        raise click.ClickException(what_is_wrong(str(settings.data_dir / DATABASE_FILE), error)) from None
     except Damaged:
         text = f"{settings.data_dir / DATABASE_FILE} is damaged: bring a backup in with `reflexio-server restore FILE`"
         raise click.ClickException(text) from None

@@ -10,14 +10,8 @@ from sqlalchemy.exc import DatabaseError
 
 from reflexio_server.config import Settings
 from reflexio_server.errors import Damaged
-from reflexio_server.storage.database import (
-    DATABASE_FILE,
-    Database,
-    DatabaseUnusable,
-    DataDirectoryInUse,
-    own,
-    what_is_wrong,
-)
+from reflexio_server.storage.database import DATABASE_FILE, Database, DataDirectoryInUse, own, what_is_wrong
+from reflexio_server.storage.store import DatabaseUnusable
 
 
 @contextmanager
@@ -62,7 +56,7 @@ def open_database(settings: Settings, *, create: bool = False, owning: bool = Tr
             )
             raise click.ClickException(text) from None
         except DatabaseError as error:
-            raise click.ClickException(what_is_wrong(settings.data_dir / DATABASE_FILE, error)) from None
+            raise click.ClickException(what_is_wrong(database.name, error)) from None
 
 
 @contextmanager

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from reflexio_server.core.looking import Looking
 from reflexio_server.storage.accounts import Totals, totals
-from reflexio_server.storage.database import DATABASE_FILE, Database
-from reflexio_server.storage.own_log import log_of
+from reflexio_server.storage.database import Database
 
 LOOK_SECONDS = 10.0
 _LARGEST_SHARE = 0.02  # of the time that may go into looking
@@ -32,19 +31,18 @@ class Stored(Looking):
         disk: what they take, likewise.
     """
 
-    def __init__(self, database: Database, data_dir: Path, index_folder: Path) -> None:
+    def __init__(self, database: Database, index_folder: Path) -> None:
         self.totals: Totals | None = None
         self.disk: Disk | None = None
         self._database = database
-        self._file = data_dir / DATABASE_FILE
         self._index = index_folder
         super().__init__("stored", LOOK_SECONDS, _LARGEST_SHARE)
 
     def _look(self) -> None:
         with self._database.read() as conn:
             self.totals = totals(conn)
-        free = shutil.disk_usage(self._file.parent).free
-        self.disk = Disk(_size(self._file), _size(log_of(self._file)), _size_of_all(self._index), free)
+        free = shutil.disk_usage(self._index.parent).free
+        self.disk = Disk(*self._database.sizes(), _size_of_all(self._index), free)
 
 
 def _size(path: Path) -> int:

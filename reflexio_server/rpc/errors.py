@@ -101,6 +101,9 @@ _TOLD = {
         ("request_id",),
     ),
     errors.TooBusy: _Told(code_pb2.RESOURCE_EXHAUSTED, "TOO_BUSY", "too many {limit}: " + _AGAIN, ("limit",)),
+    errors.TooManyWatchers: _Told(
+        code_pb2.UNIMPLEMENTED, "NOT_IMPLEMENTED", "too many health watches: go on without one, or ask by Check"
+    ),
     errors.Draining: _Told(code_pb2.UNAVAILABLE, "DRAINING", f"the server is shutting down: {_AGAIN}", retry_after=1),
     errors.StorageUnavailable: _Told(
         code_pb2.UNAVAILABLE,

@@ -13,15 +13,15 @@ import grpc
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
-from reflexio_server.errors import NotFound, TooBusy
+from reflexio_server.errors import NotFound, TooManyWatchers
 from reflexio_server.rpc.peer import address_of
 from reflexio_server.rpc.strangers import Strangers
 from reflexio_server.rpc.validation import check_health
 
 THREADS, MOST_WAITING = 32, 16
 """Health has threads of its own, so that it answers while all workers are busy; how many may wait for their client."""
-MOST_WATCHERS, MOST_WATCHERS_PER_ADDRESS = 1000, 100
-"""A watcher holds no thread; it takes about 10 KiB."""
+MOST_WATCHERS, MOST_WATCHERS_PER_ADDRESS = 4000, 1000
+"""A watcher holds no thread; it takes about 10 KiB. Each connection of a client that balances has one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,13 +80,16 @@ class Health(health_pb2_grpc.HealthServicer):
         return messages.HealthListResponse(statuses=statuses)
 
     def Watch(self, request: pb.HealthCheckRequest, context: grpc.ServicerContext, send: Any = None) -> None:
-        """The status of a service, and each change of it, until the caller goes or the server ends."""
+        """The status of a service, and each change of it, until the caller goes or the server ends.
+
+        Raises TooManyWatchers: a client that balances would take any other refusal for a server that does not serve.
+        """
         check_health(request)
         watcher = _Watcher(request.service, address_of(context), context, send)
         with self._lock:
             crowded = self._per_address[watcher.address] >= MOST_WATCHERS_PER_ADDRESS
             if crowded or len(self._watchers) >= MOST_WATCHERS:
-                raise TooBusy("health watches")
+                raise TooManyWatchers
             self._watchers[context] = watcher
             self._per_address[watcher.address] += 1
         if not context.add_callback(lambda: self._forget(watcher)):

@@ -109,16 +109,17 @@ class PublishStream:
         batches: Iterator[Batch],
         context: grpc.ServicerContext,
         idle_seconds: float,
+        longest_seconds: float,
         draining: threading.Event,
         recheck: Callable[[], None],
     ) -> pb.PublishInteractionStreamResponse:
-        """Store all that comes; the verdict when the client closes, is idle too long, or the server shuts down.
+        """Store all that comes; the verdict when the client closes, is idle or open too long, or the server shuts down.
 
         `recheck` raises Unauthenticated when the caller's key is not valid any more.
         """
         ahead = ReadAhead(batches)
         try:
-            last_seen = rechecked = time.monotonic()
+            began = last_seen = rechecked = time.monotonic()
             while True:
                 taken = ahead.take(_LOOK_SECONDS)
                 if time.monotonic() - rechecked > RECHECK_SECONDS:
@@ -127,7 +128,7 @@ class PublishStream:
                 if taken is None:
                     self._verdict.end_reason = pb.END_REASON_COMPLETE
                     break
-                if draining.is_set():
+                if draining.is_set() or time.monotonic() - began > longest_seconds:
                     self._verdict.end_reason = pb.END_REASON_DRAINING
                     break
                 if taken:

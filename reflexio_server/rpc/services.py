@@ -45,6 +45,7 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
     eraser: Eraser
     limits: Limits
     stream_idle_seconds: float
+    stream_longest_seconds: float
     draining: threading.Event
 
     def PublishInteractions(
@@ -66,8 +67,9 @@ class InteractionService(pb_grpc.InteractionServiceServicer):
         self, request_iterator: Iterator[Batch], context: grpc.ServicerContext
     ) -> pb.PublishInteractionStreamResponse:
         stream = PublishStream(caller().account.account_id, self.publisher, self.limits)
+        ending = current().ending or self.draining
         return stream.run(
-            request_iterator, context, self.stream_idle_seconds, current().ending or self.draining, recheck
+            request_iterator, context, self.stream_idle_seconds, self.stream_longest_seconds, ending, recheck
         )
 
     def SearchInteractions(

@@ -7,8 +7,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
@@ -16,9 +16,8 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from reflexio.supervised import say
 from reflexio_server import ending
 from reflexio_server.errors import Damaged, Ended
-from reflexio_server.storage import own_log, sqlite
-from reflexio_server.storage.own_log import OwnLog, WrongLog
-from reflexio_server.storage.sqlite import is_damaged, make_engine
+from reflexio_server.storage import dialect
+from reflexio_server.storage.store import DatabaseUnusable, Store
 from reflexio_server.storage.tables import NEWEST_SCHEMA
 
 logger = logging.getLogger(__name__)
@@ -30,13 +29,6 @@ _PATIENCE_SECONDS = 0.2  # for those who only look whether somebody owns the dir
 
 class DataDirectoryInUse(Exception):
     """Another process owns the data directory."""
-
-
-class DatabaseUnusable(Exception):
-    """The database is damaged, cannot be opened, is not whole, or was made by a version that it cannot be used with.
-
-    The text says which, and what to do.
-    """
 
 
 @contextmanager
@@ -99,29 +91,19 @@ class Database:
     """
 
     def __init__(self, data_dir: Path, *, owner: bool, readers: int = 1) -> None:
-        self._path = path = data_dir / DATABASE_FILE
-        self._own_log: OwnLog | None = None
         self.is_damaged = False
         self.on_damage: Callable[[], None] = lambda: None
-        if owner:
-            try:
-                own_log.check(path)
-            except WrongLog as error:
-                raise DatabaseUnusable(str(error)) from None
-            path.touch(mode=0o600)
-            _close_to_others(path)
-        self._write = make_engine(path, begin="IMMEDIATE", connections=1)
-        self._read = make_engine(path, begin="DEFERRED", connections=readers)
+        self._store: Store = dialect.open_store(data_dir / DATABASE_FILE, owner=owner, readers=readers)
+        self.name = self._store.name
         try:
             if owner:
                 self._migrate()
-                with self._write.connect() as conn:
-                    self._own_log = OwnLog(path, _driver(conn))
+                self._store.own()
             else:
                 self._check_schema()
         except DatabaseError as error:
             self.close()
-            raise DatabaseUnusable(what_is_wrong(path, error)) from None
+            raise DatabaseUnusable(what_is_wrong(self.name, error)) from None
         except BaseException:
             self.close()
             raise
@@ -134,8 +116,8 @@ class Database:
         """
         with (
             self._telling_damage(),
-            self._read.connect() as conn,
-            ending.stopped_by(_driver(conn).interrupt),
+            self._store.read.connect() as conn,
+            ending.stopped_by(partial(self._store.interrupt, conn)),
             conn.begin(),
         ):
             yield conn
@@ -146,18 +128,16 @@ class Database:
 
         Raises Damaged when the file is.
         """
-        with self._telling_damage(), self._write.connect() as conn:
+        with self._telling_damage(), self._store.write.connect() as conn:
             with conn.begin():
                 yield conn
-            if self._own_log:
-                self._own_log.committed(_driver(conn))
+            self._store.committed(conn)
 
     def report_damage(self, what: str) -> None:
         """Say once that the file is damaged, and tell who set `on_damage`."""
         if not self.is_damaged:
             self.is_damaged = True
-            text = "%s is damaged (%s): stop the server and restore a backup, `reflexio-server restore FILE`"
-            say(logger.error, text, self._path, what)
+            say(logger.error, "%s is damaged (%s): stop the server and %s", self.name, what, self._store.mending)
             self.on_damage()
 
     @contextmanager
@@ -165,39 +145,30 @@ class Database:
         try:
             yield
         except DatabaseError as error:
-            if sqlite.is_interrupted(error):
-                raise Ended from None
-            if not is_damaged(error):
+            met = dialect.as_domain(error)
+            if isinstance(met, Damaged):
+                self.report_damage(str(error.orig))
+            if not isinstance(met, Damaged | Ended):
                 raise
-            self.report_damage(str(error.orig))
-            raise Damaged from None
+            raise met from None
 
     def empty_log(self) -> bool:
-        """Bring all of the log into the database file and leave nothing in it; False when a reader is in the way.
+        """Let no bytes of what was deleted stay, as far as that can be done; False when it must be tried again.
 
-        Only for the owner. The Writer waits meanwhile, as there is one connection to write with.
+        Only for the owner. The Writer waits meanwhile.
         """
-        assert self._own_log
-        with self._write.connect() as conn:
-            self._own_log.opens_both()
-            emptied = sqlite.empty_log(_driver(conn))
-            if emptied:
-                self._own_log.emptied(_driver(conn))
-            return emptied
+        return self._store.empty_log()
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes that it takes, and that its log does."""
+        return self._store.sizes()
 
     def close(self) -> None:
-        """Close every connection, the writer's last: closing it empties the log into the database."""
-        if self._own_log:
-            with suppress(OSError):
-                self._own_log.opens_both()
-        self._read.dispose()
-        self._write.dispose()
-        if self._own_log:
-            self._own_log.close()
-            self._own_log = None
+        """Close every connection, the writer's last."""
+        self._store.close()
 
     def _migrate(self) -> None:
-        with self._write.connect() as conn, conn.begin():
+        with self._store.write.connect() as conn, conn.begin():
             found = _schema(conn)
             if found == NEWEST_SCHEMA:
                 return
@@ -205,13 +176,13 @@ class Database:
 
             if found is not None and found not in known_schemas():
                 raise DatabaseUnusable(
-                    f"{self._path} has schema {found}, and this version knows none after {NEWEST_SCHEMA}: "
+                    f"{self.name} has schema {found}, and this version knows none after {NEWEST_SCHEMA}: "
                     "a newer version made it, use that one"
                 )
             migrate(conn)
 
     def _check_schema(self) -> None:
-        with self._read.connect() as conn, conn.begin():
+        with self._store.read.connect() as conn, conn.begin():
             found = _schema(conn)
         if found != NEWEST_SCHEMA:
             raise DatabaseUnusable(
@@ -232,19 +203,8 @@ def is_of_database(error: BaseException) -> bool:
     return isinstance(error, SQLAlchemyError)
 
 
-def what_is_wrong(path: Path, error: DatabaseError) -> str:
+def what_is_wrong(name: str, error: DatabaseError) -> str:
     """A line about a database that cannot be used, for whoever runs the server."""
-    if is_damaged(error):
-        return f"{path} is damaged ({error.orig}): bring a backup in with `reflexio-server restore FILE`"
-    return f"cannot use {path} ({error.orig}): {sqlite.describe(error) or 'see the error'}"
-
-
-def _close_to_others(path: Path) -> None:
-    """A file that was put here may be open to all, and SQLite gives its log the same mode."""
-    for file in (path, own_log.log_of(path), path.with_name(f"{path.name}-shm"), own_log.note_of(path)):
-        with suppress(FileNotFoundError, PermissionError):
-            file.chmod(0o600)
-
-
-def _driver(conn: Connection) -> Any:
-    return conn.connection.driver_connection
+    if isinstance(dialect.as_domain(error), Damaged):
+        return f"{name} is damaged ({error.orig}): bring a backup in with `reflexio-server restore FILE`"
+    return f"cannot use {name} ({error.orig}): {dialect.describe(error) or 'see the error'}"

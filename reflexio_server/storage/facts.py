@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, literal_column
 
 from reflexio_server import roles
-from reflexio_server.storage import sqlite
+from reflexio_server.storage import dialect, expressions
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.tables import interactions, requests
 
@@ -38,7 +38,7 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 with one in between."""
 
 _CLOSING = " \t\r\n\"'”’»›)]}）」』】*_"  # what may follow a question mark
-_last = sqlite.last_character(interactions.c.content, _CLOSING)
+_last = expressions.last_character(interactions.c.content, _CLOSING)
 COLUMNS = (
     interactions.c.id,
     interactions.c.user_ref,
@@ -49,9 +49,9 @@ COLUMNS = (
 )
 """What `rows` takes of an interaction and its request."""
 
-_asked = sqlite.elements("refs")
+_asked = expressions.numbers("refs")
 _OF_REFS = Prepared(
-    sqlite.as_one_of(*COLUMNS).select_from(
+    expressions.as_one_of(*COLUMNS).select_from(
         _asked.join(interactions, interactions.c.id == _asked.c.value).join(
             requests, requests.c.id == interactions.c.request_ref
         )
@@ -77,7 +77,7 @@ def of_refs(conn: Connection, refs: NDArray[np.int64]) -> Rows:
 def neighbours(conn: Connection, refs: NDArray[np.int64]) -> Pairs:
     """What stands beside these interactions in their threads, up to two places away."""
     next_, second = set[tuple[int, int]](), set[tuple[int, int]]()
-    for ref, before, after in sqlite.neighbours(conn, refs.tolist()):
+    for ref, before, after in dialect.of(conn).neighbours(conn, refs.tolist()):
         for pairs, place in ((next_, 0), (second, 1)):
             pairs.update((earlier, ref) for earlier in before[place : place + 1])
             pairs.update((ref, later) for later in after[place : place + 1])

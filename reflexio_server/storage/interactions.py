@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, bindparam, func, select, tuple_
 
 from reflexio_server.model import Cursor, Filter, Identity, ImageInfo, Interaction, UserAction
-from reflexio_server.storage import sqlite
+from reflexio_server.storage import expressions
+from reflexio_server.storage.expressions import among_numbers, among_texts
 from reflexio_server.storage.prepared import Prepared, Row
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users
 
@@ -151,13 +152,13 @@ def in_scope(shape: Shape, *, by_id: bool = False) -> ColumnElement[bool]:
         all_of = [requests.c.user_ref.in_(of_account)]  # a thread is found by its user
     else:
         all_of = [owner.c[name] == bindparam(name)]
-    for column, one_of in (
-        (interactions.c.interaction_id, "interaction_ids"),
-        (requests.c.source, "sources"),
-        (interactions.c.user_action, "user_actions"),
+    for column, listed, one_of in (
+        (interactions.c.interaction_id, among_texts, "interaction_ids"),
+        (requests.c.source, among_texts, "sources"),
+        (interactions.c.user_action, among_numbers, "user_actions"),
     ):
         if one_of in shape:
-            all_of.append(column.in_(sqlite.listed(one_of)))
+            all_of.append(column.in_(listed(one_of)))
     for column, same in ((requests.c.request_group, "request_group"), (requests.c.agent_version, "agent_version")):
         if same in shape:
             all_of.append(column == bindparam(same))
@@ -166,7 +167,7 @@ def in_scope(shape: Shape, *, by_id: bool = False) -> ColumnElement[bool]:
     if "request_id" in shape:
         all_of += [requests.c.account_id == bindparam("account_id"), requests.c.request_id == bindparam("request_id")]
     if "roles" in shape:
-        all_of.append(sqlite.is_one_of(interactions.c.role, "roles"))
+        all_of.append(expressions.is_one_of(interactions.c.role, "roles"))
     if "start_time" in shape:
         all_of.append(interactions.c.created_at >= bindparam("start_time"))
     if "end_time" in shape:
@@ -200,7 +201,7 @@ _WITH_REQUEST = interactions.join(requests, requests.c.id == interactions.c.requ
 _BY_ID = (
     # "+ 0" keeps SQLite from walking all of the account.
     interactions.c.account_id + 0 == bindparam("account_id"),
-    interactions.c.id.in_(sqlite.listed("refs")),
+    interactions.c.id.in_(among_numbers("refs")),
 )
 WITH_IMAGE = and_(images.c.account_id == interactions.c.account_id, images.c.sha256 == interactions.c.image_sha256)
 _IMAGE = (
@@ -263,17 +264,17 @@ def _listing(shape: Shape, oldest_first: bool) -> Prepared:
 @lru_cache(SHAPES)
 def _refs(shape: Shape) -> Prepared:
     newest = select(interactions.c.id).select_from(tables_of(shape)).where(in_scope(shape)).order_by(*_NEWEST_FIRST)
-    return Prepared(sqlite.as_one(newest.limit(bindparam("limit"))))
+    return Prepared(expressions.as_one(newest.limit(bindparam("limit"))))
 
 
 @lru_cache(SHAPES)
 def _passing(shape: Shape) -> Prepared:
-    named = interactions.c.id.in_(sqlite.listed("refs"))
+    named = interactions.c.id.in_(among_numbers("refs"))
     query = select(interactions.c.id).select_from(tables_of(shape)).where(in_scope(shape, by_id=True), named)
-    return Prepared(sqlite.as_one(query))
+    return Prepared(expressions.as_one(query))
 
 
 @lru_cache(SHAPES)
 def _existing_ids(shape: Shape) -> Prepared:
     query = select(interactions.c.interaction_id).select_from(tables_of(shape)).where(in_scope(shape))
-    return Prepared(sqlite.as_one(query))
+    return Prepared(expressions.as_one(query))

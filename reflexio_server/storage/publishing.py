@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from reflexio_server.model import ErasedRequestId, NewRequest, Outcome, ReusedRequestId, StoredRequest
-from reflexio_server.storage import sqlite
+from reflexio_server.storage import dialect
 from reflexio_server.storage.rows import Submitted, insert_rows, make_rows
 
 
@@ -16,6 +16,7 @@ def store_requests(conn: Connection, submitted: Sequence[Submitted], now: int) -
     A request whose id is known is a replay (same body hash), a reuse (another) or erased, and writes nothing. `now`:
     the time of storing, microseconds UTC.
     """
+    dialect.of(conn).lock_accounts(conn, {account_id for account_id, _ in submitted})
     known = _stored_before(conn, submitted)
     fresh: dict[tuple[int, str], NewRequest] = {}
     for account_id, request in submitted:
@@ -52,10 +53,12 @@ def _stored_before(
 ) -> dict[tuple[int, str], tuple[bytes, StoredRequest | None]]:
     """The body hash and first outcome of each that is known; None for an erased one."""
     known: dict[tuple[int, str], tuple[bytes, StoredRequest | None]] = {}
-    found = sqlite.stored_requests(conn, {(account_id, request.request_id) for account_id, request in submitted})
+    found = dialect.of(conn).stored_requests(
+        conn, {(account_id, request.request_id) for account_id, request in submitted}
+    )
     published: dict[int, list[tuple[str, int]]] = {ref: [] for ref, *_, erased_at, _ in found if erased_at is None}
     if published:
-        for request_ref, interaction_id, ref in sqlite.published_with(conn, published):
+        for request_ref, interaction_id, ref in dialect.of(conn).published_with(conn, published):
             published[request_ref].append((interaction_id, ref))
     for request_ref, account_id, request_id, body_hash, erased_at, published_ids in found:
         first = None

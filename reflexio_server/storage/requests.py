@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, bindparam, exists, or_, select, tuple_
 
 from reflexio_server.model import Place, Request, RequestCursor, RequestFilter
-from reflexio_server.storage import sqlite
+from reflexio_server.storage import expressions
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.tables import interactions, requests, users
 
@@ -114,7 +114,7 @@ Shape = frozenset[str]
 _REF = (interactions.c.created_at, interactions.c.interaction_id)
 _INTERACTIONS_OF = Prepared(
     select(interactions.c.request_ref, *_REF, interactions.c.id)
-    .where(interactions.c.request_ref.in_(sqlite.listed("refs")))
+    .where(interactions.c.request_ref.in_(expressions.among_numbers("refs")))
     .order_by(*_REF)
 )
 

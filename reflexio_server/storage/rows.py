@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, update
-from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy import Connection, bindparam, insert, text, update
 
 from reflexio.ids import uuid7s
 from reflexio_server import words
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest
-from reflexio_server.storage import full_text, sqlite
+from reflexio_server.storage import dialect, full_text
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users
 
@@ -41,24 +40,25 @@ def make_rows(
     """The rows of requests that were never stored, and what their publishers will be told."""
     user_refs = _user_refs(conn, {(account_id, request.user_id) for account_id, request in fresh})
     sequences = _advance_sequences(conn, fresh)
-    request_refs = sqlite.next_ids(conn, "requests", len(fresh))
-    refs_of_all = sqlite.next_ids(conn, "interactions", sum(len(request.interactions) for _, request in fresh))
-    next_ref, new_ids = refs_of_all.start, iter(uuid7s(len(refs_of_all)))
+    next_ids = dialect.of(conn).next_ids
+    request_refs = next_ids(conn, "requests", len(fresh))
+    refs_of_all = next_ids(conn, "interactions", sum(len(request.interactions) for _, request in fresh))
+    taken, new_ids = 0, iter(uuid7s(len(refs_of_all)))
 
     rows = Rows()
     stored: dict[tuple[int, str], StoredRequest] = {}
     for request_ref, (account_id, request) in zip(request_refs, fresh, strict=True):
         user_ref = user_refs[account_id, request.user_id]
-        refs = range(next_ref, next_ref + len(request.interactions))
-        next_ref = refs.stop
+        refs = refs_of_all[taken : taken + len(request.interactions)]
+        taken += len(refs)
         sequence = sequences[account_id]
         sequences[account_id] += len(refs)
         owner = full_text.owner(account_id, user_ref)
         ids = tuple(islice(new_ids, len(refs)))
         for ref, interaction_id, item in zip(refs, ids, request.interactions, strict=True):
             sequence += 1
-            text = _search_text(item.content, item.user_action_description, item.interacted_image_url)
-            indexed = words.to_index(text)
+            said = _search_text(item.content, item.user_action_description, item.interacted_image_url)
+            indexed = words.to_index(said)
             if indexed:
                 rows.texts.append((ref, owner, indexed))
             if item.image:
@@ -76,12 +76,12 @@ def make_rows(
                     int(item.user_action),
                     item.user_action_description,
                     item.interacted_image_url,
-                    None if text == item.content else text,
+                    None if said == item.content else said,
                     item.image.sha256 if item.image else None,
                     now if item.created_at is None else item.created_at,
                     now,
-                    None if text else NOTHING_TO_EMBED,
-                    None if indexed == text else indexed,
+                    None if said else NOTHING_TO_EMBED,
+                    None if indexed == said else indexed,
                     words.VERSION,
                     None,
                 )
@@ -116,10 +116,11 @@ def _search_text(content: str, description: str, url: str) -> str:
 
 def insert_rows(conn: Connection, rows: Rows) -> None:
     """Write new requests: everything a publish writes but users and sequences."""
-    sqlite.insert_rows(conn, requests.name, _REQUEST_COLUMNS, rows.requests)
+    write = dialect.of(conn).insert_rows
+    write(conn, requests.name, _REQUEST_COLUMNS, rows.requests)
     for image in rows.images.values():
         _ADD_IMAGE.run(conn, **image)
-    sqlite.insert_rows(conn, interactions.name, tuple(interactions.columns.keys()), rows.interactions)
+    write(conn, interactions.name, tuple(interactions.columns.keys()), rows.interactions)
     if rows.texts:
         full_text.add(conn, rows.texts)
 
@@ -140,7 +141,7 @@ def _image(account_id: int, item: NewInteraction) -> dict[str, Any]:
 
 
 def _user_refs(conn: Connection, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    refs = sqlite.known_users(conn, wanted)
+    refs = dialect.of(conn).known_users(conn, wanted)
     for account_id, user_id in sorted(wanted - refs.keys()):
         ((refs[account_id, user_id],),) = _ADD_USER.rows(conn, account=account_id, user=user_id)
     return refs
@@ -158,7 +159,13 @@ def _advance_sequences(conn: Connection, fresh: Sequence[Submitted]) -> dict[int
     return before
 
 
-_ADD_IMAGE = Prepared(sqlite_dialect.insert(images).on_conflict_do_nothing())
+_IMAGE_COLUMNS = images.columns.keys()
+_ADD_IMAGE = Prepared(
+    text(
+        f"""INSERT INTO images ({", ".join(_IMAGE_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in _IMAGE_COLUMNS)})
+            ON CONFLICT DO NOTHING"""
+    )
+)
 _ADD_USER = Prepared(
     insert(users).values(account_id=bindparam("account"), user_id=bindparam("user")).returning(users.c.id)
 )

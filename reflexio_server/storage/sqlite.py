@@ -1,4 +1,4 @@
-"""What only SQLite does: connections, numbers for rows. The other dialects get a module like this."""
+"""What only SQLite does: what dialect.Dialect describes, and connections."""
 
 import json
 import sqlite3
@@ -8,23 +8,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    URL,
-    ColumnElement,
-    Connection,
-    Engine,
-    Select,
-    and_,
-    bindparam,
-    create_engine,
-    event,
-    func,
-    or_,
-    select,
-    text,
-)
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from reflexio_server import ending, shortage
+from reflexio_server.errors import Damaged, DiskFull, DomainError, Ended, TooBusy
+from reflexio_server.storage.expressions import (
+    CasefoldOther,
+    JsonList,
+    JsonRow,
+    LastCharacter,
+    LowerAscii,
+    Numbers,
+    Texts,
+)
 from reflexio_server.storage.prepared import Prepared, Row, execute
 
 BUSY_TIMEOUT_MS = 10_000
@@ -80,39 +78,36 @@ def make_engine(path: Path, *, begin: str, connections: int) -> Engine:
     return engine
 
 
-def listed(name: str) -> Select[Any]:
-    """A query for values that are given under this name, a JSON list of any length, to be looked for in."""
-    return select(elements(name).c.value)
+@compiles(Numbers, "sqlite")
+@compiles(Texts, "sqlite")
+def _elements(element: Numbers | Texts, compiler: SQLCompiler, **named: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **named)})"
 
 
-def elements(name: str) -> Any:
-    """A table whose column `value` has the elements of the JSON list that is given under this name."""
-    return func.json_each(bindparam(name)).table_valued("value", name="k")
+@compiles(JsonRow, "sqlite")
+def _json_row(element: JsonRow, compiler: SQLCompiler, **named: Any) -> str:
+    return f"json_array({compiler.process(element.clauses, **named)})"
 
 
-def as_one_of(*columns: ColumnElement[Any]) -> Select[Any]:
-    """A query for one JSON list, of a list of these columns for each row; without its FROM."""
-    return select(func.json_group_array(func.json_array(*columns)))
+@compiles(JsonList, "sqlite")
+def _json_list(element: JsonList, compiler: SQLCompiler, **named: Any) -> str:
+    return f"json_group_array({compiler.process(element.clauses, **named)})"
 
 
-def last_character(column: ColumnElement[str], after: str) -> ColumnElement[str]:
-    """The last character of a text, but for those of `after`."""
-    return func.substr(func.rtrim(column, after), -1)
+@compiles(LastCharacter, "sqlite")
+def _last_character(element: LastCharacter, compiler: SQLCompiler, **named: Any) -> str:
+    return f"substr(rtrim({compiler.process(element.clauses, **named)}), -1)"
 
 
-def as_one(query: Select[Any]) -> Select[Any]:
-    """The rows of a query of one column as one JSON list, in their order where the query has a limit."""
-    (column,) = query.subquery("found").c
-    return select(func.json_group_array(column))
+@compiles(LowerAscii, "sqlite")
+def _lower_ascii(element: LowerAscii, compiler: SQLCompiler, **named: Any) -> str:
+    return f"lower({compiler.process(element.clauses, **named)})"
 
 
-def is_one_of(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
-    """Whether the column holds one of the texts given under this name, whatever its case: a JSON list, casefolded.
-
-    SQLite itself folds ASCII, which nearly every row is; for other rows it calls Python.
-    """
-    not_ascii = and_(column.op("GLOB")("*[^ -~]*"), func.casefold(column).in_(listed(name)))
-    return or_(func.lower(column).in_(listed(name)), not_ascii)
+@compiles(CasefoldOther, "sqlite")
+def _casefold_other(element: CasefoldOther, compiler: SQLCompiler, **named: Any) -> str:
+    given = compiler.process(element.clauses, **named)
+    return f"CASE WHEN {given} GLOB '*[^ -~]*' THEN casefold({given}) END"  # which calls Python
 
 
 def is_in_transaction(conn: Connection) -> bool:
@@ -120,19 +115,18 @@ def is_in_transaction(conn: Connection) -> bool:
     return bool(conn.connection.driver_connection.in_transaction)  # type: ignore[union-attr]
 
 
-def is_interrupted(error: BaseException) -> bool:
-    """Whether a statement was stopped before its end."""
-    return _code(error) == sqlite3.SQLITE_INTERRUPT
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether a statement or commit failed because the disk has no room."""
-    return _code(error) == sqlite3.SQLITE_FULL
-
-
-def is_locked(error: BaseException) -> bool:
-    """Whether another process kept the database locked for longer than the timeout."""
-    return _code(error) == sqlite3.SQLITE_BUSY
+def as_domain(error: BaseException) -> DomainError | Ended | None:
+    """What an error means; None when it is none of SQLite's, or unforeseen."""
+    match _code(error):
+        case sqlite3.SQLITE_INTERRUPT:
+            return Ended()
+        case sqlite3.SQLITE_FULL:
+            return DiskFull()
+        case sqlite3.SQLITE_BUSY:  # another process kept it locked for longer than the timeout
+            return TooBusy("writes waiting")
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:  # no database, or not a whole one
+            return Damaged()
+    return None
 
 
 _PASSING = {
@@ -166,14 +160,13 @@ _DESCRIBED = {
 }
 
 
-def is_damaged(error: BaseException) -> bool:
-    """Whether a statement failed because the file is no database, or not a whole one."""
-    return _code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-
-
 def _code(error: BaseException) -> int:
     """SQLite's code for what went wrong, without its extended part; 0 when it is not an error of SQLite's."""
     return getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF
+
+
+def lock_accounts(conn: Connection, account_ids: Iterable[int]) -> None:
+    """Nothing is to be done: BEGIN IMMEDIATE lets nobody else write."""
 
 
 def next_ids(conn: Connection, table: str, count: int) -> range:

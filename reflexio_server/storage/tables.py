@@ -16,17 +16,16 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from reflexio_server.storage.dialect import NEVER_AGAIN, Id, only_where
+
 NEWEST_SCHEMA = "0008"  # of the migrations, that has these tables
 
 metadata = MetaData()
 
-# SQLite only counts up by itself on a column that is declared INTEGER.
-_Id = BigInteger().with_variant(Integer, "sqlite")
-
 accounts = Table(
     "accounts",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("email", String(320), nullable=False, unique=True),
     Column("tag", String(10), nullable=False, unique=True),
     Column("password_hash", Text, nullable=False),
@@ -44,7 +43,7 @@ api_keys = Table(
     "api_keys",
     metadata,
     Column("key_id", String(36), primary_key=True),
-    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
+    Column("account_id", Id, ForeignKey("accounts.id"), nullable=False),
     # SHA-256 of the whole key: 256 random bits need neither salt nor stretching.
     Column("key_hash", LargeBinary(32), nullable=False, unique=True),
     Column("hint", String(32), nullable=False),
@@ -56,23 +55,23 @@ api_keys = Table(
 users = Table(
     "users",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("account_id", Id, ForeignKey("accounts.id"), nullable=False),
     Column("user_id", Text, nullable=False),
     # Rises whenever vectors of the user's are deleted: what is held of them in memory must be read again.
     Column("erasures", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("account_id", "user_id"),
     # A user has a row as long as it has requests. Numbers are never used again: Chroma and memory know users by them.
-    sqlite_autoincrement=True,
+    **NEVER_AGAIN,
 )
 
 requests = Table(
     "requests",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("account_id", Id, ForeignKey("accounts.id"), nullable=False),
     # NULL, as everything else that says something of a person, when the request was erased.
-    Column("user_ref", _Id, ForeignKey("users.id")),
+    Column("user_ref", Id, ForeignKey("users.id")),
     Column("request_id", Text, nullable=False),
     Column("request_group", Text, nullable=False),
     Column("source", Text, nullable=False),
@@ -90,16 +89,16 @@ requests = Table(
     UniqueConstraint("account_id", "request_id"),
     Index("requests_by_group", "user_ref", "request_group", "created_at", "sequence"),
     Index("requests_by_user", "user_ref", "created_at", "sequence"),
-    sqlite_autoincrement=True,
+    **NEVER_AGAIN,
 )
 
 interactions = Table(
     "interactions",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
-    Column("user_ref", _Id, ForeignKey("users.id"), nullable=False),
-    Column("request_ref", _Id, ForeignKey("requests.id"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("account_id", Id, ForeignKey("accounts.id"), nullable=False),
+    Column("user_ref", Id, ForeignKey("users.id"), nullable=False),
+    Column("request_ref", Id, ForeignKey("requests.id"), nullable=False),
     Column("interaction_id", String(36), nullable=False, unique=True),
     Column("sequence", BigInteger, nullable=False),
     Column("role", Text, nullable=False),
@@ -126,36 +125,33 @@ interactions = Table(
     Index("interactions_by_account", "account_id", "created_at", "interaction_id"),
     Index("interactions_by_request", "request_ref"),
     # Ids are never used again, or an index could mistake a new row for an erased one.
-    sqlite_autoincrement=True,
+    **NEVER_AGAIN,
 )
 Index(
     "interactions_with_unread_pictures",
     interactions.c.id,
-    sqlite_where=interactions.c.image_sha256.is_not(None) & interactions.c.picture_read.is_(None),
-    postgresql_where=interactions.c.image_sha256.is_not(None) & interactions.c.picture_read.is_(None),
+    **only_where(interactions.c.image_sha256.is_not(None) & interactions.c.picture_read.is_(None)),
 )
 Index(
     "interactions_waiting",
     interactions.c.account_id,
     interactions.c.user_ref,
     interactions.c.id,
-    sqlite_where=interactions.c.model.is_(None),
-    postgresql_where=interactions.c.model.is_(None),
+    **only_where(interactions.c.model.is_(None)),
 )
 
 Index(
     "interactions_by_image",
     interactions.c.account_id,
     interactions.c.image_sha256,
-    sqlite_where=interactions.c.image_sha256.is_not(None),
-    postgresql_where=interactions.c.image_sha256.is_not(None),
+    **only_where(interactions.c.image_sha256.is_not(None)),
 )
 
 images = Table(
     "images",
     metadata,
     # Kept per account: a picture shared across accounts would tell who else has it.
-    Column("account_id", _Id, ForeignKey("accounts.id"), primary_key=True),
+    Column("account_id", Id, ForeignKey("accounts.id"), primary_key=True),
     Column("sha256", LargeBinary(32), primary_key=True),
     Column("media_type", String(64), nullable=False),
     Column("width", BigInteger, nullable=False),
@@ -171,7 +167,7 @@ images = Table(
 models = Table(
     "models",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("model_id", Text, nullable=False, unique=True),
     Column("dimensions", Integer, nullable=False),
 )
@@ -180,18 +176,18 @@ vectors = Table(
     "vectors",
     metadata,
     # Rises with every write: a reader who knows the highest it has seen can ask for what is newer.
-    Column("id", _Id, primary_key=True),
-    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
-    Column("user_ref", _Id, ForeignKey("users.id"), nullable=False),
-    Column("interaction_ref", _Id, ForeignKey("interactions.id"), nullable=False),
-    Column("model", _Id, ForeignKey("models.id"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("account_id", Id, ForeignKey("accounts.id"), nullable=False),
+    Column("user_ref", Id, ForeignKey("users.id"), nullable=False),
+    Column("interaction_ref", Id, ForeignKey("interactions.id"), nullable=False),
+    Column("model", Id, ForeignKey("models.id"), nullable=False),
     Column("chunk", SmallInteger, nullable=False),
     # float32, little-endian, length 1.
     Column("vector", LargeBinary, nullable=False),
     UniqueConstraint("interaction_ref", "model", "chunk"),
     Index("vectors_by_user", "user_ref", "model", "id"),
     Index("vectors_by_account", "account_id", "model", "id"),
-    sqlite_autoincrement=True,
+    **NEVER_AGAIN,
 )
 
 # Vectors that were deleted and that collections may hold still; a row goes when those of the account are without it.
@@ -199,9 +195,9 @@ erased_vectors = Table(
     "erased_vectors",
     metadata,
     # What their vectors.id was.
-    Column("stamp", _Id, primary_key=True),
-    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False),
-    Column("model", _Id, ForeignKey("models.id"), nullable=False),
+    Column("stamp", Id, primary_key=True),
+    Column("account_id", Id, ForeignKey("accounts.id"), nullable=False),
+    Column("model", Id, ForeignKey("models.id"), nullable=False),
     Index("erased_vectors_by_account", "account_id", "model"),
 )
 
@@ -209,10 +205,10 @@ erased_vectors = Table(
 live_model = Table(
     "live_model",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("model", _Id, ForeignKey("models.id"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("model", Id, ForeignKey("models.id"), nullable=False),
     # The model that is to take over, NULL when none is; all interactions up to `done` have its vectors too.
-    Column("next", _Id, ForeignKey("models.id")),
+    Column("next", Id, ForeignKey("models.id")),
     Column("done", BigInteger, nullable=False, server_default="0"),
 )
 
@@ -220,8 +216,8 @@ collections = Table(
     "collections",
     metadata,
     # The live Chroma collection of an account and model; another generation is swapped in by changing the row.
-    Column("account_id", _Id, ForeignKey("accounts.id"), primary_key=True),
-    Column("model", _Id, ForeignKey("models.id"), primary_key=True),
+    Column("account_id", Id, ForeignKey("accounts.id"), primary_key=True),
+    Column("model", Id, ForeignKey("models.id"), primary_key=True),
     Column("generation", Integer, nullable=False),
     # All of this account's vectors up to this vectors.id are in the collection.
     Column("applied", BigInteger, nullable=False),
@@ -235,10 +231,10 @@ collections = Table(
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("kind", String(16), nullable=False),
     # NULL: every account's.
-    Column("account_id", _Id, ForeignKey("accounts.id")),
+    Column("account_id", Id, ForeignKey("accounts.id")),
     # waiting, running, done, or failed.
     Column("state", String(16), nullable=False),
     # Vectors handled so far, and how many there are.
@@ -254,7 +250,7 @@ jobs = Table(
 words_state = Table(
     "words_state",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("version", SmallInteger, nullable=False),
     Column("done", BigInteger),
     # Whether version 1 has rows still, which are in an index of their own.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from reflexio_server.storage import facts, sqlite
+from reflexio_server.storage import dialect, expressions, facts
 from reflexio_server.storage.facts import Rows, Texts
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED
@@ -74,6 +74,7 @@ def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix
 
     A row with no vector at all cannot be embedded: it is marked so, and waits no longer. Needs a write transaction.
     """
+    dialect.of(conn).lock_accounts(conn, {row.account_id for row, _ in embedded})
     if conn.execute(select(live_model.c.model)).scalar() != model:
         return False
     still = set(
@@ -97,6 +98,7 @@ def store_beside(conn: Connection, model: int, embedded: Sequence[tuple[Waiting,
 
     Rows that were erased meanwhile get none. Needs a write transaction.
     """
+    dialect.of(conn).lock_accounts(conn, {row.account_id for row, _ in embedded})
     refs = [row.ref for row, _ in embedded]
     # They may be there already: as at a row that waits again.
     erase_vectors(conn, vectors.c.interaction_ref.in_(refs) & (vectors.c.model == model))
@@ -147,8 +149,8 @@ _COUNT_OF_USER = Prepared(
         .subquery()
     )
 )
-_OF_REFS = Prepared(_all_of_it.where(vectors.c.interaction_ref.in_(sqlite.listed("refs")), _of_model))
-_OF_STAMPS = Prepared(_all_of_it.where(vectors.c.id.in_(sqlite.listed("stamps"))).order_by(vectors.c.id))
+_OF_REFS = Prepared(_all_of_it.where(vectors.c.interaction_ref.in_(expressions.among_numbers("refs")), _of_model))
+_OF_STAMPS = Prepared(_all_of_it.where(vectors.c.id.in_(expressions.among_numbers("stamps"))).order_by(vectors.c.id))
 _COUNT_AFTER = Prepared(
     select(func.count()).select_from(vectors).where(vectors.c.account_id == bindparam("account_id"), _of_model, _newer)
 )
@@ -157,11 +159,11 @@ _COUNT_UP_TO = Prepared(
     .select_from(vectors)
     .where(vectors.c.account_id == bindparam("account_id"), _of_model, vectors.c.id <= bindparam("stamp"))
 )
-_ERASURES = Prepared(select(users.c.id, users.c.erasures).where(users.c.id.in_(sqlite.listed("users"))))
-_asked = sqlite.elements("stamps")
+_ERASURES = Prepared(select(users.c.id, users.c.erasures).where(users.c.id.in_(expressions.among_numbers("users"))))
+_asked = expressions.numbers("stamps")
 # One row, as the driver gives up the interpreter's lock for each. "+ 0" keeps SQLite from walking all of the account.
 _FACTS_OF_STAMPS = Prepared(
-    sqlite.as_one_of(vectors.c.id, *facts.COLUMNS)
+    expressions.as_one_of(vectors.c.id, *facts.COLUMNS)
     .select_from(
         _asked.join(vectors, vectors.c.id == _asked.c.value)
         .join(interactions, interactions.c.id == vectors.c.interaction_ref)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, bindparam, func, or_, select, update
 
-from reflexio_server.storage import sqlite
+from reflexio_server.storage import expressions
 from reflexio_server.storage.interactions import SHAPES, Scope, Shape, in_scope, tables_of, values_of
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED, NOTHING_TO_EMBED
@@ -42,7 +42,9 @@ _OF_USER = Prepared(
     .order_by(interactions.c.id.desc())
     .limit(_most)
 )
-_AMONG = Prepared(_rows().where(interactions.c.id.in_(sqlite.listed("refs")), _waits).order_by(interactions.c.id))
+_AMONG = Prepared(
+    _rows().where(interactions.c.id.in_(expressions.among_numbers("refs")), _waits).order_by(interactions.c.id)
+)
 # "+ 0" lets SQLite look through the index of what waits; the minimum of the bare id it seeks through all rows.
 _FIRST = Prepared(select(func.min(interactions.c.id + 0)).where(_waits))
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from reflexio.supervised import Supervised, say
 from reflexio_server.clock import now_us
-from reflexio_server.errors import Damaged, DiskFull, Draining, TooBusy
+from reflexio_server.errors import Damaged, Draining, TooBusy
 from reflexio_server.model import NewRequest, Outcome
-from reflexio_server.storage import sqlite
+from reflexio_server.storage import dialect
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.prepared import execute
 from reflexio_server.storage.publishing import store_requests
@@ -206,7 +205,7 @@ def _attempt(conn: Connection, run: Callable[[Connection], T]) -> tuple[T | None
         execute(conn, "RELEASE attempt")
     except BaseException as error:
         # A full disk or an I/O error can do this; going on would commit the rest without what came before.
-        if not sqlite.is_in_transaction(conn):
+        if not dialect.of(conn).is_in_transaction(conn):
             raise _AllUndone(error) from error
         execute(conn, "ROLLBACK TO attempt")
         execute(conn, "RELEASE attempt")
@@ -215,8 +214,4 @@ def _attempt(conn: Connection, run: Callable[[Connection], T]) -> tuple[T | None
 
 
 def _as_domain(error: BaseException) -> BaseException:
-    if isinstance(error, SQLAlchemyError) and sqlite.is_disk_full(error):
-        return DiskFull()
-    if isinstance(error, SQLAlchemyError) and sqlite.is_locked(error):
-        return TooBusy("writes waiting")
-    return Damaged() if sqlite.is_damaged(error) else error
+    return dialect.as_domain(error) or error

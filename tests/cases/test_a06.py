@@ -13,6 +13,7 @@ import pytest
 from reflexio_server.core.accounts import new_account
 from reflexio_server.storage import accounts, own_log
 from reflexio_server.storage.database import DATABASE_FILE, Database, own
+from reflexio_server.storage.sqlite_file import DatabaseFile
 from tests.command import EMAIL, create, run, said
 from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import to_first_schema
@@ -305,9 +306,10 @@ def test_a_checkpoint_that_a_reader_cuts_short_vouches_for_nothing(tmp_path: Pat
             accounts.counts(reader)
             write("two@example.com")
             for _ in range(3):
-                with database._write.connect() as conn:
-                    assert database._own_log
-                    database._own_log.checkpoint(conn.connection.driver_connection)  # type: ignore[arg-type]
+                with database._store.write.connect() as conn:
+                    assert isinstance(database._store, DatabaseFile)
+                    assert database._store._own_log
+                    database._store._own_log.checkpoint(conn.connection.driver_connection)  # type: ignore[arg-type]
                 assert own_log.number_in_file(path) != before
                 assert before in own_log._read_note(path)
         write("three@example.com")

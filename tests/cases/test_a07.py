@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.storage import full_text
+from reflexio_server.storage import fts5
 from reflexio_server.storage.prepared import Prepared
 from tests.support import LocalServer
 from tests.wire import wait_until
@@ -55,7 +55,7 @@ def test_whatever_a_call_reads_stops_with_it(
     endless = (
         "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT 0, count(*), :matches, :most FROM n"
     )
-    monkeypatch.setattr(full_text, "_LISTED", Prepared(text(endless)))
+    monkeypatch.setattr(fts5, "_LISTED", Prepared(text(endless)))
     search = pb.SearchInteractionsRequest(query="text")
     timeout = 0.5 if end == "deadline" else 30
     call = caller.interactions.SearchInteractions.future(search, metadata=caller.metadata, timeout=timeout)

@@ -39,11 +39,11 @@ def counted(server: LocalServer) -> Iterator[list[int]]:
     def count(connection: sqlite3.Connection, *_: object) -> None:
         connection.set_progress_handler(lambda: steps.append(1), STEP)
 
-    event.listen(server.app.database._read, "checkout", count)
+    event.listen(server.app.database._store.read, "checkout", count)
     try:
         yield steps
     finally:
-        event.remove(server.app.database._read, "checkout", count)
+        event.remove(server.app.database._store.read, "checkout", count)
 
 
 def page(server: LocalServer, caller: Caller, **asked: Any) -> tuple[pb.GetRequestsResponse, int]:

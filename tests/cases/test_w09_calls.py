@@ -32,7 +32,7 @@ def test_damage_is_told(start: Callable[..., LocalServer], caplog: pytest.LogCap
         content[8192:] = b"\xa5" * (len(content) - 8192)
         with path.open("r+b") as file:
             file.write(content)
-        for engine in (server.app.database._read, server.app.database._write):
+        for engine in (server.app.database._store.read, server.app.database._store.write):
             engine.dispose()  # what SQLite remembers of pages
         first = failure(caller.get, user_id="u") if met_by == "read" else failure(caller.publish, "u", "more")
         for found in (first, failure(caller.get, user_id="u"), failure(caller.publish, "u", "again")):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import grpc
 import pytest
@@ -18,6 +19,10 @@ from tests.client.scripted_server import ScriptedServer
         ("http://[::1]:8081/", "[::1]:8081", False, True),
         ("HTTPS://Host.Example:9/", "host.example:9", True, False),
         ("  http://a:1/\n", "a:1", False, False),
+        ("http://10.0.0.2:1,10.0.0.1:2/", "ipv4:10.0.0.1:2,10.0.0.2:1", False, False),
+        ("http://127.0.0.1:1, 127.0.0.1:2", "ipv4:127.0.0.1:1,127.0.0.1:2", False, True),
+        ("http://127.0.0.1:1,10.0.0.1:2", "ipv4:10.0.0.1:2,127.0.0.1:1", False, False),
+        ("http://[::1]:1,[::1]/", "ipv6:[::1]:1,[::1]:80", False, True),
     ],
 )
 def test_addresses(url: str, target: str, secure: bool, loopback: bool) -> None:
@@ -42,12 +47,58 @@ def test_addresses(url: str, target: str, secure: bool, loopback: bool) -> None:
         ("http://a:0/", "port"),
         ("http://a:x/", "port"),
         ("http://[::1/", "host"),
+        ("http://10.0.0.1:1,", "host"),
+        ("http://10.0.0.1:1,10.0.0.2:x/", "port"),
+        ("http://10.0.0.1:1,10.0.0.2:1/api", "path"),
+        ("10.0.0.1:1,10.0.0.2:1", "scheme"),
     ],
 )
 def test_malformed_addresses_say_what_is_wrong(url: str, text: str) -> None:
     with pytest.raises(ConfigurationError, match=text) as caught:
         parse_url(url)
     assert "http://host:port/" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("http://10.0.0.1:1,http://10.0.0.2:1", "the scheme stands once"),
+        ("http://10.0.0.1:1,reflexio.example.com:1", "'reflexio.example.com' among several addresses is a name"),
+        ("http://localhost:1,localhost:2", "'localhost' among several addresses is a name"),
+        ("http://10.0.0.1:1,[::1]:1", "all IPv4 or all IPv6"),
+        ("http://10.0.0.1:80,10.0.0.1", "10.0.0.1:80 stands among the addresses twice"),
+        ("https://10.0.0.1,10.0.0.2", "https:// takes one host"),
+    ],
+)
+def test_addresses_that_do_not_go_together_say_why(url: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text) as caught:
+        parse_url(url)
+    assert re.search("one name that DNS has|a name that DNS has", str(caught.value))
+
+
+def test_several_are_the_same_in_any_order() -> None:
+    assert parse_url("http://10.0.0.2:1,10.0.0.10:1") == parse_url("http://10.0.0.10:1,10.0.0.2:1/")
+
+
+@pytest.mark.parametrize(
+    ("url", "balanced"),
+    [
+        ("http://127.0.0.1:1/", False),
+        ("http://10.0.0.1:1/", False),
+        ("http://localhost:1/", False),
+        ("https://[2001:db8::1]/", False),
+        ("https://reflexio.example.com/", True),
+        ("http://reflexio:8081/", True),
+        ("http://10.0.0.1:1,10.0.0.2:1/", True),
+    ],
+)
+def test_turns_are_taken_where_several_may_be(url: str, balanced: bool) -> None:
+    options = dict(_options(parse_url(url)))
+    config = json.loads(options["grpc.service_config"])
+    assert config["methodConfig"] == json.loads(_SERVICE_CONFIG)["methodConfig"]
+    assert config.get("loadBalancingConfig") == ([{"round_robin": {}}] if balanced else None)
+    assert config.get("healthCheckConfig") == ({"serviceName": ""} if balanced else None)
+    assert (options.get("grpc.enable_http_proxy") == 0) == ("," in url or url.startswith(("http://127", "http://loc")))
 
 
 def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:

@@ -3,7 +3,9 @@
 import os
 import re
 import subprocess
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,8 @@ QUICKSTARTS = {
     "java": "gen/java/src/test/java/com/reflexio/examples/Quickstart.java",
     "rust": "gen/rust/examples/quickstart.rs",
 }
-STEPS = ["Install", "Log in", "Publish", "Stream", "Search", "Erase", "Errors"]
+STEPS = ["Install", "Log in", "Publish", "Stream", "Search", "Erase", "Errors", "Several servers"]
+TAKES_TURNS = {"go": True, "typescript": False, "java": True, "rust": True}
 
 
 def run(command: list[str], **environment: str) -> str:
@@ -39,11 +42,13 @@ def test_the_packages_own_tests(language: str, built: Built) -> None:
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_what_the_readme_shows_runs_twice_and_after_the_others(
-    language: str, built: Built, server: LocalServer, everyones_account: str
+    language: str, built: Built, server: LocalServer, everyones_account: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """N8: what erased its requests once does not meet their ids again, nor those of another language."""
     for _ in range(2):
-        assert_shows(built(language).command("quickstart"), server, everyones_account)
+        assert_shows(built(language).command("quickstart"), server, everyones_account, TAKES_TURNS[language])
+    watched = any(getattr(record, "method", "") == "/grpc.health.v1.Health/Watch" for record in caplog.records)
+    assert watched == (TAKES_TURNS[language] and language != "rust")
 
 
 @pytest.mark.parametrize("language", OTHERS)
@@ -71,9 +76,12 @@ def everyones_account(server: LocalServer) -> str:
     return create_account(server.data_dir)
 
 
-def assert_shows(command: list[str], server: LocalServer, email: str) -> None:
+def assert_shows(command: list[str], server: LocalServer, email: str, takes_turns: bool) -> None:
     output = run(command, REFLEXIO_ADDRESS=server.address, REFLEXIO_EMAIL=email, REFLEXIO_PASSWORD=PASSWORD)
-    *first, found, erased, refused, reason, required, empty = output.splitlines()
+    lines = output.splitlines()
+    if takes_turns:
+        assert lines.pop() == f"one that serves knows {email}"
+    *first, found, erased, refused, reason, required, empty = lines
     assert first == [
         f"logged in as {email}",
         "published 2 interactions",
@@ -144,3 +152,25 @@ def test_an_import_goes_on_after_the_server_was_killed(
     assert counts, printed
     assert int(counts[1]) + int(counts[2]) == 2499
     assert stored == {f"chat-log_{number + 1}": 1 for number in range(2500) if number != 1200}
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_an_import_bears_connections_that_end(language: str, built: Built, start: Callable[..., LocalServer]) -> None:
+    command = built(language).command("bulk")
+    server = start(max_connection_age_seconds=0.5, max_connection_age_grace_seconds=4)
+    caller = server.new_caller()
+    environment = os.environ | {"REFLEXIO_ADDRESS": server.address, "REFLEXIO_API_KEY": caller.api_key}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, encoding="utf-8"
+    ) as program:
+        assert program.stdin
+        assert program.stdout
+        for segment in range(4):
+            program.stdin.writelines(f"ada\tUser\t{segment} {number}\n" for number in range(1000))
+            program.stdin.flush()
+            time.sleep(1.5)  # the connection is too old then
+        program.stdin.close()
+        printed = program.stdout.read()
+    assert program.returncode == 0, printed
+    assert re.search(r"^4000 stored, 0 duplicate, 0 rejected$", printed, re.MULTILINE), printed
+    assert Counter(item.request_id for item in everything(caller)) == {f"chat-log_{n + 1}": 1 for n in range(4000)}

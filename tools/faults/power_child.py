@@ -14,7 +14,7 @@ from sqlalchemy import Engine, event, text
 
 from reflexio_server.core.accounts import new_account
 from reflexio_server.model import NewInteraction, NewRequest, UserAction, body_hash
-from reflexio_server.storage import database as database_module
+from reflexio_server.storage import sqlite
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.writer import Writer
@@ -59,14 +59,14 @@ def _publish(database: Database, seed: int, numbers: range, acknowledged: int) -
 
 
 def _weaken() -> None:
-    make = database_module.make_engine  # type: ignore[attr-defined]
+    make = sqlite.make_engine
 
     def make_weak(*arguments: Any, **keywords: Any) -> Engine:
         engine = make(*arguments, **keywords)
         event.listen(engine, "connect", lambda conn, _: conn.execute("PRAGMA synchronous = NORMAL"))  # the last
         return engine
 
-    database_module.make_engine = make_weak  # type: ignore[attr-defined]
+    sqlite.make_engine = make_weak
 
 
 def main(folder: Path, seed: int, count: int, mode: str) -> None:

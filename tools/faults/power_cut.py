@@ -11,7 +11,8 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from reflexio_server.storage.database import DATABASE_FILE, Database, DatabaseUnusable, own
+from reflexio_server.storage.database import DATABASE_FILE, Database, own
+from reflexio_server.storage.store import DatabaseUnusable
 from reflexio_server.storage.writer import Writer
 from tools.faults.disk import Change, Disk, read_log
 from tools.faults.fleet import Fleet

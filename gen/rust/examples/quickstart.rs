@@ -12,7 +12,7 @@ use reflexio::v1::{
 };
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt;
 
 #[tokio::main]
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let me = auth.who_am_i(WhoAmIRequest {}).await?.into_inner();
     println!("logged in as {}", me.account.unwrap_or_default().email);
 
-    let mut client = InteractionServiceClient::with_interceptor(channel, with_key);
+    let mut client = InteractionServiceClient::with_interceptor(channel, with_key.clone());
     let said = |role: &str, content: &str| InteractionData {
         role: role.into(),
         content: content.into(),
@@ -96,5 +96,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
             println!("try again after {delay:?}");
         }
     }
+
+    let servers: Result<Vec<_>, _> =
+        address.split(',').map(|one| Endpoint::from_shared(format!("http://{one}"))).collect();
+    let several = Channel::balance_list(servers?.into_iter());
+    let mut auth = AuthServiceClient::with_interceptor(several, with_key);
+    let me = auth.who_am_i(WhoAmIRequest {}).await?.into_inner();
+    println!("one that serves knows {}", me.account.unwrap_or_default().email);
     Ok(())
 }

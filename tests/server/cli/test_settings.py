@@ -56,6 +56,8 @@ WRONG: dict[str, str] = {
     "login_tries": "0",
     "login_tries_per_address": "0",
     "grace_seconds": "-1",
+    "max_connection_age_seconds": "0",
+    "max_connection_age_grace_seconds": "0",
     "write_queue": "0",
     "freshness_seconds": "-0.5",
     "vector_cache_mb": "0",
@@ -70,6 +72,7 @@ WRONG: dict[str, str] = {
 RIGHT: dict[str, tuple[str, Any]] = {
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("1234", 1234),
+    "share_port": ("true", True),
     "tls_cert": ("some/cert.pem", Path("some/cert.pem").absolute()),
     "tls_key": ("some/key.pem", Path("some/key.pem").absolute()),
     "tls_client_ca": ("some/ca.pem", Path("some/ca.pem").absolute()),
@@ -90,6 +93,8 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "login_tries": ("3", 3),
     "login_tries_per_address": ("25", 25),
     "grace_seconds": ("0", 0.0),
+    "max_connection_age_seconds": ("300", 300.0),
+    "max_connection_age_grace_seconds": ("20", 20.0),
     "write_queue": ("77", 77),
     "freshness_seconds": ("0.25", 0.25),
     "vector_cache_mb": ("64", 64),
@@ -143,6 +148,7 @@ def test_several_wrong_values_are_said_together(served: list[Settings]) -> None:
 SWITCHES = {  # as RIGHT has them
     "reflection": "--reflection",
     "insecure": "--insecure",
+    "share_port": "--share-port",
     "indexing": "--no-indexing",
     "read_pictures": "--read-pictures",
 }

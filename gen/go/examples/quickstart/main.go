@@ -11,6 +11,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // watches it, where a service config says so
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -127,5 +128,19 @@ func run(address, email, password string) error {
 			fmt.Println("try again after", detail.GetRetryDelay().AsDuration())
 		}
 	}
+
+	several, err := grpc.NewClient("dns:///"+address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(
+			`{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}`))
+	if err != nil {
+		return err
+	}
+	defer several.Close()
+	me, err = reflexio.NewAuthServiceClient(several).WhoAmI(ctx, &reflexio.WhoAmIRequest{})
+	if err != nil {
+		return err
+	}
+	fmt.Println("one that serves knows", me.GetAccount().GetEmail())
 	return nil
 }

@@ -27,6 +27,8 @@ import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.MetadataUtils;
 import io.grpc.stub.StreamObserver;
 import java.time.Instant;
+import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 
@@ -136,6 +138,18 @@ public final class Quickstart {
         }
       }
     }
+
+    var several =
+        Grpc.newChannelBuilder("dns:///" + address, InsecureChannelCredentials.create())
+            .defaultServiceConfig(
+                Map.of(
+                    "loadBalancingConfig", List.of(Map.of("round_robin", Map.of())),
+                    "healthCheckConfig", Map.of("serviceName", "")))
+            .build();
+    Channel inTurn = ClientInterceptors.intercept(several, MetadataUtils.newAttachHeadersInterceptor(headers));
+    var known = AuthServiceGrpc.newBlockingStub(inTurn).whoAmI(WhoAmIRequest.getDefaultInstance()).getAccount();
+    System.out.println("one that serves knows " + known.getEmail());
+    several.shutdownNow();
     plain.shutdownNow();
   }
 }

@@ -1,0 +1,46 @@
+"""What an open database is to the rest, whatever keeps it."""
+
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+
+class DatabaseUnusable(Exception):
+    """The database is damaged, cannot be opened, is not whole, or was made by a version that it cannot be used with.
+
+    The text says which, and what to do.
+    """
+
+
+class Store(Protocol):
+    """An open database.
+
+    Attributes:
+        name: what people know it by; without secrets.
+        mending: what is to be done when it is damaged.
+        read: connections whose every transaction sees one moment.
+        write: one connection, each of whose commits is on disk when it returns.
+    """
+
+    name: str
+    mending: str
+    read: Engine
+    write: Engine
+
+    def own(self) -> None:
+        """Begin to be its owner, once its schema is this version's."""
+
+    def committed(self, conn: Connection) -> None:
+        """Do what is due after a commit of `write`; it never raises."""
+
+    def interrupt(self, conn: Connection) -> None:
+        """From any thread: end the statement that this connection runs."""
+
+    def empty_log(self) -> bool:
+        """Let no bytes of what was deleted stay, as far as that can be done; False when it must be tried again."""
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the database, and of its log."""
+
+    def close(self) -> None:
+        """Close every connection."""
