@@ -33,7 +33,8 @@ from reflexio_server.core.settling import Settler
 from reflexio_server.core.stored import Stored
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.watching import Watch
-from reflexio_server.index.chroma_folder import CHROMA_FOLDER, ChromaFolders
+from reflexio_server.engines import engine_of
+from reflexio_server.index.chroma_folder import CHROMA_FOLDER
 from reflexio_server.index.loading import load_by_id, load_embedder
 from reflexio_server.index.ocr import Reader
 from reflexio_server.metrics import Metrics, Parts
@@ -74,7 +75,7 @@ _HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class App:
     """A server on a data directory: it owns the directory from construction to `stop`.
 
-    Raises DataDirectoryInUse, ModelMissing or transport.CannotListen; then nothing is left running.
+    Raises DataDirectoryInUse, ModelMissing, TokenUnusable or transport.CannotListen; then nothing is left running.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -94,7 +95,7 @@ class App:
             self._settler = Settler(self.database, writer, self.cache)
             opened.callback(self._settler.stop)
             self.embedders, coming = self._choose_embedder(writer)
-            self.follower = Follower(self.database, writer, ChromaFolders(settings.data_dir))
+            self.follower = Follower(self.database, writer, engine_of(settings))
             self.vector_maker = VectorMaker(self.database, writer, self.embedders, self.follower.follow, aside)
             self._change = EmbedderChange(self.database, writer, coming, self.vector_maker, self.follower)
             self._renewal = Renewal(self.database, writer, self.embedders, self.vector_maker)

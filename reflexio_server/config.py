@@ -4,9 +4,10 @@ import os
 import re
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reflexio_server.process import NO_HOME
@@ -14,6 +15,9 @@ from reflexio_server.process import NO_HOME
 ENVIRONMENT_PREFIX = "REFLEXIO_"
 # What Kubernetes tells a container of a Service, under a name that may be a setting's: REFLEXIO_PORT=tcp://10.0.0.1:80
 _OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
+
+CHROMA_SETTINGS = ("chroma_url", "chroma_token_file", "chroma_token", "chroma_tenant", "chroma_database")
+_CHROMA_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{1,510}[A-Za-z0-9]$"
 
 
 class HomeUnknown(Exception):
@@ -75,6 +79,27 @@ class Settings(BaseSettings):
         pattern="^(minilm|minilm-int8|minilm-fp32|e5|wordllama)$",
         description="Embedding model: minilm (int8 where the processor suits it), minilm-int8, minilm-fp32, "
         "e5 (many languages; needs the extra multilingual) or wordllama (light; needs the extra of that name).",
+    )
+    chroma_url: str | None = Field(
+        default=None,
+        description="URL of a Chroma server for searches of whole accounts, such as http://127.0.0.1:8000. "
+        "Default: Chroma in a process of the server's own, its files below the data folder.",
+    )
+    chroma_token_file: Path | None = Field(
+        default=None,
+        description="File with the token that the Chroma server, or what stands before it, asks for; read again at "
+        "each connection. Default: the variable REFLEXIO_CHROMA_TOKEN, else none.",
+    )
+    chroma_token: SecretStr | None = Field(default=None, description="The token itself; no flag, as others see those.")
+    chroma_tenant: str = Field(
+        default="default_tenant",
+        pattern=_CHROMA_NAME,
+        description="Tenant on the Chroma server; made if it is not there.",
+    )
+    chroma_database: str = Field(
+        default="default_database",
+        pattern=_CHROMA_NAME,
+        description="Database of that tenant; made if it is not there.",
     )
     workers: int = Field(
         default=128,
@@ -172,7 +197,7 @@ class Settings(BaseSettings):
     def _without_service_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in given.items() if not _OF_A_SERVICE.match(str(value))}
 
-    @field_validator("data_dir", "model_dir", "tls_cert", "tls_key", "tls_client_ca")
+    @field_validator("data_dir", "model_dir", "tls_cert", "tls_key", "tls_client_ca", "chroma_token_file")
     @classmethod
     def _from_here(cls, path: Path | None) -> Path | None:
         """Its place at the start, wherever the process goes; no shell resolves the `~` of a file of variables."""
@@ -197,6 +222,33 @@ class Settings(BaseSettings):
             raise ValueError("--tls-cert and --tls-key go together: one of them is missing")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("--tls-client-ca needs TLS: give --tls-cert and --tls-key too")
+        return self
+
+    @field_validator("chroma_url")
+    @classmethod
+    def _is_url(cls, url: str | None) -> str | None:
+        """What is wrong with it is said without it: it may hold a password."""
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+            known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("give http:// or https://, a host, and a port if it is another than 80 or 443")
+        if "@" in parts.netloc:
+            raise ValueError("a URL is seen by others: give a token by --chroma-token-file, and no login in the URL")
+        if parts.query or parts.fragment:
+            raise ValueError("a URL without ? and #")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _one_chroma_token(self) -> Self:
+        if self.chroma_token_file is not None and self.chroma_token is not None:
+            raise ValueError("--chroma-token-file and REFLEXIO_CHROMA_TOKEN are both given: which one is it?")
+        if self.chroma_token_file is not None and self.chroma_url is None:
+            raise ValueError("--chroma-token-file needs --chroma-url")
         return self
 
     @model_validator(mode="after")

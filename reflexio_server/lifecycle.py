@@ -6,6 +6,7 @@ import signal
 import socket
 import stat
 import threading
+from urllib.parse import urlsplit
 
 from reflexio import __version__
 from reflexio.supervised import Supervised, say
@@ -49,6 +50,11 @@ def serve(settings: Settings) -> None:
         logger.warning("others on this machine can change what is in %s: chmod go-w it", settings.data_dir)
     if app.transport.exposed:
         logger.warning("others can reach %s, and everything is sent in clear text", app.address)
+    if settings.chroma_url:
+        logger.info("searches of whole accounts ask the Chroma server %s", settings.chroma_url)
+        parts = urlsplit(settings.chroma_url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            logger.warning("vectors, and the token if there is one, are sent to %s in clear text", settings.chroma_url)
     if app.metrics_address:
         logger.info("metrics on http://%s/metrics", app.metrics_address)
         if not is_loopback(settings.metrics_host):

@@ -23,7 +23,8 @@ def set_up(level: str, form: str) -> None:
     if level == "debug":
         for name in _NOISY:
             logging.getLogger(name).setLevel(logging.INFO)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "httpcore", "httpx"):  # else a line for each request to a Chroma server
+        logging.getLogger(name).setLevel(logging.WARNING)
     # grpc logs a metadata value that is not UTF-8 in full, at ERROR: it may be a key with a damaged character.
     logging.getLogger("grpc._cython.cygrpc").addFilter(
         lambda record: not str(record.msg).startswith("Invalid encoding")

@@ -19,7 +19,7 @@ FLOORS: dict[str, set[str]] = {
     "rpc": {"rpc", "core", "shared", *GRPC},
     "core": {"core", "storage", "index", "shared", "sqlalchemy.Connection"},  # the one that it passes on
     "storage": {"storage", "shared", "sqlalchemy", "alembic"},
-    "index": {"index", "shared", "chromadb_rust_bindings", "onnxruntime", "PIL", "tokenizers", "wordllama"},
+    "index": {"index", "shared", "chromadb_rust_bindings", "httpx", "onnxruntime", "PIL", "tokenizers", "wordllama"},
     "shared": {"shared"},
     "command": {"command", "clients", "delivery", "leaves", "shared", *GRPC},
     "clients": {"clients", "delivery", "leaves", "shared", *GRPC},

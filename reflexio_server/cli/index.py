@@ -13,7 +13,7 @@ from reflexio_server.cli.accounts import printable
 from reflexio_server.cli.options import bar, open_database
 from reflexio_server.cli.settings import settings_options
 from reflexio_server.clock import now_us
-from reflexio_server.config import Settings
+from reflexio_server.config import CHROMA_SETTINGS, Settings
 from reflexio_server.core.accounts import normal_email
 from reflexio_server.core.watching import troubles
 from reflexio_server.storage import accounts as account_store
@@ -33,7 +33,8 @@ def index() -> None:
     """Look after the search index; a server may be running.
 
     The index is made from the database and can be lost: what `rebuild` and `verify` do is never needed to keep data.
-    A running server does their work, and answers as before meanwhile; without one they do it themselves.
+    A running server does their work, and answers as before meanwhile; without one they do it themselves, and are to be
+    given the Chroma server that it has, if it has one.
     """
 
 
@@ -101,7 +102,7 @@ def status(settings: Settings, email: str | None, as_json: bool) -> None:
 
 
 @index.command()
-@settings_options("data_dir")
+@settings_options("data_dir", *CHROMA_SETTINGS)
 @account_option
 def rebuild(settings: Settings, email: str | None) -> None:
     """Build the index anew beside the live one, and swap it in.
@@ -113,7 +114,7 @@ def rebuild(settings: Settings, email: str | None) -> None:
 
 
 @index.command()
-@settings_options("data_dir")
+@settings_options("data_dir", *CHROMA_SETTINGS)
 @account_option
 def verify(settings: Settings, email: str | None) -> None:
     """Hold the index against the database, and repair what differs.
@@ -158,13 +159,13 @@ def _do(kind: str, settings: Settings, email: str | None) -> None:
         now = now_us()
         if owner:
             from reflexio_server.core.following import Follower  # imported here, as numpy takes a while
-            from reflexio_server.index.chroma_folder import ChromaFolders
             from reflexio_server.storage.writer import Writer
 
+            engine = _engine(settings, database)
             writer = Writer(database, 100)
             opened.callback(writer.close)
             job_id = writer.submit(lambda conn: jobs.ask(conn, kind, account_id, now)).result()
-            follower = Follower(database, writer, ChromaFolders(settings.data_dir))
+            follower = Follower(database, writer, engine)
             opened.callback(follower.stop)
             follower.start()
         else:
@@ -174,6 +175,26 @@ def _do(kind: str, settings: Settings, email: str | None) -> None:
         if job.state == "failed":
             raise click.ClickException(job.result)
         click.echo(job.result)
+
+
+def _engine(settings: Settings, database: Database) -> Any:
+    """The index's engine; never another than the one that has the index, just because a setting was not given."""
+    from reflexio_server.engines import engine_of
+    from reflexio_server.index.chroma_folder import CHROMA_FOLDER
+    from reflexio_server.index.chroma_store import TokenUnusable, has_store
+
+    if settings.chroma_url is None and has_store(settings.data_dir):
+        with database.read() as conn:
+            numbers = {collection.folder for collection in collections.in_use(conn)}
+        if any(not (settings.data_dir / CHROMA_FOLDER / str(number)).exists() for number in numbers):
+            raise click.ClickException(
+                "this store's index is on a Chroma server: give --chroma-url (or REFLEXIO_CHROMA_URL) as the server "
+                "has it, or start the server and run the command beside it"
+            )
+    try:
+        return engine_of(settings)
+    except TokenUnusable as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _watch(database: Database, job_id: int, kind: str, settings: Settings, owner: bool) -> Job:

@@ -15,6 +15,7 @@ from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.cores import NoSuchCore
 from reflexio_server.errors import Damaged, DiskFull
+from reflexio_server.index.chroma_store import TokenUnusable
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.storage.database import DATABASE_FILE, DataDirectoryInUse, what_is_wrong
 from reflexio_server.storage.store import DatabaseUnusable
@@ -47,7 +48,7 @@ def serve(settings: Settings) -> None:
     try:
         with folder_errors():
             run(settings)
-    except (DataDirectoryInUse, ModelMissing, NoSuchCore, CannotListen, DatabaseUnusable) as error:
+    except (DataDirectoryInUse, ModelMissing, TokenUnusable, NoSuchCore, CannotListen, DatabaseUnusable) as error:
         raise click.ClickException(str(error)) from None
     except DatabaseError as error:
         raise click.ClickException(what_is_wrong(str(settings.data_dir / DATABASE_FILE), error)) from None

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from reflexio_server.config import ENVIRONMENT_PREFIX, HomeUnknown, Settings
 
 Command = Callable[..., None]
+
+SECRETS = [name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)]
+"""Settings that are variables only: others on the machine see a command's flags."""
 
 
 def settings_options(*names: str) -> Callable[[Command], Command]:
@@ -33,7 +36,7 @@ def settings_options(*names: str) -> Callable[[Command], Command]:
             command(settings=_settings(**others, **chosen), **given)
 
         decorated: Command = run
-        for name in reversed(wanted):
+        for name in reversed([name for name in wanted if name not in SECRETS]):
             decorated = _option(name)(decorated)
         return decorated
 

@@ -19,7 +19,6 @@ from reflexio_server.core.ranking import Named
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.word_matches import WordMatches
 from reflexio_server.index.embedder import Scale
-from reflexio_server.index.nearest import QUERY_SECONDS
 from reflexio_server.model import Filter, Hit
 from reflexio_server.stages import stage
 from reflexio_server.storage import collections, facts, interactions, vectors, waiting
@@ -159,8 +158,9 @@ class Finder:
         collection = collections.live_collection(conn, scope.account_id, model)
         applied = 0
         fetched, enough = NEAREST, False
+        by = min(deadline, time.monotonic() + self.follower.query_seconds)
         while collection is not None and not enough:
-            seconds = min(QUERY_SECONDS, max(0.0, deadline - time.monotonic()))
+            seconds = max(0.0, by - time.monotonic())
             found = self.follower.query(collection, vector, fetched, scope.user_ref, seconds)
             if found is None:
                 break

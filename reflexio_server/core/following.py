@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reflexio.supervised import Supervised, say
-from reflexio_server.core.index_jobs import IndexJobs, expected_of
+from reflexio_server.core.index_jobs import IndexJobs
+from reflexio_server.core.index_truth import IndexTruth
 from reflexio_server.errors import Damaged, DomainError, Ended
 from reflexio_server.index import nearest
-from reflexio_server.index.nearest import BATCH, QUERY_SECONDS, Engine, Index, Late, Stopped, Unavailable
+from reflexio_server.index.nearest import BATCH, Engine, Index, Late, Stopped, Unavailable
 from reflexio_server.shortage import shortage
 from reflexio_server.storage import collections, embedders, settling, vectors
 from reflexio_server.storage.collections import Collection
@@ -21,7 +22,7 @@ from reflexio_server.storage.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between tries while the index fails
+_FIRST_PAUSE = 1.0  # seconds between tries while the index fails
 _WELL_SECONDS = 1.0  # after which it is not called failing any more; the pauses stay long for longer
 _LOOK_SECONDS = 0.5  # how often it is looked for jobs
 _TRIES_OF_JOBS = 2  # after so many failures in a row jobs do not wait for the index any more
@@ -40,6 +41,9 @@ class Follower:
         self._database = database
         self._writer = writer
         self._engine = engine
+        self._truth = IndexTruth(database)
+        self.query_seconds = engine.query_seconds
+        """How long a search waits for the index at most."""
         self._jobs = IndexJobs(database, writer)
         self._index: Index | None = None
         self._failing: tuple[Index, BaseException, str | None] | None = None  # what a search met, and a shortage
@@ -50,7 +54,9 @@ class Follower:
         self._accounts: set[int] = set()
         self._changed = threading.Condition()
         self._stopping = False
-        self.thread = Supervised("chroma", self._work, logger, first_pause=_FIRST_PAUSE, longest_pause=_LONGEST_PAUSE)
+        self.thread = Supervised(
+            "chroma", self._work, logger, first_pause=_FIRST_PAUSE, longest_pause=engine.longest_pause
+        )
 
     def start(self) -> None:
         """Open or rebuild the index in the background, and follow."""
@@ -82,9 +88,10 @@ class Follower:
         vector: NDArray[np.float32],
         count: int,
         user: int | None,
-        timeout: float = QUERY_SECONDS,
+        timeout: float | None = None,
     ) -> tuple[list[int], NDArray[np.float32]] | None:
-        """The nearest vectors' stamps and cosines; None while the index cannot be asked, or after `timeout` seconds.
+        """The nearest vectors' stamps and cosines; None while the index cannot be asked, or after `timeout` seconds
+        (default: `query_seconds`).
 
         Raises Ended when the call does that asks.
         """
@@ -126,7 +133,7 @@ class Follower:
         index, self._index = self._index, None
         if index is not None:
             index.close()
-            index.note_closed(_applied(self._live()))
+            index.note_closed({one.name: one.applied for one in self._truth.live()})
 
     def _give_up(self, error: BaseException) -> None:
         """Close the index, unless it was the database that failed, and judge whether it can be kept."""
@@ -151,10 +158,6 @@ class Follower:
                     f"the index cannot be used now ({type(error).__name__}): ask again later", waiting=True
                 )
 
-    def _live(self) -> list[Collection]:
-        with self._database.read() as conn:
-            return collections.in_use(conn)
-
     def _open(self) -> None:
         if self._failing is not None:
             raise self._failing[1]
@@ -164,14 +167,14 @@ class Follower:
             self._left_jobs = False
         if self._index is not None:
             return
-        live = self._live()
+        live = self._truth.live()
         # Searches that began before must not take another index for theirs, see `query`.
         self._last = max([self._last, *(collection.folder for collection in live)])
         index = None
         try:
             if self._damaged:
                 raise nearest.Damaged("it failed in use")
-            index = self._engine.open(live, self._expected, lambda: self._stopping)
+            index = self._engine.open(live, self._truth, lambda: self._stopping)
         except nearest.Damaged as problem:
             say(logger.warning, "the Chroma index is built anew from the database: %s", problem)
             self._writer.submit(collections.drop_collections).result()
@@ -180,7 +183,7 @@ class Follower:
         index = index or self._engine.begin(self._last, lambda: self._stopping)
         try:
             self._writer.submit(collections.drop_small).result()
-            index.drop(set(index.names()) - {collection.name for collection in self._live()})
+            index.drop(set(index.names()) - {collection.name for collection in self._truth.live()})
             with self._database.read() as conn:
                 state = embedders.state(conn)
                 lagging = [collections.lagging_accounts(conn, model) for model in state.in_use] if state else []
@@ -191,10 +194,6 @@ class Follower:
         with self._changed:
             self._accounts.update(*lagging)
             self._index = index
-
-    def _expected(self) -> list[nearest.Expected]:
-        with self._database.read() as conn:
-            return [expected_of(conn, collection) for collection in collections.in_use(conn)]
 
     def _follow_until_stopped(self) -> None:
         opened = time.monotonic()
@@ -220,7 +219,7 @@ class Follower:
             self._jobs.step(index)
             if self._tries and time.monotonic() - opened > _WELL_SECONDS:
                 self.thread.last_failure = ""
-            if self._tries and time.monotonic() - opened > _LONGEST_PAUSE:
+            if self._tries and time.monotonic() - opened > self._engine.longest_pause:
                 self._tries = 0
                 self.thread.well()
 
@@ -271,12 +270,9 @@ class Follower:
             self.follow({account_id})
 
 
-def _applied(live: list[Collection]) -> dict[str, int]:
-    return {collection.name: collection.applied for collection in live}
-
-
 def _shortage(error: BaseException) -> str | None:
     """What passes and is no damage, for the log."""
-    if short := shortage(error):
-        return f"there are too many {short}"
-    return str(error) if isinstance(error, Unavailable) else None
+    if isinstance(error, Unavailable | Late):
+        return str(error) or "it did not answer in time"
+    short = shortage(error)
+    return f"there are too many {short}" if short else None

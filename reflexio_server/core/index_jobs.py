@@ -1,30 +1,17 @@
 """The index's jobs: building collections anew beside the live ones, and holding them against the database."""
 
 import logging
-import random
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
-from sqlalchemy import Connection
 
 from reflexio.supervised import say
 from reflexio_server.clock import now_us
+from reflexio_server.core.index_truth import IndexTruth, stamps_of
 from reflexio_server.errors import DomainError
-from reflexio_server.index.nearest import (
-    BATCH,
-    SAMPLES,
-    Expected,
-    Index,
-    Stamps,
-    are_equal,
-    differences,
-    finds_itself,
-    fingerprints,
-    too_many_unfound,
-)
-from reflexio_server.storage import collections, embedders, jobs, settling, vectors, waiting
+from reflexio_server.index.nearest import BATCH, Index, Stamps, are_equal, differences, finds_itself, too_many_unfound
+from reflexio_server.storage import collections, embedders, jobs, vectors, waiting
 from reflexio_server.storage.collections import Collection
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.jobs import Job
@@ -37,7 +24,6 @@ KEEP_SECONDS = 60.0
 
 _LOOK_SECONDS = 0.5  # how often it is looked for a job, and how often one says how far it is
 _SWEEP_SECONDS = 10.0
-_READ_AT_ONCE = 5_000  # vectors, 8 MB
 _FEW = "so few vectors that they are compared one by one, not in Chroma"
 _SELF_QUERIES = 100  # so many of a collection's vectors are searched for when it is verified
 
@@ -54,6 +40,7 @@ class IndexJobs:
     def __init__(self, database: Database, writer: Writer) -> None:
         self._database = database
         self._writer = writer
+        self._truth = IndexTruth(database)
         self._job: Job | None = None
         self._steps: Iterator[int] = iter(())
         self._done = self._total = 0
@@ -104,13 +91,11 @@ class IndexJobs:
             self._sweep(index, now)
 
     def _sweep(self, index: Index, now: float) -> None:
-        """Drop the collections that were replaced a while ago, and what Chroma wrote that nobody reads."""
-        with self._database.read() as conn:
-            live = collections.in_use(conn)
-        unneeded = set(index.names()) - {collection.name for collection in live}
+        """Drop the collections that were replaced a while ago, and have the index look after itself."""
+        unneeded = set(index.names()) - {collection.name for collection in self._truth.live()}
         self._unneeded = {name: self._unneeded.get(name, now) for name in unneeded}
         index.drop({name for name, since in self._unneeded.items() if now - since >= KEEP_SECONDS})
-        index.empty_unread_files()
+        index.tend(self._truth)
 
     def _carry_out(self, index: Index, job: Job) -> Iterator[int]:
         began = time.monotonic()
@@ -164,7 +149,7 @@ class IndexJobs:
         said = [f"{len(lost)} interactions had lost their vectors and wait for new ones"] if lost else []
         with self._database.read() as conn:
             live = collections.live_collection(conn, account_id, model)
-            expected = _expected(conn, live) if live else None
+            expected = stamps_of(conn, live) if live else None
             needs_one = collections.has_more(conn, account_id, model, collections.EXACT_ACCOUNT)
         if live is None or expected is None:
             return ", ".join([*said, "no vectors in Chroma yet" if needs_one else _FEW])
@@ -233,23 +218,3 @@ class _Hindered(Exception):
 def _check_live(live: int, model: int) -> None:
     if live != model:
         raise _Hindered("another model took over meanwhile: ask for it again")
-
-
-def expected_of(conn: Connection, live: Collection) -> Expected:
-    """What the collection must hold: all vectors up to `applied` by their fingerprints, a random few to search for."""
-    expected = _expected(conn, live)
-    needed, prints = expected.needed, [expected.prints]
-    for start in range(0, len(needed), _READ_AT_ONCE):
-        count = min(_READ_AT_ONCE, len(needed) - start)
-        part = vectors.after(conn, live.account_id, live.model, int(needed[start]) - 1, count)
-        prints.append(fingerprints(part.matrix))
-    chosen = vectors.of_stamps(conn, random.sample(needed.tolist(), min(SAMPLES, len(needed))))
-    samples = dict(zip(chosen.stamps.tolist(), chosen.matrix, strict=False))
-    return replace(expected, prints=np.concatenate(prints), samples=samples)
-
-
-def _expected(conn: Connection, live: Collection) -> Expected:
-    """The same, by the stamps alone."""
-    stamps = vectors.applied_stamps(conn, live.account_id, live.model)
-    erased = settling.pending_of_model(conn, live.account_id, live.model)
-    return Expected(live.name, live.applied, stamps, np.array(erased, np.int64), np.zeros(0, np.float32), {})

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from reflexio.supervised import say
 from reflexio_server.index.chroma_note import forget_closed, is_as_closed
-from reflexio_server.index.chroma_process import ChromaFailed, ChromaProcess
-from reflexio_server.index.nearest import Damaged, Expected, Live
+from reflexio_server.index.chroma_process import QUERY_SECONDS, ChromaFailed, ChromaProcess
+from reflexio_server.index.nearest import Damaged, Expected, Live, Truth
 
 logger = logging.getLogger(__name__)
 
@@ -21,12 +21,13 @@ CHROMA_FOLDER = "chroma"  # below the data directory
 class ChromaFolders:
     """The index engine of a process that has its data directory for itself; see `nearest.Engine`."""
 
+    query_seconds = QUERY_SECONDS
+    longest_pause = 60.0
+
     def __init__(self, data_dir: Path) -> None:
         self._root = data_dir / CHROMA_FOLDER
 
-    def open(
-        self, live: Sequence[Live], expected: Callable[[], list[Expected]], stopping: Callable[[], bool]
-    ) -> ChromaProcess | None:
+    def open(self, live: Sequence[Live], truth: Truth, stopping: Callable[[], bool]) -> ChromaProcess | None:
         folder = newest_folder(self._root)
         if folder is None:
             if live:
@@ -36,7 +37,7 @@ class ChromaFolders:
             raise Damaged("its folder is another one")
         suspect = not is_as_closed(folder, {collection.name: collection.applied for collection in live})
         try:
-            return _opened(folder, stopping, expected if suspect else None)
+            return _opened(folder, stopping, truth.expected if suspect else None)
         except ChromaFailed as error:
             raise Damaged(str(error)) from error
 

@@ -23,7 +23,7 @@ from reflexio_server import ending
 from reflexio_server.errors import Ended
 from reflexio_server.index import child
 from reflexio_server.index.chroma_note import forget_closed, note_closed
-from reflexio_server.index.nearest import QUERY_SECONDS, Expected, Late, Matrix, Stamps, Stopped, Unavailable
+from reflexio_server.index.nearest import Expected, Late, Matrix, Stamps, Stopped, Truth, Unavailable
 from reflexio_server.shortage import tells_shortage
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 HANGS_SECONDS = 300.0
 """After so long without an answer the process is ended; opening a large folder on a slow disk takes its time, too."""
+
+QUERY_SECONDS = 10.0
+"""How long a search waits for an answer, unless it says otherwise."""
 
 _STOP_SECONDS = 5.0  # the same while the server stops
 _CLOSE_SECONDS = 30.0
@@ -92,9 +95,10 @@ class ChromaProcess:
         self._ask("upsert", name, stamps, users, matrix, new)
 
     def query(
-        self, name: str, vector: Matrix, count: int, user: int | None = None, timeout: float = QUERY_SECONDS
+        self, name: str, vector: Matrix, count: int, user: int | None = None, timeout: float | None = None
     ) -> tuple[list[int], Matrix]:
-        return self._ask("query", name, vector, count, user, timeout=timeout)  # type: ignore[no-any-return]
+        limit = QUERY_SECONDS if timeout is None else timeout
+        return self._ask("query", name, vector, count, user, timeout=limit)  # type: ignore[no-any-return]
 
     def stamps(self, name: str) -> Stamps:
         return self._ask("stamps", name)  # type: ignore[no-any-return]
@@ -112,7 +116,8 @@ class ChromaProcess:
         self.dropped |= names
         self._ask("drop", names)
 
-    def empty_unread_files(self) -> None:
+    def tend(self, truth: Truth) -> None:
+        """Nobody else changes the folder, so there is nothing to be held against SQL."""
         self._ask("empty_unread_files")
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ one of its methods raises, a BaseException included, means that it is damaged, u
 or something was short; it is closed then, and opened or begun anew.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,9 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 BATCH = 100  # vectors; a query waits for an upsert of Chroma's, of which 100 take 30 ms and more
-QUERY_SECONDS = 10.0
-"""How long a search waits for the index, unless it says otherwise."""
-
 SAMPLES = 50  # of a collection's vectors are searched for when it is checked
 
 Stamps = NDArray[np.int64]
@@ -81,9 +78,9 @@ class Index(Readable, Protocol):
     dropped: set[str]
 
     def query(
-        self, name: str, vector: Matrix, count: int, user: int | None = None, timeout: float = QUERY_SECONDS
+        self, name: str, vector: Matrix, count: int, user: int | None = None, timeout: float | None = None
     ) -> tuple[list[int], Matrix]:
-        """The same; raises Late after `timeout` seconds."""
+        """The same; raises Late after `timeout` seconds, by default the engine's `query_seconds`."""
         ...
 
     def upsert(self, name: str, stamps: Sequence[int], users: Sequence[int], matrix: Matrix, new: bool = True) -> None:
@@ -103,8 +100,9 @@ class Index(Readable, Protocol):
         """Delete collections that are not live any more; they must not be asked again."""
         ...
 
-    def empty_unread_files(self) -> None:
-        """Have no file hold what the engine wrote of the process's memory."""
+    def tend(self, truth: "Truth") -> None:
+        """Do what is to be done every few seconds: see whether the index is still what was left, as far as others can
+        change it, and have no file hold what the engine wrote of the process's memory."""
         ...
 
     def close(self) -> None:
@@ -137,12 +135,46 @@ class Expected:
         return self.stamps[: np.searchsorted(self.stamps, self.applied, "right")]
 
 
-class Engine(Protocol):
-    """Where indexes are kept; at most one is open."""
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What tells quickly whether a collection is the one that was left.
 
-    def open(
-        self, live: Sequence[Live], expected: Callable[[], list[Expected]], stopping: Callable[[], bool]
-    ) -> Index | None:
+    `count`: how many vectors it holds, those included that are to leave it; `samples`: the newest of them and a random
+    few, by their stamps; `whole`: all that it must hold, without `prints`.
+    """
+
+    name: str
+    count: int
+    samples: dict[int, Matrix]
+    whole: Callable[[], Expected]
+
+
+class Truth(Protocol):
+    """What SQL says that the index must hold. Every method raises what the database does."""
+
+    def live(self) -> Sequence[Live]:
+        """The collections that searches ask."""
+        ...
+
+    def expected(self) -> list[Expected]:
+        """What each of them must hold; as much is read as there are vectors."""
+        ...
+
+    def outlines(self, names: Container[str]) -> Iterator[Outline]:
+        """What is quickly told of those of them that have these names."""
+        ...
+
+
+class Engine(Protocol):
+    """Where indexes are kept; at most one is open.
+
+    `query_seconds`: how long a search waits for it at most; `longest_pause`: seconds between tries while it fails.
+    """
+
+    query_seconds: float
+    longest_pause: float
+
+    def open(self, live: Sequence[Live], truth: Truth, stopping: Callable[[], bool]) -> Index | None:
         """The index as it was left, checked unless it was closed in order; None where there never was one.
 
         Raises Damaged when it is not what it must be, Unavailable when that cannot be told now, Stopped when

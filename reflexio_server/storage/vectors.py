@@ -136,6 +136,11 @@ _OF_ACCOUNT = Prepared(
     .order_by(vectors.c.id)
     .limit(bindparam("most"))
 )
+_NEWEST_UP_TO = Prepared(
+    _all_of_it.where(vectors.c.account_id == bindparam("account_id"), _of_model, vectors.c.id <= bindparam("stamp"))
+    .order_by(vectors.c.id.desc())
+    .limit(bindparam("most"))
+)
 _COUNT_OF_USER = Prepared(
     select(func.count()).select_from(
         select(vectors.c.id)
@@ -195,6 +200,11 @@ def of_stamps(conn: Connection, stamps: Sequence[int]) -> Vectors:
 def after(conn: Connection, account_id: int, model: int, stamp: int, limit: int) -> Vectors:
     """An account's vectors written after this stamp, oldest first."""
     return _vectors(_OF_ACCOUNT.rows(conn, account_id=account_id, model=model, after=stamp, most=limit))
+
+
+def newest_up_to(conn: Connection, account_id: int, model: int, stamp: int, limit: int) -> Vectors:
+    """An account's newest vectors up to this stamp, newest first."""
+    return _vectors(_NEWEST_UP_TO.rows(conn, account_id=account_id, model=model, stamp=stamp, most=limit))
 
 
 def count_after(conn: Connection, account_id: int, model: int, stamp: int) -> int:

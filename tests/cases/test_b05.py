@@ -78,7 +78,7 @@ def test_a_panic_while_it_opens_leaves_nothing_open(tmp_path: Path, monkeypatch:
 def test_a_server_whose_index_fails_again_and_again_keeps_one_open(
     tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reflexio_server.core.following._LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("reflexio_server.index.chroma_folder.ChromaFolders.longest_pause", 0.05)
     with quick_server(tmp_path / "data", model_dir, monkeypatch) as server:
         caller = server.new_caller()
         caller.publish("u", "a violin", "a boat")

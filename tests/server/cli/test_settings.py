@@ -8,6 +8,7 @@ import platformdirs
 import pytest
 
 from reflexio_server import lifecycle
+from reflexio_server.cli.settings import SECRETS
 from reflexio_server.config import ENVIRONMENT_PREFIX, Settings
 from tests.command import EMAIL, run, said
 from tests.support import PASSWORD
@@ -23,9 +24,14 @@ def variable(name: str) -> str:
     return ENVIRONMENT_PREFIX + name.upper()
 
 
+def flags_of() -> dict[str, Any]:
+    """The settings that are flags too: others would see a secret there."""
+    return {name: field for name, field in Settings.model_fields.items() if name not in SECRETS}
+
+
 def test_the_help_of_serve_lists_every_setting() -> None:
     text = " ".join(run("serve", "--help").stdout.split())
-    for name, field in Settings.model_fields.items():
+    for name, field in flags_of().items():
         assert flag(name) in text
         assert variable(name) in text
         assert field.description
@@ -38,6 +44,9 @@ def test_the_help_of_serve_lists_every_setting() -> None:
 WRONG: dict[str, str] = {
     "port": "65536",
     "embedder": "gpt",
+    "chroma_url": "ftp://chroma",
+    "chroma_tenant": "a/b",
+    "chroma_database": "..",
     "workers": "19",
     "python_core": "-1",
     "max_streams": "0",
@@ -71,6 +80,10 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "data_dir": ("some/data", Path("some/data").absolute()),
     "model_dir": ("some/models", Path("some/models").absolute()),
     "embedder": ("wordllama", "wordllama"),
+    "chroma_url": ("https://chroma.example:8000/", "https://chroma.example:8000"),
+    "chroma_token_file": ("some/token", Path("some/token").absolute()),
+    "chroma_tenant": ("people", "people"),
+    "chroma_database": ("their-words", "their-words"),
     "workers": ("99", 99),
     "python_core": ("3", 3),
     "max_streams": ("7", 7),
@@ -142,9 +155,9 @@ SWITCHES = {  # as RIGHT has them
 
 
 def test_the_lists_above_have_every_setting() -> None:
-    assert set(RIGHT) == set(Settings.model_fields)
+    assert set(RIGHT) == set(flags_of())
     free = {"host", "metrics_host", "data_dir", "model_dir", "tls_cert", "tls_key", "tls_client_ca", *SWITCHES}
-    assert set(WRONG) == set(Settings.model_fields) - free
+    assert set(WRONG) == set(flags_of()) - free - {"chroma_token_file"}
 
 
 def test_every_setting_is_a_flag_and_a_variable(served: list[Settings]) -> None:
@@ -155,12 +168,49 @@ def test_every_setting_is_a_flag_and_a_variable(served: list[Settings]) -> None:
     assert run("serve", env=by_variable).exit_code == 0
     assert run("serve", *flags).exit_code == 0
     assert run("serve").exit_code == 0
-    expected = {name: value for name, (_, value) in RIGHT.items()}
+    expected = {name: value for name, (_, value) in RIGHT.items()} | {"chroma_token": None}
     assert [served[0].model_dump(), served[1].model_dump()] == [expected, expected]
     defaults = served[2].model_dump()
     assert [name for name in RIGHT if defaults[name] == expected[name]] == []
     assert defaults["data_dir"] == platformdirs.user_data_path("reflexio")
     assert defaults["model_dir"] == platformdirs.user_cache_path("reflexio") / "models"
+
+
+SECRET = "canary-7f3a9"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "said_of_it"),
+    [
+        (["--chroma-url", f"http://me:{SECRET}@chroma"], {}, "no login in the URL"),
+        ([], {"REFLEXIO_CHROMA_URL": f"http://chroma/?token={SECRET}"}, "without ? and #"),
+        (["--chroma-url", "chroma:8000"], {}, "give http:// or https://"),
+        (["--chroma-url", "http://:8000"], {}, "give http:// or https://"),
+        (["--chroma-url", "http://chroma:port"], {}, "give http:// or https://"),
+        (["--chroma-token-file", "token"], {}, "--chroma-token-file needs --chroma-url"),
+        (
+            ["--chroma-url", "http://chroma", "--chroma-token-file", "token"],
+            {"REFLEXIO_CHROMA_TOKEN": SECRET},
+            "are both given",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_chroma_server_is_said_without_secrets(
+    served: list[Settings], arguments: list[str], env: dict[str, str], said_of_it: str
+) -> None:
+    text = said(run("serve", *arguments, env=env))
+    assert said_of_it in text
+    assert SECRET not in text
+    assert served == []
+
+
+def test_a_token_is_a_variable_and_no_flag(served: list[Settings]) -> None:
+    assert run("serve", "--chroma-token", SECRET).exit_code == 2
+    assert run("serve", "--chroma-url", "http://chroma", env={"REFLEXIO_CHROMA_TOKEN": SECRET}).exit_code == 0
+    (settings,) = served
+    assert settings.chroma_token is not None
+    assert settings.chroma_token.get_secret_value() == SECRET
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()}"
 
 
 def test_a_flag_is_stronger_than_a_variable_and_an_empty_variable_is_none(served: list[Settings]) -> None:
@@ -192,8 +242,8 @@ def test_the_readme_has_every_setting_in_its_table() -> None:
         if line.startswith("|") and found and len(cells) >= 3:
             assert found[1] not in table, "twice"
             table[found[1]] = (cells[1], cells[2].strip("`"))
-    assert set(table) == {flag(name) for name in Settings.model_fields}
-    for name, field in Settings.model_fields.items():
+    assert set(table) == {flag(name) for name in flags_of()}
+    for name, field in flags_of().items():
         shown, default = table[flag(name)]
         assert shown == f"`{variable(name)}`"
         if field.default_factory is None and field.default is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reflexio_server.core.index_jobs import expected_of
+from reflexio_server.core.index_truth import expected_of
 from reflexio_server.index import chroma_folder
 from reflexio_server.index.embedder import Embedder
 from reflexio_server.index.loading import load_embedder

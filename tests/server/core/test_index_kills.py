@@ -13,7 +13,7 @@ import pytest
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.core.index_jobs import expected_of
+from reflexio_server.core.index_truth import expected_of
 from reflexio_server.index import chroma_folder
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.storage import collections, vectors
