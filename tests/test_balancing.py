@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 import reflexio
+from reflexio.channel import parse_url
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import auth_service_pb2_grpc as auth_grpc
 from reflexio.v1 import interaction_service_pb2 as pb
+from reflexio_server.errors import TooBusy
 from reflexio_server.rpc import health
 from tests.client.scripted_server import KEY, ScriptedServer
 from tests.command import run, said
@@ -220,6 +223,29 @@ def test_a_server_without_a_health_service_serves() -> None:
             assert client.who_am_i().account.email == "a@b.c"
     finally:
         server.stop()
+
+
+def test_a_call_waits_while_a_crowded_server_does_not_tell_its_health(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start()
+    caller = server.new_caller()
+    watch, refused = health.Health.Watch, iter(range(3))
+
+    def crowded(*arguments: Any) -> None:
+        if next(refused, None) is not None:
+            raise TooBusy("calls waiting")
+        watch(*arguments)
+
+    crowded.experimental_non_blocking = True  # type: ignore[attr-defined]
+    monkeypatch.setattr(health.Health, "Watch", crowded)
+    server.app.stop()
+    again = start(server.data_dir)
+    one_of_a_name = replace(parse_url(url_of(again.address)), balanced=True)
+    monkeypatch.setattr("reflexio.base.parse_url", lambda *_: one_of_a_name)
+    with reflexio.ReflexioClient(caller.api_key) as client:
+        assert client.who_am_i(timeout=60).account.email == caller.email
+    assert next(refused, None) is None
 
 
 def test_watching_takes_no_place_of_calls_and_streams(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

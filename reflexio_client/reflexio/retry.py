@@ -13,6 +13,7 @@ REFUSALS = frozenset(
 """The reasons of a Reflexio server that stay the same however often the same is sent. All other failures may pass."""
 ATTEMPTS_OF_ONE = 450  # with pauses of up to 10 minutes some three days; of a delete, which others wait for, 40 minutes
 _LONGEST_PAUSE = 600.0
+_NOT_TAKEN = ("RST_STREAM", "health check call failed")  # as gRPC says it of a call
 # How gRPC's implementations say it of a message.
 _TOO_LARGE = re.compile(r"larger than (max|configured)|message exceeds|message (length )?too large", re.I)
 
@@ -72,11 +73,12 @@ def pause_of_one(attempts: int) -> float:
 def is_refusal(error: ReflexioError) -> bool:
     """Whether a call was refused because there was too much at once: nothing of it was done, and it may be repeated.
 
-    What says so is a Reflexio server, a proxy before it, or HTTP/2 itself by the reset of a stream.
+    What says so is a Reflexio server, a proxy before it, HTTP/2 itself by the reset of a stream, or gRPC here where a
+    crowded server did not tell whether it serves.
     """
     if isinstance(error, ResourceExhaustedError):
         return error.retry_after is not None or not (error.reason or _TOO_LARGE.search(str(error)))
-    return isinstance(error, UnavailableError) and "RST_STREAM" in str(error)
+    return isinstance(error, UnavailableError) and any(said in str(error) for said in _NOT_TAKEN)
 
 
 def may_pass(error: ReflexioError) -> bool:
