@@ -31,7 +31,7 @@ from reflexio_server.errors import TooBusy
 from reflexio_server.rpc import health
 from tests.client.scripted_server import KEY, ScriptedServer
 from tests.command import run, said
-from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
+from tests.support import Caller, LocalServer, ServerProcess
 from tests.wire import OpenStream, code_of, everything, wait_until
 from tools.relay import Relay
 
@@ -49,16 +49,18 @@ def set_health(server: LocalServer, status: int) -> None:
     server.app._set_health(status, "")
 
 
-def copies(start: Start, folder: Path) -> tuple[list[LocalServer], Caller]:
-    """Two servers with one account, and its key; the user `who` has said at each which of them it is."""
-    first = start(folder / "one")
-    caller = first.new_caller()
-    first.stop()
-    shutil.copytree(folder / "one", folder / "two")
-    servers = [start(folder / "one"), start(folder / "two")]
-    for server in servers:
-        Caller(server.address, caller.email, caller.api_key).publish("who", server.address)
-    return servers, caller
+def copies(folder: Path, model_dir: Path, *names: str) -> str:
+    """Folders of data with one account, whose key this is; its user `who` has said in each the folder's name."""
+    server = LocalServer(folder / names[0], model_dir)
+    caller = server.new_caller()
+    server.stop()
+    for name in names[1:]:
+        shutil.copytree(folder / names[0], folder / name)
+    for name in names:
+        server = LocalServer(folder / name, model_dir)
+        Caller(server.address, caller.email, caller.api_key).publish("who", name)
+        server.stop()
+    return caller.api_key
 
 
 def answering(client: reflexio.ReflexioClient, calls: int = ROUNDS) -> Counter[str]:
@@ -66,29 +68,30 @@ def answering(client: reflexio.ReflexioClient, calls: int = ROUNDS) -> Counter[s
     return Counter(client.get_interactions(user_id="who").interactions[0].content for _ in range(calls))
 
 
-def test_calls_take_turns_among_the_servers_that_serve(start: Start, tmp_path: Path) -> None:
-    servers, caller = copies(start, tmp_path)
-    one, two = (server.address for server in servers)
-    with reflexio.ReflexioClient(caller.api_key, url_of(one, two)) as client:
+def test_calls_take_turns_among_the_servers_that_serve(start: Start, tmp_path: Path, model_dir: Path) -> None:
+    key = copies(tmp_path, model_dir, "one", "two")
+    one, two = start(tmp_path / "one"), start(tmp_path / "two")
+    with reflexio.ReflexioClient(key, url_of(one.address, two.address)) as client:
         wait_until(lambda: len(answering(client, 2)) == 2, "connections to both")
-        assert answering(client) == {one: ROUNDS / 2, two: ROUNDS / 2}
+        assert answering(client) == {"one": ROUNDS / 2, "two": ROUNDS / 2}
 
-        set_health(servers[0], NOT_SERVING)
-        wait_until(lambda: set(answering(client, 2)) == {two}, "the word to arrive")
-        assert answering(client) == {two: ROUNDS}
+        set_health(one, NOT_SERVING)
+        wait_until(lambda: set(answering(client, 2)) == {"two"}, "the word to arrive")
+        assert answering(client) == {"two": ROUNDS}
 
-        set_health(servers[0], SERVING)
+        set_health(one, SERVING)
         wait_until(lambda: len(answering(client, 2)) == 2, "its turn")
 
-        servers[1].stop()
-        assert answering(client) == {one: ROUNDS}
+        two.stop()
+        assert answering(client) == {"one": ROUNDS}
 
 
-def test_a_client_with_awaited_calls_takes_turns_too(start: Start, tmp_path: Path) -> None:
-    servers, caller = copies(start, tmp_path)
+def test_a_client_with_awaited_calls_takes_turns_too(start: Start, tmp_path: Path, model_dir: Path) -> None:
+    key = copies(tmp_path, model_dir, "one", "two")
+    url = url_of(*(start(tmp_path / name).address for name in ("one", "two")))
 
     async def ask() -> None:
-        async with reflexio.AsyncReflexioClient(caller.api_key, url_of(*(one.address for one in servers))) as client:
+        async with reflexio.AsyncReflexioClient(key, url) as client:
             seen: set[str] = set()
             while len(seen) < 2:
                 page = await client.get_interactions(user_id="who")
@@ -131,50 +134,35 @@ def calling(
             one.join(60)
 
 
-def process_copies(folder: Path, model_dir: Path, *names: str) -> str:
-    """Folders of data with one account; its key."""
-    email = create_account(folder / names[0])
-    server = ServerProcess(folder / names[0], model_dir)
-    try:
-        key = log_in(server.address, email).api_key
-        assert server.terminate() == 0
-    finally:
-        server.kill()
-    for name in names[1:]:
-        shutil.copytree(folder / names[0], folder / name)
-    return key
-
-
 def test_no_call_fails_while_servers_are_killed_and_stopped(tmp_path: Path, model_dir: Path) -> None:
-    key = process_copies(tmp_path, model_dir, "one", "two")
+    key = copies(tmp_path, model_dir, "one", "two")
     servers: list[ServerProcess] = []
+
+    def serve(name: str, like: ServerProcess | None = None) -> ServerProcess:
+        port = like.address.rpartition(":")[2] if like else "0"
+        servers.append(ServerProcess(tmp_path / name, model_dir, "--port", port))
+        return servers[-1]
+
+    def wait_for(*names: str, calls: int = 20) -> None:
+        answered.clear()
+        wait_until(lambda: all(answered[name] >= calls for name in names), f"answers of {names}")
+
+    failures: list[str] = []
     try:
-        servers += [ServerProcess(tmp_path / name, model_dir) for name in ("one", "two")]
-        one, two = (server.address for server in servers)
-        for server in servers:
-            Caller(server.address, "", key).publish("who", server.address)
-
-        def again(name: str, address: str) -> ServerProcess:
-            servers.append(ServerProcess(tmp_path / name, model_dir, "--port", address.rpartition(":")[2]))
-            return servers[-1]
-
-        def wait_for(*addresses: str, calls: int = 20) -> None:
-            answered.clear()
-            wait_until(lambda: all(answered[one] >= calls for one in addresses), f"answers of {addresses}")
-
-        failures: list[str] = []
-        with reflexio.ReflexioClient(key, url_of(one, two)) as client, calling(client, failures) as answered:
-            wait_for(one, two)
-            servers[1].kill()
-            wait_for(one)
-            second = again("two", two)
-            wait_for(one, two)
-            assert servers[0].terminate() == 0
-            wait_for(two)
-            again("one", one)
-            wait_for(one, two)
-            second.kill()
-            wait_for(one)
+        one, two = serve("one"), serve("two")
+        url = url_of(one.address, two.address)
+        with reflexio.ReflexioClient(key, url) as client, calling(client, failures) as answered:
+            wait_for("one", "two")
+            two.kill()
+            wait_for("one")
+            two = serve("two", like=two)
+            wait_for("one", "two")
+            assert one.terminate() == 0
+            wait_for("two")
+            serve("one", like=one)
+            wait_for("one", "two")
+            two.kill()
+            wait_for("one")
         assert failures == []
     finally:
         for server in servers:
@@ -373,36 +361,29 @@ def test_without_an_age_a_connection_and_its_streams_stay(start: Start) -> None:
     assert stream.close().end_reason == pb.END_REASON_COMPLETE
 
 
-def test_two_servers_share_a_port_when_both_are_told_to(tmp_path: Path, model_dir: Path) -> None:
-    email = create_account(tmp_path / "one")
-    first = ServerProcess(tmp_path / "one", model_dir, "--share-port")
-    port = first.address.rpartition(":")[2]
-    servers = [first]
+def test_two_servers_share_a_port_when_both_are_told_to(start: Start, tmp_path: Path, model_dir: Path) -> None:
+    one = start(share_port=True)
+    key = one.new_caller().api_key
+    port = one.address.rpartition(":")[2]
+    other = ServerProcess(tmp_path / "two", model_dir, "--share-port", "--port", port)
     try:
-        key = log_in(first.address, email).api_key
-        servers.append(ServerProcess(tmp_path / "two", model_dir, "--share-port", "--port", port))
 
-        def whose() -> Counter[bool]:
-            """Of 60 connections, how many came to the server that knows the key."""
-            return Counter(knows(first.address, key) for _ in range(60))
+        def whose() -> set[bool]:
+            """Whether the servers that 60 connections came to know the key."""
+            return {knows(one.address, key) for _ in range(60)}
 
-        assert set(whose()) == {True, False}
+        assert whose() == {True, False}
         third = run("serve", "--port", port, "--data-dir", tmp_path / "three", "--model-dir", model_dir)
         assert f"cannot listen on 127.0.0.1:{port}" in said(third)
-        assert first.terminate() == 0
-        assert set(whose()) == {False}
+        one.stop()
+        assert whose() == {False}
     finally:
-        for server in servers:
-            server.kill()
+        other.kill()
 
 
 def test_a_new_server_gets_its_share_where_connections_end(tmp_path: Path, model_dir: Path) -> None:
     names = ("one", "two", "three")
-    key = process_copies(tmp_path, model_dir, *names)
-    for name in names:  # each says at another port who it is
-        server = ServerProcess(tmp_path / name, model_dir)
-        Caller(server.address, "", key).publish("who", name)
-        assert server.terminate() == 0
+    key = copies(tmp_path, model_dir, *names)
     servers: list[ServerProcess] = []
     failures: list[str] = []
 
