@@ -22,6 +22,7 @@ ZERO = {
     "slow-streams": ("open_refused",),
     "idle-streams": ("open_refused", "open_unary_errors", "default_unary_errors"),
     "cancelled-calls": ("good_errors",),
+    "chroma-server": ("failed_calls", "wrong_vectors", "missing_vectors", "vectors_too_many"),
     "erase": (
         "lost",
         "back",
@@ -47,6 +48,7 @@ ABOVE_ZERO = {
     "slow-streams": ("slow_taken", "slow_refused", "open_taken", "blocked_taken", "blocked_refused"),
     "idle-streams": ("open_timed_out", "default_timed_out", "default_refused", "open_unary_calls"),
     "cancelled-calls": ("cancelled", "good_calls"),
+    "chroma-server": ("vectors", "searches_while_away"),
     "erase": ("server_kills", "published", "erased"),
     "wire-fuzz": ("requests", "raw_connections"),
     "hostile-pictures": ("pictures", "refused"),
@@ -54,6 +56,7 @@ ABOVE_ZERO = {
 }
 
 
+@pytest.mark.timeout(400)  # beside other programs
 @pytest.mark.parametrize("name", ROWS)
 def test_row(name: str, tmp_path: Path) -> None:
     print(f"seed {SEED}")

@@ -16,6 +16,7 @@ import click
 
 from tools.faults import (
     cancelled_calls,
+    chroma_server,
     erase,
     exit_matrix,
     graceful_stop,
@@ -50,6 +51,7 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "slow-streams": slow_streams.run,
     "idle-streams": idle_streams.run,
     "cancelled-calls": cancelled_calls.run,
+    "chroma-server": chroma_server.run,
 }
 
 

@@ -17,15 +17,16 @@ from sqlalchemy.exc import OperationalError
 from reflexio_server.core import candidates, index_jobs
 from reflexio_server.core.index_truth import IndexTruth
 from reflexio_server.index.chroma_http import ChromaHttp
+from reflexio_server.index.chroma_server import ServerIndex
 from reflexio_server.index.nearest import are_equal
 from reflexio_server.storage import collections, vectors
 from reflexio_server.storage.database import DATABASE_FILE
-from tests.chroma_server import COLLECTIONS, ChromaRun
 from tests.command import run
 from tests.server.core.recovery import LATER, back, publish, same, searches, texts, unindexed
 from tests.state import has_followed, index_command, wait_for_index
 from tests.support import Caller, LocalServer
 from tests.wire import wait_until
+from tools.chroma_run import COLLECTIONS, ChromaRun
 
 pytestmark = pytest.mark.usefixtures("every_account", "embedder")
 Start = Callable[..., LocalServer]
@@ -211,6 +212,23 @@ def test_another_than_was_left_is_noticed_and_repaired(
         caller = back(server, caller)
     wait_until(lambda: has_followed(server) and is_whole(server, chroma), "the index to be whole again")
     assert same(searches(caller), expected)
+    assert unindexed(caller) == 0
+
+
+def test_without_its_check_it_is_not_noticed(
+    start: Start, chroma: ChromaRun, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the tests before can fail."""
+    monkeypatch.setattr(ServerIndex, "check", lambda *_: None)
+    server, caller = filled(start, chroma, count=100)
+    copy = chroma.copy(tmp_path / "copy")
+    wait_for_index(server)
+    publish(caller, texts(100, seed=2))
+    wait_for_index(server)
+    chroma.replace(copy)
+    wait_for_index(server)
+    time.sleep(3)
+    assert not is_whole(server, chroma)
     assert unindexed(caller) == 0
 
 

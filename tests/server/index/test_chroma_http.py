@@ -18,11 +18,11 @@ from reflexio_server.errors import Ended
 from reflexio_server.index.chroma_http import ChromaHttp, Missing, Refused, ServerFailed
 from reflexio_server.index.chroma_store import TokenUnusable, has_store, read_token, store_id
 from reflexio_server.index.nearest import Late, Stopped, Unavailable
-from tests.chroma_server import ChromaRun
 from tests.command import run
 from tests.server.core.recovery import publish, serving, texts
 from tests.support import create_account, log_in
 from tests.wire import wait_until
+from tools.chroma_run import ChromaRun
 
 TOKEN = "canary-5e1f0a77c4"
 Answer = Callable[[BaseHTTPRequestHandler], None]

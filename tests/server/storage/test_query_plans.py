@@ -188,6 +188,7 @@ def test_vectors_are_found_by_an_index(database: Database) -> None:
         lambda conn: vectors.erasures(conn, [1, 2]),
         lambda conn: vectors.of_refs(conn, np.arange(1, 1000), 1),
         lambda conn: vectors.after(conn, 1, 1, 5, 100),
+        lambda conn: vectors.newest_up_to(conn, 1, 1, 500, 5),
         lambda conn: vectors.rows_of_stamps(conn, 1, list(range(1000))),
         lambda conn: waiting.of_user(conn, 1, 7, 64),
         lambda conn: interactions.identities(conn, 1, [1, 2]),

@@ -6,14 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
-from tests.wire import wait_until
-
+START_SECONDS = 120.0  # a loaded machine takes long
 COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
 
 
@@ -50,7 +50,11 @@ class ChromaRun:
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
         )
-        wait_until(self._answers, "Chroma")
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the Chroma server did not start")
+            time.sleep(0.05)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -89,6 +93,12 @@ class ChromaRun:
         """What is in a collection."""
         found = self.http.post(f"{COLLECTIONS}/{self.collections()[name]}/get", json={"include": []}).json()
         return {int(one) for one in found["ids"]}
+
+    def vectors(self, name: str) -> dict[int, list[float]]:
+        """The vectors of a collection by their ids."""
+        asked = {"include": ["embeddings"]}
+        found = self.http.post(f"{COLLECTIONS}/{self.collections()[name]}/get", json=asked).json()
+        return dict(zip(map(int, found["ids"]), found["embeddings"], strict=True))
 
     def make(self, name: str, vector: list[float]) -> None:
         """A collection of somebody else's."""
