@@ -65,6 +65,7 @@ INDEX_HEALTH = "reflexio.v1.Index"
 """The name by which health tells of the threads behind the calls; the server as a whole serves without them."""
 _SERVING, _NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 _BACKGROUND_READERS = 7  # threads that read the database beside the workers
+_PATIENCE_SECONDS = 5.0  # for the database of a server that was just killed
 _SERVICES = (
     auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name,
     interaction_service_pb2.DESCRIPTOR.services_by_name["InteractionService"].full_name,
@@ -86,7 +87,12 @@ class App:
         with contextlib.ExitStack() as opened:
             opened.enter_context(own(settings.data_dir))
             self.embedder = load_embedder(settings.embedder, settings.model_dir)
-            self.database = Database(settings.data_dir, owner=True, readers=settings.workers + _BACKGROUND_READERS)
+            readers = settings.workers + _BACKGROUND_READERS
+            if settings.database is not None:
+                readers = min(readers, settings.database_connections - 1)
+            self.database = Database(
+                settings.data_dir, owner=True, readers=readers, url=settings.database, patience=_PATIENCE_SECONDS
+            )
             opened.callback(self.database.close)
             metrics = None if settings.metrics_port is None else Metrics()
             writer = Writer(self.database, settings.write_queue, *([metrics.committed] if metrics else []))
@@ -95,7 +101,10 @@ class App:
             self._settler = Settler(self.database, writer, self.cache)
             opened.callback(self._settler.stop)
             self.embedders, coming = self._choose_embedder(writer)
-            self.follower = Follower(self.database, writer, engine_of(settings))
+            engine = engine_of(settings)
+            if settings.database is not None:  # which may have had another index meanwhile, or be an older copy
+                engine.have_checked()
+            self.follower = Follower(self.database, writer, engine)
             self.vector_maker = VectorMaker(self.database, writer, self.embedders, self.follower.follow, aside)
             self._change = EmbedderChange(self.database, writer, coming, self.vector_maker, self.follower)
             self._renewal = Renewal(self.database, writer, self.embedders, self.vector_maker)

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from reflexio_server.process import NO_HOME
 
 ENVIRONMENT_PREFIX = "REFLEXIO_"
+_URLS = ("postgresql://", "postgres://")
+_NO_URL = "does not begin with postgresql://; for SQLite leave the setting out"
 # What Kubernetes tells a container of a Service, under a name that may be a setting's: REFLEXIO_PORT=tcp://10.0.0.1:80
 _OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 
@@ -22,6 +24,10 @@ _CHROMA_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{1,510}[A-Za-z0-9]$"
 
 class HomeUnknown(Exception):
     """A folder was not given, and whoever runs this has no home to keep it in; the text says what to give."""
+
+
+class UrlUnknown(Exception):
+    """The database's URL cannot be told; the text says why, and not what it is."""
 
 
 def service_variables() -> list[str]:
@@ -70,6 +76,17 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=_data_dir,
         description="Folder of the database and the index. Default: the platform's data folder.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL's database to keep everything in but the index: postgresql://USER@HOST/NAME; give a "
+        "password by the variable or a file. Needs the extra postgres. Default: SQLite in --data-dir.",
+    )
+    database_url_file: Path | None = Field(
+        default=None, description="File whose first line is the database's URL; for one with a password."
+    )
+    database_connections: int = Field(
+        default=20, ge=4, le=1000, description="Connections to PostgreSQL at the same time, one of them for writing."
     )
     model_dir: Path = Field(
         default_factory=_model_dir, description="Folder of the embedding model. Default: the platform's cache folder."
@@ -197,7 +214,9 @@ class Settings(BaseSettings):
     def _without_service_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in given.items() if not _OF_A_SERVICE.match(str(value))}
 
-    @field_validator("data_dir", "model_dir", "tls_cert", "tls_key", "tls_client_ca", "chroma_token_file")
+    @field_validator(
+        *("data_dir", "model_dir", "tls_cert", "tls_key", "tls_client_ca", "chroma_token_file", "database_url_file")
+    )
     @classmethod
     def _from_here(cls, path: Path | None) -> Path | None:
         """Its place at the start, wherever the process goes; no shell resolves the `~` of a file of variables."""
@@ -215,6 +234,30 @@ class Settings(BaseSettings):
         if path.is_relative_to(NO_HOME):
             raise ValueError(f"{path} would be below a home folder, and there is none: give a full path")
         return path
+
+    @property
+    def database(self) -> str | None:
+        """The database's URL, which may have a password in it; None: SQLite in `data_dir`. Raises UrlUnknown."""
+        file = self.database_url_file
+        if file is None:
+            return self.database_url.get_secret_value() if self.database_url else None
+        if self.database_url is not None:
+            raise UrlUnknown("--database-url and --database-url-file say the same: give one of them")
+        try:
+            url = file.read_text().partition("\n")[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise UrlUnknown(f"--database-url-file: cannot read {file}: {reason}") from None
+        if not url.startswith(_URLS):
+            raise UrlUnknown(f"--database-url-file: the first line of {file} {_NO_URL}")
+        return url
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_of_a_known_kind(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(_URLS):
+            raise ValueError(_NO_URL)
+        return url
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

@@ -47,6 +47,12 @@ def work_of(ending: Ending) -> Iterator[None]:
             _current.set(None)
 
 
+def is_over() -> bool:
+    """Whether this thread works for a call that is over."""
+    ending = _current.get()
+    return ending is not None and ending.has_come
+
+
 def check() -> None:
     """Raise Ended when the call is over that this thread works for."""
     ending = _current.get()

@@ -88,6 +88,10 @@ class StorageUnavailable(DomainError):
     """The server cannot read or write its files at the moment."""
 
 
+class DatabaseUnavailable(DomainError):
+    """The database cannot be reached at the moment; whether a write that was under way is stored is not known."""
+
+
 class DiskFull(DomainError):
     """The disk has no room for the write; nothing of it was stored."""
 

@@ -41,7 +41,7 @@ def serve(settings: Settings) -> None:
         __version__,
         app.transport.scheme,
         app.address,
-        settings.data_dir,
+        settings.data_dir if settings.database is None else app.database.name,
         app.embedder.model_id,
         accounts,
         interactions,

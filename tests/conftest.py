@@ -14,7 +14,7 @@ import trustme
 from reflexio_server.index.model_install import install_model
 from reflexio_server.index.ocr_install import install_ocr
 from reflexio_server.storage import collections
-from tests import canaries
+from tests import canaries, postgres, stores
 from tests.support import Caller, LocalServer
 from tests.tls_files import Files
 from tests.words import Words, use
@@ -22,6 +22,46 @@ from tests.words import Words, use
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(canaries)
+    config.addinivalue_line("markers", f"{stores.MARK}: about SQLite's own file, left out with --store postgres")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--store", choices=("sqlite", "postgres"), default="sqlite", help="where servers keep everything")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("store") == "postgres":
+        for item in items:
+            opens_it = {"sqlite3", "DATABASE_FILE"} & vars(getattr(item, "module", None) or item).keys()
+            if opens_it or item.get_closest_marker(stores.MARK):
+                item.add_marker(pytest.mark.skip(reason="it is about SQLite's own file"))
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server on which databases may be made."""
+    if not postgres.binaries() and "REFLEXIO_TEST_DATABASE_URL" not in os.environ:
+        if "REFLEXIO_TEST_ALL" in os.environ:
+            pytest.fail(postgres.HOW)
+        pytest.skip(postgres.HOW)
+    with postgres.running() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def databases(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> stores.Databases:
+    return stores.Databases(postgres_url, tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def store(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where servers keep everything in this run."""
+    chosen: str = request.config.getoption("store")
+    with pytest.MonkeyPatch.context() as patch:
+        if chosen == "postgres":
+            stores.use(patch, request.getfixturevalue("databases"))
+        yield chosen
+    stores.databases = None
 
 
 @pytest.fixture(autouse=True)

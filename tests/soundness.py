@@ -4,7 +4,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
+
 from reflexio_server.storage.database import DATABASE_FILE
+from tests import stores
 
 # Each finds what must not be.
 FAULTS = {
@@ -23,7 +26,7 @@ FAULTS = {
     "an interaction of an erased request": """SELECT count(*) FROM interactions
         WHERE request_ref IN (SELECT id FROM requests WHERE erased_at IS NOT NULL)""",
     "a tombstone that tells of somebody": """SELECT count(*) FROM requests WHERE erased_at IS NOT NULL AND
-        (user_ref IS NOT NULL OR published_ids IS NOT NULL OR stored_at OR created_at OR sequence
+        (user_ref IS NOT NULL OR published_ids IS NOT NULL OR stored_at != 0 OR created_at != 0 OR sequence != 0
          OR request_group || source || agent_version != '')""",
     "a count that is wrong": """SELECT count(*) FROM accounts a WHERE last_sequence - erased !=
         (SELECT count(*) FROM interactions i WHERE i.account_id = a.id)""",
@@ -41,6 +44,8 @@ OF_INDEXES = {
 
 def faults(data_dir: Path) -> dict[str, int]:
     """What is wrong with a data directory's database, and how often; seen from outside of the server."""
+    if stores.databases is not None:
+        return _faults_of_postgres(stores.databases.of(data_dir))
     with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
         found = {what: conn.execute(query).fetchone()[0] for what, query in FAULTS.items()}
         for index, view in INDEXES.items():
@@ -50,4 +55,15 @@ def faults(data_dir: Path) -> dict[str, int]:
                     found[f"{index}: {what}"] = conn.execute(query.format(index, view)).fetchone()[0]
         assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         conn.rollback()
+    return {what: count for what, count in found.items() if count}
+
+
+def _faults_of_postgres(url: str) -> dict[str, int]:
+    """The same there, where references to nothing cannot be."""
+    asked = {what: query for what, query in FAULTS.items() if "pragma" not in query}
+    asked["full text without its interaction"] = (
+        "SELECT count(*) FROM full_text WHERE id NOT IN (SELECT id FROM interactions)"
+    )
+    with psycopg.connect(url) as conn:
+        found = {what: conn.execute(query.encode()).fetchone()[0] for what, query in asked.items()}  # type: ignore[index]
     return {what: count for what, count in found.items() if count}

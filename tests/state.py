@@ -5,6 +5,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from click.testing import CliRunner
 
 from reflexio_server.cli.main import main
@@ -12,11 +13,16 @@ from reflexio_server.index.chroma_folder import CHROMA_FOLDER
 from reflexio_server.storage import collections, waiting
 from reflexio_server.storage.database import DATABASE_FILE
 from reflexio_server.storage.settling import unsettled_accounts
+from tests import stores
 from tests.support import LocalServer
 from tests.wire import wait_until
 
 
 def rows(data_dir: Path, query: str, *values: Any) -> list[Any]:
+    """What SQL says of the database of a data directory; values stand for `?`."""
+    if stores.databases is not None:
+        with psycopg.connect(stores.databases.of(data_dir)) as other:
+            return other.execute(query.replace("?", "%s").encode(), values).fetchall()
     with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
         return conn.execute(query, values).fetchall()
 

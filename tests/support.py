@@ -19,9 +19,9 @@ from reflexio_server.app import App
 from reflexio_server.cli.main import main
 from reflexio_server.config import Settings
 from reflexio_server.storage import embedders
-from tests import canaries
+from tests import canaries, stores
 from tools import server_process
-from tools.server_process import PASSWORD, create_account
+from tools.server_process import PASSWORD
 
 __all__ = ["PASSWORD", "Caller", "Failure", "LocalServer", "ServerProcess", "create_account", "failure_of", "log_in"]
 
@@ -84,9 +84,16 @@ def log_in(address: str, email: str, password: str = PASSWORD) -> Caller:
 class ServerProcess(server_process.ServerProcess):
     """A server in a process of its own, whose log is looked through for secrets."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, data_dir: Path, *arguments: Any, **named: Any) -> None:
+        named["env"] = stores.environment(data_dir, named.get("env"))
+        super().__init__(data_dir, *arguments, **named)
         canaries.watch("the log of a server process", self.lines)
+
+
+def create_account(data_dir: Path, *arguments: Any, **named: Any) -> str:
+    """Make an account by the command line, in a process of its own."""
+    with stores.in_environment(data_dir):
+        return server_process.create_account(data_dir, *arguments, **named)
 
 
 class LocalServer:

@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.storage.database import DATABASE_FILE
+from tests import stores
 from tests.support import Caller, Failure, LocalServer, failure_of
 from tools.contract import NEVER_STORED as NEVER_STORED
 from tools.contract import RPCS as RPCS
@@ -150,6 +152,12 @@ def blocked_writer(server: LocalServer) -> Iterator[None]:
 
     For less than 10 seconds: then it gives up.
     """
+    if stores.databases is not None:
+        with psycopg.connect(stores.databases.of(server.data_dir)) as held:
+            held.execute("LOCK TABLE accounts IN EXCLUSIVE MODE")
+            yield
+            held.rollback()
+        return
     with closing(sqlite3.connect(server.data_dir / DATABASE_FILE, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield

@@ -33,7 +33,10 @@ CLIENTS = {"", "aio", "base", "calls", "client"}  # and with more behind a `_`
 LIBRARIES = set().union(*FLOORS.values()) - FLOORS.keys()
 DIALECT = re.compile(r"sqlite|postgres|psycopg|^sqlalchemy\.dialects", re.IGNORECASE)
 # Of storage, those that are about one database, or say which there are.
-DIALECTS_OWN = re.compile(r"reflexio_server\.storage\.(dialect|sqlite|sqlite_file|fts5|own_log|backup|migrations\..*)$")
+DIALECTS_OWN = re.compile(
+    r"reflexio_server\.storage\.(dialect|sqlite|sqlite_file|fts5|stems|own_log|backup|postgres|postgres_server|tsvector|migrations\..*)$"
+)
+TELLS_PEOPLE = re.compile(r"reflexio_server\.(config|cli\..*)$")  # may speak of a database, in texts and URLs
 CHROMAS_OWN = "reflexio_server.index.chroma"  # speaks of the file that Chroma keeps beside its indexes
 
 
@@ -80,6 +83,7 @@ def look(root: Path = ROOT) -> House:
             for name, path in product.items()
             if name.startswith("reflexio_server") and not DIALECTS_OWN.match(name) and name != CHROMAS_OWN
             for line, text in sorted(_dialects(tree(path)).items())
+            if not (TELLS_PEOPLE.match(name) and re.search(" |://", text))
         ],
         (str(longest.relative_to(root)), long[longest]),
     )

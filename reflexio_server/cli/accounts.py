@@ -10,7 +10,7 @@ import click
 from sqlalchemy import Connection
 
 from reflexio_server.cli.options import open_database
-from reflexio_server.cli.settings import settings_options
+from reflexio_server.cli.settings import STORE, settings_options
 from reflexio_server.clock import now_us
 from reflexio_server.config import Settings
 from reflexio_server.core import audit
@@ -41,7 +41,7 @@ def keys() -> None:
 
 @accounts.command()
 @click.argument("email")
-@settings_options("data_dir")
+@settings_options(*STORE)
 def create(settings: Settings, email: str) -> None:
     """Make an account. The password is asked for on a terminal, and else read from standard input (one line)."""
     try:
@@ -50,14 +50,15 @@ def create(settings: Settings, email: str) -> None:
         raise click.ClickException(str(error)) from None
     with open_database(settings, create=True) as (database, _), database.write() as conn:
         added = store.add_account(conn, normal, tag, password_hash, now_us())
+        made_in = settings.data_dir if settings.database is None else database.name
     if not added:
         raise click.ClickException(f"there is an account for {normal} already")
     audit.record("account created", account=tag)
-    click.echo(f"Made the account {normal} in {settings.data_dir}.")
+    click.echo(f"Made the account {normal} in {made_in}.")
 
 
 @accounts.command("list")
-@settings_options("data_dir")
+@settings_options(*STORE)
 def list_accounts(settings: Settings) -> None:
     """List the accounts with the number of their interactions."""
     with open_database(settings, owning=False) as (database, _), database.read() as conn:
@@ -73,7 +74,7 @@ def list_accounts(settings: Settings) -> None:
 
 @accounts.command()
 @click.argument("email")
-@settings_options("data_dir")
+@settings_options(*STORE)
 @click.option("--revoke-keys", is_flag=True, help="Revoke the account's keys too: everybody has to log in again.")
 def passwd(settings: Settings, email: str, revoke_keys: bool) -> None:
     """Change an account's password, asked for or read as by `create`.
@@ -97,7 +98,7 @@ def passwd(settings: Settings, email: str, revoke_keys: bool) -> None:
 
 @accounts.command()
 @click.argument("email")
-@settings_options("data_dir")
+@settings_options(*STORE)
 def disable(settings: Settings, email: str) -> None:
     """Let nobody log in to an account, nor use its keys, until it is enabled again; its data stays.
 
@@ -116,7 +117,7 @@ def disable(settings: Settings, email: str) -> None:
 
 @accounts.command()
 @click.argument("email")
-@settings_options("data_dir")
+@settings_options(*STORE)
 def enable(settings: Settings, email: str) -> None:
     """Let an account that was disabled be used again, with the keys and the password it had."""
 
@@ -132,7 +133,7 @@ def enable(settings: Settings, email: str) -> None:
 
 @keys.command("list")
 @click.argument("email")
-@settings_options("data_dir")
+@settings_options(*STORE)
 def list_keys(settings: Settings, email: str) -> None:
     """List the keys of an account, newest first: id, beginning, when it was made and revoked. No secrets."""
     with open_database(settings, owning=False) as (database, _), database.read() as conn:
@@ -150,7 +151,7 @@ def list_keys(settings: Settings, email: str) -> None:
 @keys.command()
 @click.argument("email")
 @click.argument("key_ids", nargs=-1, metavar="[KEY_ID]...")
-@settings_options("data_dir")
+@settings_options(*STORE)
 @click.option("--all", "every", is_flag=True, help="Revoke all keys of the account.")
 @yes_option
 def revoke(settings: Settings, email: str, key_ids: tuple[str, ...], every: bool, yes: bool) -> None:

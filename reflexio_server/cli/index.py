@@ -11,7 +11,7 @@ import click
 
 from reflexio_server.cli.accounts import printable
 from reflexio_server.cli.options import bar, open_database
-from reflexio_server.cli.settings import settings_options
+from reflexio_server.cli.settings import STORE, settings_options
 from reflexio_server.clock import now_us
 from reflexio_server.config import CHROMA_SETTINGS, Settings
 from reflexio_server.core.accounts import normal_email
@@ -19,7 +19,7 @@ from reflexio_server.core.watching import troubles
 from reflexio_server.storage import accounts as account_store
 from reflexio_server.storage import collections, embedders, jobs
 from reflexio_server.storage.collections import AccountIndex
-from reflexio_server.storage.database import Database, is_owned
+from reflexio_server.storage.database import Database
 from reflexio_server.storage.jobs import Job
 
 _LOOK_SECONDS = 0.2
@@ -54,7 +54,7 @@ class Report:
 
 
 @index.command()
-@settings_options("data_dir")
+@settings_options(*STORE)
 @account_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; times are in microseconds since 1970 UTC.")
 def status(settings: Settings, email: str | None, as_json: bool) -> None:
@@ -67,7 +67,7 @@ def status(settings: Settings, email: str | None, as_json: bool) -> None:
     """
     with open_database(settings, owning=False) as (database, _):
         report = _report(database, email)
-        if is_owned(settings.data_dir):
+        if database.is_owned():
             report = replace(report, failing=troubles(settings.data_dir))
     if as_json:
         click.echo(json.dumps(asdict(report)))
@@ -102,7 +102,7 @@ def status(settings: Settings, email: str | None, as_json: bool) -> None:
 
 
 @index.command()
-@settings_options("data_dir", *CHROMA_SETTINGS)
+@settings_options(*STORE, *CHROMA_SETTINGS)
 @account_option
 def rebuild(settings: Settings, email: str | None) -> None:
     """Build the index anew beside the live one, and swap it in.
@@ -114,7 +114,7 @@ def rebuild(settings: Settings, email: str | None) -> None:
 
 
 @index.command()
-@settings_options("data_dir", *CHROMA_SETTINGS)
+@settings_options(*STORE, *CHROMA_SETTINGS)
 @account_option
 def verify(settings: Settings, email: str | None) -> None:
     """Hold the index against the database, and repair what differs.
@@ -209,6 +209,6 @@ def _watch(database: Database, job_id: int, kind: str, settings: Settings, owner
                 return job
             if not owner and time.monotonic() - looked > _OWNER_SECONDS:
                 looked = time.monotonic()
-                if not is_owned(settings.data_dir):
+                if not database.is_owned():
                     raise click.ClickException("the server stopped before it was done: run the command again")
             time.sleep(_LOOK_SECONDS)

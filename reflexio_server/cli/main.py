@@ -14,7 +14,7 @@ from reflexio_server.cli.options import folder_errors
 from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
 from reflexio_server.cores import NoSuchCore
-from reflexio_server.errors import Damaged, DiskFull
+from reflexio_server.errors import Damaged, DatabaseUnavailable, DiskFull
 from reflexio_server.index.chroma_store import TokenUnusable
 from reflexio_server.index.embedder import ModelMissing
 from reflexio_server.storage.database import DATABASE_FILE, DataDirectoryInUse, what_is_wrong
@@ -51,12 +51,18 @@ def serve(settings: Settings) -> None:
     except (DataDirectoryInUse, ModelMissing, TokenUnusable, NoSuchCore, CannotListen, DatabaseUnusable) as error:
         raise click.ClickException(str(error)) from None
     except DatabaseError as error:
-        raise click.ClickException(what_is_wrong(str(settings.data_dir / DATABASE_FILE), error)) from None
+        raise click.ClickException(what_is_wrong(_database(settings), error)) from None
     except Damaged:
-        text = f"{settings.data_dir / DATABASE_FILE} is damaged: bring a backup in with `reflexio-server restore FILE`"
-        raise click.ClickException(text) from None
+        backup = "`reflexio-server restore FILE`" if settings.database is None else "the server's own means"
+        raise click.ClickException(f"{_database(settings)} is damaged: bring a backup in with {backup}") from None
+    except DatabaseUnavailable:
+        raise click.ClickException(f"{_database(settings)} cannot be reached: look whether it runs") from None
     except DiskFull:
         raise click.ClickException(f"cannot use {settings.data_dir}: the disk is full: make room") from None
+
+
+def _database(settings: Settings) -> str:
+    return str(settings.data_dir / DATABASE_FILE) if settings.database is None else "the database of --database-url"
 
 
 @main.group()

@@ -9,9 +9,9 @@ import click
 from sqlalchemy.exc import DatabaseError
 
 from reflexio_server.config import Settings
-from reflexio_server.errors import Damaged
+from reflexio_server.errors import Damaged, DatabaseUnavailable
 from reflexio_server.storage.database import DATABASE_FILE, Database, DataDirectoryInUse, own, what_is_wrong
-from reflexio_server.storage.store import DatabaseUnusable
+from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable
 
 
 @contextmanager
@@ -29,14 +29,14 @@ def folder_errors() -> Iterator[None]:
 
 @contextmanager
 def open_database(settings: Settings, *, create: bool = False, owning: bool = True) -> Iterator[tuple[Database, bool]]:
-    """The database of a data directory, and whether this process owns the directory: else a server is running on it.
+    """The database, and whether this process owns it and the data directory: else a server is running on it.
 
-    With `owning` False the directory is left to a server that starts meanwhile, unless the schema is to be brought up
+    With `owning` False they are left to a server that starts meanwhile, unless the schema is to be brought up
     to this version, which only an owner may do. With `create` it is made when it is not there.
     """
     with ExitStack() as opened:
         opened.enter_context(folder_errors())
-        if not create:
+        if not create and settings.database is None:
             must_exist(settings)
         database, owner = (None if owning else _beside(settings)), False
         if database is None:
@@ -44,17 +44,16 @@ def open_database(settings: Settings, *, create: bool = False, owning: bool = Tr
                 opened.enter_context(own(settings.data_dir))
                 owner = True
             try:
-                database = Database(settings.data_dir, owner=owner)
+                database, owner = _opened(settings, owner, create)
             except DatabaseUnusable as error:
                 raise click.ClickException(str(error)) from None
         opened.callback(database.close)
         try:
             yield database, owner
         except Damaged:
-            text = (
-                f"{settings.data_dir / DATABASE_FILE} is damaged: bring a backup in with `reflexio-server restore FILE`"
-            )
-            raise click.ClickException(text) from None
+            raise click.ClickException(f"{database.name} is damaged: {database.mending}") from None
+        except DatabaseUnavailable:
+            raise click.ClickException(f"{database.name} cannot be reached: try again when it can") from None
         except DatabaseError as error:
             raise click.ClickException(what_is_wrong(database.name, error)) from None
 
@@ -74,6 +73,12 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
+def must_be_file(settings: Settings, instead: str) -> None:
+    """Refuse what is about SQLite's file when everything is in PostgreSQL; `instead`: what to do there."""
+    if settings.database is not None:
+        raise click.ClickException(f"this is for the database file of SQLite: {instead}")
+
+
 def must_exist(settings: Settings) -> Path:
     """The database's file, before anything is made in a folder that was given by mistake."""
     database = settings.data_dir / DATABASE_FILE
@@ -82,9 +87,17 @@ def must_exist(settings: Settings) -> Path:
     return database
 
 
-def _beside(settings: Settings) -> Database | None:
-    """The database without owning its directory; None when its schema is not this version's, or it is damaged."""
+def _opened(settings: Settings, owner: bool, create: bool) -> tuple[Database, bool]:
+    """The database, and whether this process owns it: a server with another data directory may."""
     try:
-        return Database(settings.data_dir, owner=False)
+        return Database(settings.data_dir, owner=owner, url=settings.database, create=create), owner
+    except DatabaseInUse:
+        return Database(settings.data_dir, owner=False, url=settings.database), False
+
+
+def _beside(settings: Settings) -> Database | None:
+    """The database without owning it; None when its schema is not this version's, or it is damaged."""
+    try:
+        return Database(settings.data_dir, owner=False, url=settings.database)
     except DatabaseUnusable:
         return None

@@ -4,15 +4,23 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import parse_qs, urlsplit
 
 import click
 from pydantic import SecretStr, ValidationError
 
-from reflexio_server.config import ENVIRONMENT_PREFIX, HomeUnknown, Settings
+from reflexio_server.config import ENVIRONMENT_PREFIX, HomeUnknown, Settings, UrlUnknown
+
+STORE = ("data_dir", "database_url", "database_url_file")
+"""The settings that say where everything is kept."""
 
 Command = Callable[..., None]
 
-SECRETS = [name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)]
+SECRETS = [
+    name
+    for name, field in Settings.model_fields.items()
+    if SecretStr in get_args(field.annotation) and name != "database_url"  # with a password in it that is refused
+]
 """Settings that are variables only: others on the machine see a command's flags."""
 
 
@@ -33,7 +41,15 @@ def settings_options(*names: str) -> Callable[[Command], Command]:
         def run(**given: Any) -> None:
             chosen = {name: given.pop(name) for name in list(given) if name in Settings.model_fields}
             chosen = {name: value for name, value in chosen.items() if value is not None}
-            command(settings=_settings(**others, **chosen), **given)
+            if _has_password(chosen.get("database_url", "")):
+                raise click.UsageError(
+                    "--database-url has a password, which everybody on this machine can read in the list of processes: "
+                    f"give it by {ENVIRONMENT_PREFIX}DATABASE_URL or --database-url-file"
+                )
+            try:
+                command(settings=_settings(**others, **chosen), **given)
+            except UrlUnknown as error:
+                raise click.UsageError(str(error)) from None
 
         decorated: Command = run
         for name in reversed([name for name in wanted if name not in SECRETS]):
@@ -41,6 +57,14 @@ def settings_options(*names: str) -> Callable[[Command], Command]:
         return decorated
 
     return decorate
+
+
+def _has_password(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.password) or "password" in parse_qs(parts.query, keep_blank_values=True)
+    except ValueError:
+        return True  # whatever it is, it is not shown
 
 
 def _option(name: str) -> Callable[[Command], Command]:
@@ -53,6 +77,8 @@ def _option(name: str) -> Callable[[Command], Command]:
     if bool in kinds:
         return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=help_text)
     kind: Any = next(kind for kind in kinds if kind is not type(None))
+    if kind is SecretStr:
+        kind = str
     return click.option(flag, type=click.Path(path_type=Path) if kind is Path else kind, help=help_text)
 
 

@@ -3,8 +3,10 @@
 import logging
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 
 from reflexio.supervised import Supervised
+from reflexio_server.errors import DatabaseUnavailable, TooBusy
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +23,8 @@ class Looking(ABC):
     def _work(self) -> None:
         while not self.thread.over.is_set():
             began = time.monotonic()
-            self._look()
+            with suppress(DatabaseUnavailable, TooBusy):  # which is told; there is something to see later
+                self._look()
             self.thread.well()
             spent = time.monotonic() - began
             self.thread.over.wait(max(self._seconds, spent / self._largest_share))

@@ -20,6 +20,7 @@ from reflexio_server.cores import everywhere
 
 # Whoever started this process may have reached the file by ways that are closed to it, as in a container's entry.
 _INTERPRETER = "/proc/self/exe" if sys.platform == "linux" else None
+_SECRETS = ("REFLEXIO_DATABASE_URL", "PGPASSWORD")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _OOM_SCORE = 300  # more than the server's, which can do without this process
 
@@ -64,12 +65,17 @@ def start(
                 text=True,
                 errors="replace",
                 pass_fds=[theirs.fileno()],
-                env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**_without_secrets(environment), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         except BaseException:
             connection.close()
             raise
     return connection, process
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What no process has to know that looks at what strangers sent."""
+    return {name: value for name, value in environment.items() if name not in _SECRETS}
 
 
 def begin() -> None:

@@ -111,6 +111,12 @@ _TOLD = {
         f"the server cannot read or write its files at the moment: {_AGAIN}",
         retry_after=5,
     ),
+    errors.DatabaseUnavailable: _Told(
+        code_pb2.UNAVAILABLE,
+        "STORAGE_UNAVAILABLE",
+        f"the server's database cannot be reached at the moment: {_AGAIN}",
+        retry_after=1,
+    ),
     errors.DiskFull: _Told(
         code_pb2.UNAVAILABLE, "DISK_FULL", f"the server's disk is full: nothing was stored; {_AGAIN}", retry_after=30
     ),

@@ -10,14 +10,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from reflexio.supervised import say
 from reflexio_server import ending
-from reflexio_server.errors import Damaged, Ended
+from reflexio_server.errors import Damaged, DatabaseUnavailable, Ended, TooBusy
 from reflexio_server.storage import dialect
-from reflexio_server.storage.store import DatabaseUnusable, Store
+from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable, Store
 from reflexio_server.storage.tables import NEWEST_SCHEMA
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 DATABASE_FILE = "reflexio.db"
 LOCK_FILE = "server.lock"
 _PATIENCE_SECONDS = 0.2  # for those who only look whether somebody owns the directory, and own it for that moment
+
+_PAUSE_SECONDS = 0.2
 
 
 class DataDirectoryInUse(Exception):
@@ -90,18 +93,29 @@ class Database:
     Raises DatabaseUnusable.
     """
 
-    def __init__(self, data_dir: Path, *, owner: bool, readers: int = 1) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        owner: bool,
+        readers: int = 1,
+        url: str | None = None,
+        create: bool = True,
+        patience: float = 0,
+    ) -> None:
         self.is_damaged = False
         self.on_damage: Callable[[], None] = lambda: None
-        self._store: Store = dialect.open_store(data_dir / DATABASE_FILE, owner=owner, readers=readers)
-        self.name = self._store.name
+        self._data_dir = data_dir
+        self._store: Store = dialect.open_store(data_dir / DATABASE_FILE, url, owner=owner, readers=readers)
+        self.name, self.mending = self._store.name, self._store.mending
         try:
             if owner:
-                self._migrate()
-                self._store.own()
+                self._own(patience)
+                self._migrate(create)
+                self._store.begin()
             else:
                 self._check_schema()
-        except DatabaseError as error:
+        except SQLAlchemyError as error:
             self.close()
             raise DatabaseUnusable(what_is_wrong(self.name, error)) from None
         except BaseException:
@@ -112,10 +126,11 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A snapshot: everything read inside the block is of one moment.
 
-        Raises Damaged when the file is, and Ended when the call does that it is read for, see `ending`.
+        Raises Damaged when the database is, Ended when the call does that it is read for (see `ending`),
+        DatabaseUnavailable, and TooBusy when others have all connections.
         """
         with (
-            self._telling_damage(),
+            self._telling(self._store.read),
             self._store.read.connect() as conn,
             ending.stopped_by(partial(self._store.interrupt, conn)),
             conn.begin(),
@@ -126,9 +141,9 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """One write transaction, on disk when the block ends. In a server only the Writer may use it.
 
-        Raises Damaged when the file is.
+        Raises Damaged when the database is, and DatabaseUnavailable: then it is not known whether it is stored.
         """
-        with self._telling_damage(), self._store.write.connect() as conn:
+        with self._telling(self._store.write), self._store.write.connect() as conn:
             with conn.begin():
                 yield conn
             self._store.committed(conn)
@@ -137,18 +152,27 @@ class Database:
         """Say once that the file is damaged, and tell who set `on_damage`."""
         if not self.is_damaged:
             self.is_damaged = True
-            say(logger.error, "%s is damaged (%s): stop the server and %s", self.name, what, self._store.mending)
+            say(logger.error, "%s is damaged (%s): stop the server and %s", self.name, what, self.mending)
             self.on_damage()
 
     @contextmanager
-    def _telling_damage(self) -> Iterator[None]:
+    def _telling(self, engine: Engine) -> Iterator[None]:
         try:
             yield
-        except DatabaseError as error:
+        except PoolTimeout:
+            raise TooBusy("reads waiting") from None
+        except DatabaseInUse as error:
+            say(logger.error, "nothing can be written: %s", error)
+            raise DatabaseUnavailable from None
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                engine.dispose()  # the others are lost as well
             met = dialect.as_domain(error)
             if isinstance(met, Damaged):
                 self.report_damage(str(error.orig))
-            if not isinstance(met, Damaged | Ended):
+            if isinstance(met, DatabaseUnavailable):
+                say(logger.warning, "%s cannot be used: %s", self.name, dialect.describe(error) or error.orig)
+            if not isinstance(met, Damaged | DatabaseUnavailable | Ended):
                 raise
             raise met from None
 
@@ -160,18 +184,36 @@ class Database:
         return self._store.empty_log()
 
     def sizes(self) -> tuple[int, int]:
-        """Bytes that it takes, and that its log does."""
-        return self._store.sizes()
+        """Bytes that it takes, and that its log does. Raises as `read` does."""
+        with self._telling(self._store.read):
+            return self._store.sizes()
 
     def close(self) -> None:
         """Close every connection, the writer's last."""
         self._store.close()
 
-    def _migrate(self) -> None:
+    def _own(self, patience: float) -> None:
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return self._store.own()
+            except DatabaseInUse:  # a server that was killed may hold it for a moment
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+
+    def is_owned(self) -> bool:
+        """Whether some process owns it, this one included."""
+        owned = self._store.is_owned()
+        return is_owned(self._data_dir) if owned is None else owned
+
+    def _migrate(self, create: bool) -> None:
         with self._store.write.connect() as conn, conn.begin():
             found = _schema(conn)
             if found == NEWEST_SCHEMA:
                 return
+            if found is None and not create:
+                raise DatabaseUnusable(f"{self.name} has nothing of Reflexio's: check --database-url")
             from reflexio_server.storage.migrating import known_schemas, migrate
 
             if found is not None and found not in known_schemas():
@@ -179,6 +221,7 @@ class Database:
                     f"{self.name} has schema {found}, and this version knows none after {NEWEST_SCHEMA}: "
                     "a newer version made it, use that one"
                 )
+            self._store.migrating(conn)
             migrate(conn)
 
     def _check_schema(self) -> None:
@@ -203,8 +246,9 @@ def is_of_database(error: BaseException) -> bool:
     return isinstance(error, SQLAlchemyError)
 
 
-def what_is_wrong(name: str, error: DatabaseError) -> str:
+def what_is_wrong(name: str, error: SQLAlchemyError) -> str:
     """A line about a database that cannot be used, for whoever runs the server."""
+    reason = str(getattr(error, "orig", error)).strip().replace("\n", " ")
     if isinstance(dialect.as_domain(error), Damaged):
-        return f"{name} is damaged ({error.orig}): bring a backup in with `reflexio-server restore FILE`"
-    return f"cannot use {name} ({error.orig}): {dialect.describe(error) or 'see the error'}"
+        return f"{name} is damaged ({reason}): {dialect.describe(error)}"
+    return f"cannot use {name} ({reason}): {dialect.describe(error) or 'see the error'}"

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from sqlalchemy import BigInteger, ColumnElement, Connection, Integer
 
 from reflexio_server.errors import DomainError, Ended
-from reflexio_server.storage import fts5, sqlite
+from reflexio_server.storage import fts5, postgres, sqlite, tsvector
 from reflexio_server.storage.matches import Matches
 from reflexio_server.storage.prepared import Row
 from reflexio_server.storage.sqlite_file import DatabaseFile
-from reflexio_server.storage.store import Store
+from reflexio_server.storage.store import DatabaseUnusable, Store
 
 
 class Dialect(Protocol):
@@ -90,8 +90,8 @@ class FullText(Protocol):
         """Do a step (see `merge`) of letting go what only rows of older words needed; False when it is gone."""
 
 
-_DIALECTS: dict[str, Dialect] = {"sqlite": sqlite}
-_FULL_TEXTS: dict[str, FullText] = {"sqlite": fts5}
+_DIALECTS: dict[str, Dialect] = {"sqlite": sqlite, "postgresql": postgres}
+_FULL_TEXTS: dict[str, FullText] = {"sqlite": fts5, "postgresql": tsvector}
 
 Id = BigInteger().with_variant(Integer, "sqlite")
 """SQLite only counts up by itself on a column that is declared INTEGER."""
@@ -113,9 +113,17 @@ def full_text(conn: Connection) -> FullText:
     return _FULL_TEXTS[conn.dialect.name]
 
 
-def open_store(file: Path, *, owner: bool, readers: int) -> Store:
-    """Open the database in this file. Raises DatabaseUnusable."""
-    return DatabaseFile(file, owner=owner, readers=readers)
+def open_store(file: Path, url: str | None, *, owner: bool, readers: int) -> Store:
+    """Open the database at this URL, or without one that in the file. Raises DatabaseUnusable."""
+    if url is None:
+        return DatabaseFile(file, owner=owner, readers=readers)
+    try:
+        from reflexio_server.storage.postgres_server import DatabaseServer  # an extra installs what it needs
+    except ImportError:
+        raise DatabaseUnusable(
+            "PostgreSQL needs the extra postgres: pip install 'reflexio-grpc[server,postgres]'"
+        ) from None
+    return DatabaseServer(url, owner=owner, readers=readers)
 
 
 def as_domain(error: BaseException) -> DomainError | Ended | None:

@@ -42,11 +42,14 @@ class Prepared:
 
     def each(self, conn: Connection, **values: Any) -> Iterator[Row]:
         """Row after row, read on demand: what is not asked for is not read, but for one."""
-        rows: Iterator[Row] = self._run(conn, values, iter)
+        driver: Any = conn.connection.driver_connection
+        # A driver that would read all rows at once has another function for this.
+        run = getattr(driver, "on_demand", driver.execute)
+        rows: Iterator[Row] = self._run(conn, values, iter, run)
         try:
             yield from rows
         except Exception as error:
-            raise _as_core(conn, self._compiled[conn.dialect.name][0], error) from error
+            raise as_core(conn, self._compiled[conn.dialect.name][0], error) from error
 
     def row(self, conn: Connection, **values: Any) -> Row | None:
         """The first row, None when there is none."""
@@ -63,29 +66,52 @@ class Prepared:
         changed: int = self._run(conn, values, _CHANGED)
         return changed
 
-    def _run(self, conn: Connection, values: dict[str, Any], take: Callable[[Any], Any]) -> Any:
+    def _run(
+        self,
+        conn: Connection,
+        values: dict[str, Any],
+        take: Callable[[Any], Any],
+        run: Callable[[str, Sequence[Any]], Any] | None = None,
+    ) -> Any:
         dialect = conn.dialect
         prepared = self._compiled.get(dialect.name)
         if prepared is None:
             prepared = self._compiled[dialect.name] = _compiled(self._statement.compile(dialect=dialect))
         sql, names, constants = prepared
         arguments = [values[name] if name in values else constants[name] for name in names]
-        return execute(conn, sql, arguments, take)
+        return execute(conn, sql, arguments, take, run)
 
 
-def execute(conn: Connection, sql: str, arguments: Sequence[Any] = (), take: Callable[[Any], T] = _CHANGED) -> T:
-    """Have the driver run a statement; what is taken of its cursor. Errors are raised as Core raises them."""
+def execute(
+    conn: Connection,
+    sql: str,
+    arguments: Sequence[Any] = (),
+    take: Callable[[Any], T] = _CHANGED,
+    run: Callable[[str, Sequence[Any]], Any] | None = None,
+) -> T:
+    """Have the driver run a statement; what is taken of its cursor. Errors are raised as Core raises them.
+
+    `run`: a function of the driver's, by default its `execute`.
+    """
     driver: Any = conn.connection.driver_connection
     ending.check()
     try:
-        return take(driver.execute(sql, arguments))
+        return take((run or driver.execute)(sql, arguments))
     except Exception as error:
-        raise _as_core(conn, sql, error) from error
+        raise as_core(conn, sql, error) from error
 
 
-def _as_core(conn: Connection, sql: str, error: Exception) -> BaseException:
-    base = conn.dialect.loaded_dbapi.Error
-    return DBAPIError.instance(sql, None, error, base, hide_parameters=True, dialect=conn.dialect)
+def as_core(conn: Connection, sql: str, error: Exception) -> BaseException:
+    """An error of the driver as Core raises it; a connection that is lost is not used again."""
+    dialect = conn.dialect
+    base = dialect.loaded_dbapi.Error
+    lost = isinstance(error, base) and dialect.is_disconnect(error, conn.connection.driver_connection, None)
+    made = DBAPIError.instance(
+        sql, None, error, base, hide_parameters=True, connection_invalidated=lost, dialect=dialect
+    )
+    if lost:
+        conn.invalidate(error)
+    return made
 
 
 def _compiled(compiled: Compiled) -> tuple[str, Sequence[str], dict[str, Any]]:

@@ -146,6 +146,7 @@ def describe(error: BaseException) -> str:
     return _DESCRIBED.get(_code(error), "")
 
 
+_RESTORE = "bring a backup in with `reflexio-server restore FILE`"
 _DESCRIBED = {
     sqlite3.SQLITE_FULL: "the disk is full: make room",
     sqlite3.SQLITE_CANTOPEN: "it, or a file beside it, cannot be opened: check who may read and write there",
@@ -156,6 +157,8 @@ _DESCRIBED = {
     sqlite3.SQLITE_LOCKED: "another program keeps it locked: end that, then try again",
     sqlite3.SQLITE_PROTOCOL: "another program keeps it locked: end that, then try again",
     sqlite3.SQLITE_IOERR: "the disk does not read or write as it should: look at it, and whether it is full",
+    sqlite3.SQLITE_NOTADB: _RESTORE,
+    sqlite3.SQLITE_CORRUPT: _RESTORE,
     sqlite3.SQLITE_NOLFS: "the file system has no files of this size",
 }
 

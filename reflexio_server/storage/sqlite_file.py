@@ -35,7 +35,16 @@ class DatabaseFile:
         self.write = sqlite.make_engine(path, begin="IMMEDIATE", connections=1)
         self.read = sqlite.make_engine(path, begin="DEFERRED", connections=readers)
 
+    def migrating(self, conn: Connection) -> None:
+        pass
+
+    def is_owned(self) -> None:
+        return None
+
     def own(self) -> None:
+        pass
+
+    def begin(self) -> None:
         with self.write.connect() as conn:
             self._own_log = OwnLog(self._path, _driver(conn))
 

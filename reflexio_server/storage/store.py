@@ -12,6 +12,10 @@ class DatabaseUnusable(Exception):
     """
 
 
+class DatabaseInUse(DatabaseUnusable):
+    """Another process owns it."""
+
+
 class Store(Protocol):
     """An open database.
 
@@ -27,8 +31,17 @@ class Store(Protocol):
     read: Engine
     write: Engine
 
+    def migrating(self, conn: Connection) -> None:
+        """Prepare the transaction that makes or changes the schema, which may take long."""
+
     def own(self) -> None:
-        """Begin to be its owner, once its schema is this version's."""
+        """Become its owner, before the schema is looked at. Raises DatabaseUnusable."""
+
+    def begin(self) -> None:
+        """Begin to write, once its schema is this version's."""
+
+    def is_owned(self) -> bool | None:
+        """Whether some process owns it; None: whoever owns the data directory does."""
 
     def committed(self, conn: Connection) -> None:
         """Do what is due after a commit of `write`; it never raises."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from reflexio.supervised import Supervised, say
 from reflexio_server.clock import now_us
-from reflexio_server.errors import Damaged, Draining, TooBusy
+from reflexio_server.errors import Damaged, DatabaseUnavailable, Draining, TooBusy
 from reflexio_server.model import NewRequest, Outcome
 from reflexio_server.storage import dialect
 from reflexio_server.storage.database import Database
@@ -149,9 +149,9 @@ class Writer:
                     self._commit([work])
                 return
             results = [(batch[0].done, None, _as_domain(undone.cause))]
-        except BaseException as error:  # the COMMIT failed: nothing of the batch is stored
+        except BaseException as error:  # nothing of the batch is stored; or, when a COMMIT got no answer, it may be
             failed = _as_domain(error)
-            if not isinstance(failed, Damaged):  # which the database told
+            if not isinstance(failed, Damaged | DatabaseUnavailable):  # which the database told
                 say(logger.exception, "a commit of %d writes failed", len(batch))
             results = [(work.done, None, failed) for work in batch]
         else:

@@ -132,6 +132,7 @@ def test_the_cache_tells_of_hits_and_misses(start: Any) -> None:
     assert (metric(server, "reflexio_vector_cache_bytes") or 0) > (empty or 0)
 
 
+@pytest.mark.sqlite
 def test_the_lag_is_what_waits(start: Any, every_account: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_lag, "LOOK_SECONDS", 0.05)
     server = start(metrics_port=0, indexing=False)

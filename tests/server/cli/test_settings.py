@@ -6,6 +6,7 @@ from typing import Any
 
 import platformdirs
 import pytest
+from pydantic import SecretStr
 
 from reflexio_server import lifecycle
 from reflexio_server.cli.settings import SECRETS
@@ -42,6 +43,8 @@ def test_the_help_of_serve_lists_every_setting() -> None:
 
 # Of each setting a value that is wrong, and one that is not its default.
 WRONG: dict[str, str] = {
+    "database_url": "mysql://host/name",
+    "database_connections": "3",
     "port": "65536",
     "embedder": "gpt",
     "chroma_url": "ftp://chroma",
@@ -77,6 +80,9 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "tls_key": ("some/key.pem", Path("some/key.pem").absolute()),
     "tls_client_ca": ("some/ca.pem", Path("some/ca.pem").absolute()),
     "insecure": ("true", True),
+    "database_url": ("postgresql://host/name", SecretStr("postgresql://host/name")),
+    "database_url_file": ("some/url", Path("some/url").absolute()),
+    "database_connections": ("9", 9),
     "data_dir": ("some/data", Path("some/data").absolute()),
     "model_dir": ("some/models", Path("some/models").absolute()),
     "embedder": ("wordllama", "wordllama"),
@@ -157,7 +163,7 @@ SWITCHES = {  # as RIGHT has them
 def test_the_lists_above_have_every_setting() -> None:
     assert set(RIGHT) == set(flags_of())
     free = {"host", "metrics_host", "data_dir", "model_dir", "tls_cert", "tls_key", "tls_client_ca", *SWITCHES}
-    assert set(WRONG) == set(flags_of()) - free - {"chroma_token_file"}
+    assert set(WRONG) == set(flags_of()) - free - {"chroma_token_file", "database_url_file"}
 
 
 def test_every_setting_is_a_flag_and_a_variable(served: list[Settings]) -> None:
@@ -174,6 +180,18 @@ def test_every_setting_is_a_flag_and_a_variable(served: list[Settings]) -> None:
     assert [name for name in RIGHT if defaults[name] == expected[name]] == []
     assert defaults["data_dir"] == platformdirs.user_data_path("reflexio")
     assert defaults["model_dir"] == platformdirs.user_cache_path("reflexio") / "models"
+
+
+def test_the_url_of_a_database_is_one_and_can_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    command = ("accounts", "list", "--database-url-file", file)
+    assert f"cannot read {file}: No such file" in said(run(*command))
+    file.write_text("hidden://user:hidden@host/name\n")
+    text = said(run(*command))
+    assert "does not begin with postgresql://" in text
+    assert "hidden" not in text
+    assert "give one of them" in said(run(*command, env={"REFLEXIO_DATABASE_URL": "postgresql://host/name"}))
+    assert "hidden" not in said(run("accounts", "list", env={"REFLEXIO_DATABASE_URL": "hidden://"}))
 
 
 SECRET = "canary-7f3a9"

@@ -69,6 +69,7 @@ def weighed(conn: Connection, of: Standing, query: Sequence[str], most: int, cou
     return found
 
 
+@pytest.mark.sqlite  # asks for rows in its words
 @pytest.mark.parametrize("user", [None, "u"], ids=["account", "user"])
 def test_the_best_are_the_same_however_few_rows_are_listed(
     database: Database, source: random.Random, monkeypatch: pytest.MonkeyPatch, user: str | None

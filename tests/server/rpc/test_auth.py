@@ -161,6 +161,7 @@ def test_login_does_not_tell_an_unknown_account_from_a_wrong_password(caller: Ca
         assert failure(log_in, caller.address, email, password) == unknown
 
 
+@pytest.mark.sqlite
 def test_no_file_holds_a_key_or_a_password(start: Callable[..., LocalServer], tmp_path: Path) -> None:
     server = start(tmp_path / "data")
     caller = server.new_caller()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import reflexio
@@ -205,6 +206,7 @@ def test_a_place_that_nobody_was_given_is_a_place_too(caller: Caller) -> None:
             assert {group.request_group for group in found.request_groups} <= {"g"}
 
 
+@pytest.mark.sqlite
 def test_a_store_of_the_first_schema_lists_its_requests(tmp_path: Path, start: Callable[..., LocalServer]) -> None:
     """The first one lacks the columns that put requests in an order."""
     server = start(tmp_path)

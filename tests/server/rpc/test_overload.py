@@ -91,6 +91,7 @@ def test_a_full_write_queue_refuses_and_loses_nothing(start: Any) -> None:
     caller.publish("u", "after")
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_refuses_writes_and_goes_on_reading(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VectorMaker, "start", lambda self: None)  # so that vectors are made by those who wait for them
     server = start()

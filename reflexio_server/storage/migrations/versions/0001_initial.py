@@ -161,3 +161,18 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         for statement in FULL_TEXT_DDL:
             op.execute(statement)
+    else:
+        op.get_bind().exec_driver_sql(casefold_ddl())
+
+
+def casefold_ddl() -> str:
+    """A function that gives what Python's `str.casefold` does, whatever the database's locale."""
+    folded = {chr(code): chr(code).casefold() for code in range(0x110000) if not 0xD800 <= code < 0xE000}
+    folded = {one: into for one, into in folded.items() if one != into}
+    given = "$1"
+    for one, into in folded.items():
+        if len(into) > 1:
+            given = f"replace({given}, '{one}', '{into}')"
+    single = {one: into for one, into in folded.items() if len(into) == 1}
+    return f"""CREATE FUNCTION reflexio_casefold(text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+        RETURN translate({given}, '{"".join(single)}', '{"".join(single.values())}')"""

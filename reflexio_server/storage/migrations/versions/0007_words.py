@@ -21,6 +21,12 @@ FULL_TEXT_DDL = (
        owner, text, content='full_text_rows', content_rowid='id', tokenize='porter ascii')""",
 )
 
+TSVECTOR_DDL = (
+    "CREATE TABLE full_text (id bigint PRIMARY KEY, words tsvector NOT NULL)",
+    # What is new waits in a list that every search reads: some 500 rows.
+    "CREATE INDEX full_text_by_word ON full_text USING gin (words) WITH (gin_pending_list_limit = 512)",
+)
+
 
 def upgrade() -> None:
     op.add_column("interactions", sa.Column("words", sa.Text(), nullable=True))
@@ -43,3 +49,7 @@ def upgrade() -> None:
             op.execute("DROP TABLE interactions_fts")
             op.execute("DROP VIEW interactions_text")
             op.execute("UPDATE words_state SET done = NULL, has_first = false")
+    else:
+        for statement in TSVECTOR_DDL:
+            op.execute(statement)
+        op.execute("UPDATE words_state SET done = NULL, has_first = false")

@@ -1,0 +1,180 @@
+"""A database on a PostgreSQL server: a store of PostgreSQL's. Only this imports the driver, which an extra installs."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from reflexio_server import ending
+from reflexio_server.storage.prepared import as_core
+from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable
+
+POOL_SECONDS = 2.0  # that a call waits for a connection
+CONNECT_SECONDS = 5
+OLDEST_VERSION = 15
+_ROWS_AT_ONCE = 50  # that are fetched on demand
+_OWNER_LOCK = (0x5265666C, 1)  # "Refl"; the second: who writes
+_CANCEL_SECONDS = 1.0
+
+# What holds for every session: nothing hangs for ever, and a commit is on disk when it returns.
+_SETTINGS = {
+    "statement_timeout": "65s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+    "jit": "off",  # compiling costs more than any of the statements
+}
+_SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
+_SET_DURABLE = """SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
+# A dead peer is noticed in half a minute, when nothing is under way, and in ten seconds else.
+_NETWORK = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "reflexio-server",
+}
+
+
+class _Session(psycopg.Connection[Any]):
+    """A connection whose own `execute`, which Prepared uses, gets values in binary: vectors need no unpacking."""
+
+    _names = itertools.count()
+
+    def execute(self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = True) -> Any:
+        return super().execute(query, params, prepare=prepare, binary=binary)
+
+    def on_demand(self, query: Any, params: Any) -> Iterator[Any]:
+        """The rows, fetched some at a time."""
+        with self.cursor(f"rows_{next(self._names)}") as cursor:
+            cursor.itersize = _ROWS_AT_ONCE
+            cursor.execute(query, params, binary=True)
+            yield from cursor
+
+    def copy_rows(self, conn: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """COPY these rows in."""
+        ending.check()
+        try:
+            with self.cursor() as cursor, cursor.copy(statement) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        except Exception as error:
+            raise as_core(conn, statement, error) from error
+
+
+class DatabaseServer:
+    """See `store.Store`. The URL is libpq's, whose files and variables hold for what it does not say.
+
+    `owner`: writing goes through one session that holds a lock on the database: nobody else can have it meanwhile,
+    and when the session is lost nothing is written before another one holds it.
+
+    Raises DatabaseUnusable.
+    """
+
+    mending = "restore a backup of the database"
+
+    def __init__(self, url: str, *, owner: bool, readers: int) -> None:
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.Error:
+            raise DatabaseUnusable("--database-url is no URL that PostgreSQL's libraries can read") from None
+        self.name = _name(given)
+        self._owner = owner
+        self._given: dict[str, Any] = {**_NETWORK, **given, "client_encoding": "utf8"}
+        self.write = self._engine(reads=False, connections=1)
+        self.read = self._engine(reads=True, connections=readers)
+
+    def own(self) -> None:
+        with self.write.connect() as conn:
+            version = int(conn.execute(text("SHOW server_version_num")).scalar_one()) // 10_000
+            if version < OLDEST_VERSION:
+                raise DatabaseUnusable(f"{self.name} is of version {version}: {OLDEST_VERSION} or newer is needed")
+            encoding = conn.execute(text("SHOW server_encoding")).scalar_one()
+            if encoding != "UTF8":
+                raise DatabaseUnusable(f"{self.name} keeps texts as {encoding}: make a database with UTF8")
+
+    def begin(self) -> None:
+        pass
+
+    def is_owned(self) -> bool:
+        """Whether some session holds the owner's lock."""
+        query = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :first
+            AND objid = :second AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+        with self.read.connect() as conn:
+            return bool(conn.execute(text(query), dict(zip(("first", "second"), _OWNER_LOCK, strict=True))).scalar())
+
+    def migrating(self, conn: Connection) -> None:
+        conn.execute(text("SET LOCAL statement_timeout = 0"))
+
+    def committed(self, conn: Connection) -> None:
+        pass
+
+    def interrupt(self, conn: Connection) -> None:
+        with suppress(psycopg.Error, SQLAlchemyError):
+            session: Any = conn.connection.driver_connection
+            session.cancel_safe(timeout=_CANCEL_SECONDS)
+
+    def empty_log(self) -> bool:
+        """Nothing can be done: the server overwrites what was deleted by itself, in time."""
+        return True
+
+    def sizes(self) -> tuple[int, int]:
+        with self.read.connect() as conn:
+            return int(conn.execute(text("SELECT pg_database_size(current_database())")).scalar_one()), 0
+
+    def close(self) -> None:
+        self.read.dispose()
+        self.write.dispose()
+
+    def _engine(self, *, reads: bool, connections: int) -> Engine:
+        engine = create_engine(
+            "postgresql+psycopg://",  # what it connects to is known to `connect` alone
+            paramstyle="format",
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=POOL_SECONDS,
+            pool_use_lifo=True,
+            hide_parameters=True,  # an error's text goes to the log, and the parameters are what people said
+            use_native_hstore=False,
+        )
+
+        @event.listens_for(engine, "do_connect")
+        def connect(*_: Any) -> Any:
+            session = _Session.connect(**self._given)
+            try:
+                self._set_up(session, reads=reads)
+            except BaseException:
+                session.close()
+                raise
+            return session
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def _check(*_: Any) -> None:
+            ending.check()
+
+        return engine
+
+    def _set_up(self, session: _Session, *, reads: bool) -> None:
+        session.autocommit = True
+        session.execute(_SET)
+        if not reads:
+            session.execute(_SET_DURABLE)
+            if self._owner and not session.execute("SELECT pg_try_advisory_lock(%s, %s)", _OWNER_LOCK).fetchone()[0]:
+                raise DatabaseInUse(f"another server uses {self.name}: only one may, for now; stop that one first")
+        session.autocommit = False
+        session.read_only = reads
+        level = psycopg.IsolationLevel
+        session.isolation_level = level.REPEATABLE_READ if reads else level.READ_COMMITTED
+
+
+def _name(given: dict[str, Any]) -> str:
+    """Where it is, without who connects and by which password."""
+    host = given.get("host") or given.get("hostaddr") or "the local server"
+    port = f":{given['port']}" if given.get("port") else ""
+    return f"the database {given.get('dbname') or 'of the user'!r} on {host}{port}"

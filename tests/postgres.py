@@ -1,0 +1,105 @@
+"""A real PostgreSQL for tests: one server a session, a database for each server of ours."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+HOW = (
+    "there is no PostgreSQL: install it (Debian: apt install postgresql), put its initdb and pg_ctl on PATH, or say in "
+    "REFLEXIO_TEST_DATABASE_URL where one is on which databases may be made"
+)
+
+
+class Cluster:
+    """A PostgreSQL server on a socket in a folder of its own, which can be stopped, killed and started again."""
+
+    def __init__(self, *, durable: bool = False) -> None:
+        found = binaries()
+        assert found, HOW
+        self._binaries = found
+        self._user = "postgres" if os.geteuid() == 0 else None  # which does not run as root
+        # Not in pytest's folder: that user may not look into it, and the path of a socket has little room.
+        self.folder = Path(tempfile.mkdtemp(prefix="postgres"))
+        if self._user:
+            shutil.chown(self.folder, self._user, self._user)
+        self._options = [] if durable else ["-c", "fsync=off", "-c", "full_page_writes=off"]
+        self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        self.start()
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def start(self) -> None:
+        log = self.folder / "log"
+        options = " ".join(["-h ''", f"-k {self.folder}", "-c max_connections=200", *self._options])
+        self._run("pg_ctl", "-D", str(self._data), "-l", str(log), "-w", "-o", options, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        self._run("pg_ctl", "-D", str(self._data), "-m", mode, "-w", "stop")
+
+    def new(self) -> str:
+        """The URL of a new database."""
+        return new_database(self.url)
+
+    def close(self) -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self._binaries / program, *arguments],
+            check=True,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user=self._user,
+            group=self._user,
+            extra_groups=[] if self._user else None,
+            timeout=60,
+        )
+
+
+def binaries() -> Path | None:
+    """The folder of PostgreSQL's programs, None when there is none."""
+    if found := shutil.which("initdb"):
+        return Path(found).parent
+    installed = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    return max(installed, key=lambda path: int(path.parent.name), default=None)
+
+
+def new_database(url: str, template: str | None = None) -> str:
+    """Make a database on the server of this URL, a copy of that at `template`; its own URL."""
+    name = f"reflexio_{secrets.token_hex(6)}"
+    with psycopg.connect(url, autocommit=True) as conn:
+        copied = sql.Identifier(urlsplit(template).path[1:] if template else "template0")
+        conn.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE {}").format(sql.Identifier(name), copied))
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+@contextlib.contextmanager
+def running() -> Iterator[str]:
+    """A server to make databases on: that of REFLEXIO_TEST_DATABASE_URL, else one of its own; its URL."""
+    given = os.environ.get("REFLEXIO_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    cluster = Cluster()
+    try:
+        yield cluster.url
+    finally:
+        cluster.close()
