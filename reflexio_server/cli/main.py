@@ -1,4 +1,4 @@
-"""`reflexio-server`: serve, health, accounts, keys, index, backup, restore, model."""
+"""`reflexio-server`: serve, health, accounts, keys, index, backup, restore, import-store, model."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from reflexio import __version__
 from reflexio_server.cli.accounts import accounts, keys
 from reflexio_server.cli.backup import backup, restore
 from reflexio_server.cli.health import health
+from reflexio_server.cli.import_store import import_store
 from reflexio_server.cli.index import index
 from reflexio_server.cli.options import folder_errors
 from reflexio_server.cli.settings import settings_options
@@ -35,6 +36,7 @@ main.add_command(keys)
 main.add_command(index)
 main.add_command(backup)
 main.add_command(restore)
+main.add_command(import_store)
 main.add_command(health)
 
 

@@ -29,6 +29,10 @@ _PATIENCE_SECONDS = 0.2  # for those who only look whether somebody owns the dir
 
 _PAUSE_SECONDS = 0.2
 
+# Stands for the schema while a store is imported: no version takes it for its own.
+_PART = "importing "
+_PART_OF_THIS = _PART + NEWEST_SCHEMA
+
 
 class DataDirectoryInUse(Exception):
     """Another process owns the data directory."""
@@ -88,7 +92,9 @@ class Database:
     """The database of a data directory.
 
     `owner`: the process holds the directory (see `own`), so it may migrate an older schema and checkpoint. Others
-    must find the schema as this version knows it. `readers` is how many threads may read at the same time.
+    must find the schema as this version knows it. `readers` is how many threads may read at the same time. `part`: a
+    new one is marked as one that a store is imported into, which nobody opens else (see importing.py), and `is_part`
+    tells whether it is one.
 
     Raises DatabaseUnusable.
     """
@@ -102,8 +108,10 @@ class Database:
         url: str | None = None,
         create: bool = True,
         patience: float = 0,
+        part: bool = False,
     ) -> None:
         self.is_damaged = False
+        self.is_part = False
         self.on_damage: Callable[[], None] = lambda: None
         self._data_dir = data_dir
         self._store: Store = dialect.open_store(data_dir / DATABASE_FILE, url, owner=owner, readers=readers)
@@ -111,7 +119,7 @@ class Database:
         try:
             if owner:
                 self._own(patience)
-                self._migrate(create)
+                self._migrate(create, part)
                 self._store.begin()
             else:
                 self._check_schema()
@@ -207,11 +215,17 @@ class Database:
         owned = self._store.is_owned()
         return is_owned(self._data_dir) if owned is None else owned
 
-    def _migrate(self, create: bool) -> None:
+    def _migrate(self, create: bool, part: bool) -> None:
         with self._store.write.connect() as conn, conn.begin():
             found = _schema(conn)
+            if part and found == _PART_OF_THIS:
+                self.is_part = True
+                return
+            self._must_be_whole(found)
             if found == NEWEST_SCHEMA:
                 return
+            if part and found is not None:
+                raise DatabaseUnusable(f"{self.name} has something else in it, of schema {found}: make a new database")
             if found is None and not create:
                 raise DatabaseUnusable(f"{self.name} has nothing of Reflexio's: check --database-url")
             from reflexio_server.storage.migrating import known_schemas, migrate
@@ -223,15 +237,32 @@ class Database:
                 )
             self._store.migrating(conn)
             migrate(conn)
+            if part:
+                mark_part(conn, True)
+                self.is_part = True
 
     def _check_schema(self) -> None:
         with self._store.read.connect() as conn, conn.begin():
             found = _schema(conn)
+        self._must_be_whole(found)
         if found != NEWEST_SCHEMA:
             raise DatabaseUnusable(
                 f"the running server's database has schema {found}, this version needs {NEWEST_SCHEMA}: "
                 "restart the server with this version, or use the version it runs"
             )
+
+    def _must_be_whole(self, schema: str | None) -> None:
+        if schema is not None and schema.startswith(_PART):
+            by = "" if schema == _PART_OF_THIS else f" with the version that began it (schema {schema[len(_PART) :]})"
+            raise DatabaseUnusable(
+                f"{self.name} has only a part of a store: run `reflexio-server import-store`{by} to its end"
+            )
+
+
+def mark_part(conn: Connection, is_part: bool) -> None:
+    """Mark a database of this version's schema as one that a store is imported into, or as whole."""
+    schema = _PART_OF_THIS if is_part else NEWEST_SCHEMA
+    conn.execute(text("UPDATE alembic_version SET version_num = :schema"), {"schema": schema})
 
 
 def _schema(conn: Connection) -> str | None:

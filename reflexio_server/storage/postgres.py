@@ -176,6 +176,14 @@ def insert_rows(conn: Connection, table: str, columns: tuple[str, ...], rows: Se
     driver.copy_rows(conn, f"COPY {table} ({', '.join(columns)}) FROM STDIN", rows)
 
 
+def go_on_after(conn: Connection, table: str, column: str, number: int) -> None:
+    """Give new rows numbers above this one and above all that are there, however these came."""
+    highest = conn.execute(text(f"SELECT max({column}) FROM {table}")).scalar() or 0
+    if (last := max(number, highest)) > 0:
+        sequence = text("SELECT setval(pg_get_serial_sequence(:table, :column), :last)")
+        conn.execute(sequence, {"table": table, "column": column, "last": last})
+
+
 def is_in_transaction(conn: Connection) -> bool:
     """Whether the transaction is still there: it ends with its connection."""
     if conn.invalidated:

@@ -31,6 +31,7 @@ COMMANDS = (
     ("index", "verify"),
     ("backup",),
     ("restore",),
+    ("import-store",),
     ("model",),
     ("model", "install"),
 )
