@@ -2,7 +2,6 @@
 
 import hashlib
 import random
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +12,7 @@ import numpy as np
 from reflexio_server.index.chroma_process import ChromaFailed, ChromaProcess
 from reflexio_server.index.nearest import Expected
 from reflexio_server.storage import collections, vectors
-from reflexio_server.storage.database import DATABASE_FILE
-from tests.state import has_followed
+from tests.state import has_followed, rows
 from tests.support import Caller, LocalServer, ServerProcess
 from tests.wire import wait_until
 
@@ -90,10 +88,8 @@ def unindexed(caller: Caller) -> int:
 
 def stamps(data_dir: Path) -> list[Stamp]:
     """Every vector with its stamp: a vector that was made again has another."""
-    with sqlite3.connect(data_dir / DATABASE_FILE) as conn:
-        rows = conn.execute("SELECT id, interaction_ref, model, chunk, vector FROM vectors ORDER BY id").fetchall()
-    conn.close()
-    return [(*row[:4], hashlib.sha256(row[4]).hexdigest()) for row in rows]
+    found = rows(data_dir, "SELECT id, interaction_ref, model, chunk, vector FROM vectors ORDER BY id")
+    return [(*row[:4], hashlib.sha256(row[4]).hexdigest()) for row in found]
 
 
 def wait_for_index(server: LocalServer) -> None:
@@ -120,14 +116,7 @@ def problem_of(folder: Path, expected: list[Expected]) -> str | None:
 
 def wait_for_vectors(data_dir: Path, count: int) -> None:
     """Wait until so many vectors are stored, seen from outside of the server."""
-
-    def stored() -> bool:
-        with sqlite3.connect(data_dir / DATABASE_FILE) as conn:
-            (found,) = conn.execute("SELECT count(*) FROM vectors").fetchone()
-        conn.close()
-        return int(found) >= count
-
-    wait_until(stored, f"{count} vectors")
+    wait_until(lambda: rows(data_dir, "SELECT count(*) FROM vectors")[0][0] >= count, f"{count} vectors")
 
 
 def filled(start: Callable[..., LocalServer], data_dir: Path, count: int = 250) -> tuple[LocalServer, Caller]:

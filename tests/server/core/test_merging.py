@@ -14,6 +14,8 @@ from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
 
+pytestmark = pytest.mark.sqlite  # PostgreSQL takes up what is new by itself
+
 WORDS = [f"word{number}" for number in range(50)]
 
 
