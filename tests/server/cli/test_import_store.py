@@ -283,6 +283,10 @@ def test_a_store_of_older_words_is_found_at_once_and_renewed(
     done = run(*command)
     assert done.exit_code == 0, done.stderr
     assert rows(url)["words_state"][0][2] == 0
+    with psycopg.connect(url) as conn:
+        assert conn.execute(
+            "SELECT count(*) FROM full_text WHERE words @@ '''strass'' | ''someth'''::tsquery"
+        ).fetchone() == (2,)
     moved = start(tmp_path / "elsewhere", database_url=url)
     caller = log_in(moved.address, OLD_EMAIL)
     found = caller.search(query="strasse").hits
