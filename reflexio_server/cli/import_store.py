@@ -23,10 +23,10 @@ _PATIENCE_SECONDS = 5  # for the session of a run that was killed
 def import_store(settings: Settings) -> None:
     """Copy everything that SQLite has in the data folder into a PostgreSQL database; no server may be running.
 
-    The database is new: it has nothing of Reflexio's, or what an import of this store that was broken off left there,
-    however it was; then what is there is compared, and the rest is copied. Until all of it is there no server starts
-    on it. Ids, passwords, API keys and vectors stay as they are, and nothing is embedded again. The folder stays as it
-    is, but that a database of an older version is brought to this one's first.
+    The database must be new, or have what an import of this store left there when it was broken off: that is compared,
+    and the rest is copied. Until all of it is there no server starts on it. Ids, passwords, API keys and vectors stay
+    as they are, and nothing is embedded again. The folder stays as it is, but that a database of an older version is
+    brought to this one's first.
     """
     if settings.database is None:
         raise click.UsageError("say into which PostgreSQL database: --database-url-file, or --database-url")
