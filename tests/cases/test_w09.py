@@ -75,7 +75,7 @@ def test_damage_of_the_database_is_named_and_the_index_kept(
         wait_until(lambda: health(server, INDEX_HEALTH) == NOT_SERVING, "health to tell it")
         assert health(server, "") == NOT_SERVING
         assert found(caller, "violin") == ["a violin"]
-    assert "restore a backup" in caplog.text
+    assert "reflexio-server restore" in caplog.text
     said = "Failing: the thread chroma of the server, by Damaged"
     wait_until(lambda: said in status(server), "the command to tell it")
     wait_until(lambda: (metric(server, "reflexio_thread_failures_total", "chroma") or 0) >= 2, "the metric to tell it")
