@@ -22,7 +22,9 @@ from tests.words import Words, use
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(canaries)
-    config.addinivalue_line("markers", f"{stores.MARK}: about SQLite's own file, left out with --store postgres")
+    config.addinivalue_line(
+        "markers", f"{stores.MARK}: about SQLite, or chooses its database: not for --store postgres"
+    )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,7 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             opens_it = {"sqlite3", "DATABASE_FILE"} & vars(getattr(item, "module", None) or item).keys()
             if opens_it or item.get_closest_marker(stores.MARK):
-                item.add_marker(pytest.mark.skip(reason="it is about SQLite's own file"))
+                item.add_marker(pytest.mark.skip(reason="it is about SQLite, or chooses its database itself"))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from reflexio_server.storage.database import Database
 from tests import postgres
 
 MARK = "sqlite"
-"""Of tests that are about SQLite's own file; those of a module that opens it need it not."""
+"""Of tests that are about SQLite, or choose their database; those of a module that opens its file need it not."""
 
 
 class Databases:

@@ -117,6 +117,7 @@ def test_a_wrong_id_revokes_nothing(server: LocalServer, caller: Caller) -> None
     assert shown.count("valid") == 1
 
 
+@pytest.mark.sqlite
 def test_revoking_needs_a_yes(server: LocalServer, caller: Caller) -> None:
     mine = key_id(caller)
     for arguments in ((), ("--all", mine)):
@@ -185,6 +186,7 @@ COMMANDS = (
 )
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_an_account_that_is_not_there(tmp_path: Path, command: tuple[str, ...]) -> None:
     missing = tmp_path / "missing"
@@ -212,6 +214,7 @@ def test_a_server_can_start_while_a_command_reads(tmp_path: Path, monkeypatch: p
     assert owned == [tmp_path], "this one does the server's work"
 
 
+@pytest.mark.sqlite
 def test_a_reader_brings_an_older_database_up_when_no_server_runs(tmp_path: Path) -> None:
     assert create(tmp_path).exit_code == 0
     to_first_schema(tmp_path)

@@ -16,7 +16,7 @@ from reflexio_server.storage.database import Database
 from reflexio_server.storage.prepared import Prepared
 
 ENDLESS = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT count(*) FROM n"
-LONG = Prepared(text(f"SELECT count(*) FROM ({ENDLESS.replace('count(*)', 'n')} LIMIT 20000)"))
+LONG = Prepared(text(f"SELECT count(*) FROM ({ENDLESS.replace('count(*)', 'n')} LIMIT 20000) found"))
 READS: dict[str, Callable[[Connection], object]] = {
     "prepared": lambda conn: Prepared(text(ENDLESS)).scalar(conn),
     "core": lambda conn: conn.execute(text(ENDLESS)).scalar(),
@@ -34,7 +34,11 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened.close()
 
 
-@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize(
+    "read",
+    # PostgreSQL is told to stop a statement, and so by the next one that a call runs; none fetches by Core.
+    [pytest.param(read, id=name, marks=[pytest.mark.sqlite] * (name == "row by row")) for name, read in READS.items()],
+)
 def test_a_read_stops_when_its_call_ends(database: Database, read: Callable[[Connection], object]) -> None:
     call, begun = Ending(), threading.Event()
 

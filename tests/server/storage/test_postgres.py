@@ -90,6 +90,7 @@ def test_a_second_server_is_refused_and_harms_nothing(
     assert len(everything(log_in(third.address, caller.email))) == 2
 
 
+@pytest.mark.sqlite
 def test_a_killed_server_leaves_it_free(url: str, tmp_path: Path, model_dir: Path) -> None:
     env = {**os.environ, "REFLEXIO_DATABASE_URL": url}
     server = ServerProcess(tmp_path / "one", model_dir, env=env)
@@ -250,6 +251,7 @@ def test_a_statement_ends_with_the_call_it_is_for(url: str, tmp_path: Path) -> N
         database.close()
 
 
+@pytest.mark.sqlite
 def test_no_password_is_seen_anywhere(
     url: str, tmp_path: Path, model_dir: Path, caplog: pytest.LogCaptureFixture, start: Callable[..., LocalServer]
 ) -> None:

@@ -25,6 +25,7 @@ def conn(tmp_path: Path) -> Iterator[Connection]:
     database.close()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "read",
     [
@@ -41,6 +42,7 @@ def test_errors_are_those_of_core(conn: Connection, read: Callable[[Connection],
     assert "no JSON" not in str(caught.value), "what people said stays out of the log"
 
 
+@pytest.mark.sqlite
 def test_each_reads_on_demand(conn: Connection) -> None:
     rows = LATE.each(conn, values='["1", "2", "3", "no JSON"]')
     assert [next(rows), next(rows)] == [("1",), ("2",)]
