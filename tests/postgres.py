@@ -61,15 +61,14 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self, program: str, *arguments: str) -> None:
+        # By a program: subprocess's own `user` makes it fork, and gRPC's handlers of a fork may crash the child.
+        other = ["setpriv", f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups"] if self._user else []
         subprocess.run(
-            [self._binaries / program, *arguments],
+            [*other, self._binaries / program, *arguments],
             check=True,
             cwd="/",
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            user=self._user,
-            group=self._user,
-            extra_groups=[] if self._user else None,
             timeout=60,
         )
 
