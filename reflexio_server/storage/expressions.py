@@ -96,3 +96,17 @@ def is_one_of(of: ColumnElement[str], name: str) -> ColumnElement[bool]:
     Nearly every row is ASCII, which is soon folded.
     """
     return or_(LowerAscii(of).in_(among_texts(name)), CasefoldOther(of).in_(among_texts(name)))
+
+
+def beside(than: str, way: str) -> str:
+    """A query in text for the two texts that stand nearest before or after `i` in its thread, nearest first.
+
+    They are looked for in its own request `r` and in the two before or after that.
+    """
+    return f"""SELECT n.id FROM interactions n WHERE n.request_ref IN (
+                   SELECT r.id UNION ALL SELECT found.id FROM (
+                       SELECT id FROM requests WHERE user_ref = r.user_ref AND request_group = r.request_group
+                       AND (created_at, sequence) {than} (r.created_at, r.sequence)
+                       ORDER BY created_at {way}, sequence {way} LIMIT 2) found)
+               AND (n.created_at, n.id) {than} (i.created_at, i.id) AND (n.model IS NULL OR n.model > 0)
+               ORDER BY n.created_at {way}, n.id {way} LIMIT 2"""

@@ -14,6 +14,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from reflexio_server import ending, shortage
 from reflexio_server.errors import Damaged, DiskFull, DomainError, Ended, TooBusy
+from reflexio_server.storage import expressions
 from reflexio_server.storage.expressions import (
     CasefoldOther,
     JsonList,
@@ -203,18 +204,7 @@ _PUBLISHED_WITH = Prepared(
 
 
 def _beside(than: str, way: str) -> str:
-    """The two texts that stand nearest before or after `i` in its thread, as a JSON list, nearest first.
-
-    They are looked for in its own request `r` and in the two before or after that.
-    """
-    return f"""SELECT json_group_array(found.id) FROM (
-                   SELECT n.id FROM interactions n WHERE n.request_ref IN (
-                       SELECT r.id UNION ALL SELECT found.id FROM (
-                           SELECT id FROM requests WHERE user_ref = r.user_ref AND request_group = r.request_group
-                           AND (created_at, sequence) {than} (r.created_at, r.sequence)
-                           ORDER BY created_at {way}, sequence {way} LIMIT 2) found)
-                   AND (n.created_at, n.id) {than} (i.created_at, i.id) AND (n.model IS NULL OR n.model > 0)
-                   ORDER BY n.created_at {way}, n.id {way} LIMIT 2) found"""
+    return f"SELECT json_group_array(found.id) FROM ({expressions.beside(than, way)}) found"
 
 
 _NEIGHBOURS = Prepared(
