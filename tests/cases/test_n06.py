@@ -148,7 +148,8 @@ def assert_understood(words: list[str]) -> None:
     known = {flag: option for option in command.params for flag in (*option.opts, *option.secondary_opts)}
     for word in arguments:
         assert not word.startswith("--") or word.partition("=")[0] in known, words
-    command.make_context("reflexio-server", list(arguments), resilient_parsing=False)
+    above = click.Context(main, help_option_names=main.context_settings["help_option_names"])
+    command.make_context("reflexio-server", list(arguments), parent=above)  # a command remembers the help it once had
 
 
 @pytest.fixture(autouse=True)
