@@ -14,10 +14,11 @@ import trustme
 from reflexio_server.index.model_install import install_model
 from reflexio_server.index.ocr_install import install_ocr
 from reflexio_server.storage import collections
-from tests import canaries, postgres, stores
+from tests import canaries, stores
 from tests.support import Caller, LocalServer
 from tests.tls_files import Files
 from tests.words import Words, use
+from tools import postgres_run
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,11 +43,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server on which databases may be made."""
-    if not postgres.binaries() and "REFLEXIO_TEST_DATABASE_URL" not in os.environ:
+    if not postgres_run.binaries() and "REFLEXIO_TEST_DATABASE_URL" not in os.environ:
         if "REFLEXIO_TEST_ALL" in os.environ:
-            pytest.fail(postgres.HOW)
-        pytest.skip(postgres.HOW)
-    with postgres.running() as url:
+            pytest.fail(postgres_run.HOW)
+        pytest.skip(postgres_run.HOW)
+    with postgres_run.running() as url:
         yield url
 
 
