@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: one server a session, a database for each server of ours."""
+"""A real PostgreSQL server in a folder of its own, which can be stopped, killed and started again; databases on it."""
 
 import contextlib
 import os
