@@ -29,10 +29,10 @@ from reflexio_server.storage.tables import metadata
 from reflexio_server.storage.writer import Writer
 from tests import stores
 from tests.command import run, said
-from tests.postgres import Cluster
 from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, failure_of, log_in
 from tests.wire import everything, scrape, wait_until
 from tests.words import Words
+from tools.postgres_run import Cluster
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
