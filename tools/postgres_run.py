@@ -55,16 +55,33 @@ class Cluster:
         """The URL of a new database."""
         return new_database(self.url)
 
+    def log(self) -> str:
+        """What it has said so far."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def dump(self, url: str, file: Path) -> None:
+        """Copy a database into a file."""
+        self._run("pg_dump", "--format=custom", f"--file={file}", url, as_other=False)
+
+    def restore(self, url: str, file: Path) -> None:
+        """Put what was copied in a database's place; whoever uses it is sent away."""
+        name = sql.Identifier(urlsplit(url).path[1:])
+        with psycopg.connect(self.url, autocommit=True) as conn:
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+            conn.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(name))
+        self._run("pg_restore", f"--dbname={url}", "--exit-on-error", str(file), as_other=False)
+
     def close(self) -> None:
         with contextlib.suppress(subprocess.CalledProcessError):
             self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str, as_other: bool = True) -> None:
         # By a program: subprocess's own `user` makes it fork, and gRPC's handlers of a fork may crash the child.
-        other = ["setpriv", f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups"] if self._user else []
+        other = ["setpriv", f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups"]
+        as_user = other if self._user and as_other else []
         subprocess.run(
-            [*other, self._binaries / program, *arguments],
+            [*as_user, self._binaries / program, *arguments],
             check=True,
             cwd="/",
             stdout=subprocess.DEVNULL,
@@ -79,6 +96,14 @@ def binaries() -> Path | None:
         return Path(found).parent
     installed = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     return max(installed, key=lambda path: int(path.parent.name), default=None)
+
+
+def version() -> str:
+    """What `initdb` says that it is: "PostgreSQL 15.18"."""
+    found = binaries()
+    assert found, HOW
+    said = subprocess.run([found / "initdb", "--version"], check=True, capture_output=True, text=True, timeout=10)
+    return f"PostgreSQL {said.stdout.split()[2]}"  # "initdb (PostgreSQL) 15.18 …"
 
 
 def new_database(url: str, template: str | None = None) -> str:

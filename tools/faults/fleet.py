@@ -15,10 +15,11 @@ from typing import Self
 
 from reflexio_server.core.accounts import Accounts, new_account
 from reflexio_server.storage.accounts import add_account
-from reflexio_server.storage.database import DATABASE_FILE, Database, own
+from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.writer import Writer
 from tools.faults.caller import Caller
 from tools.faults.plants import VARIABLE as PLANT_VARIABLE
+from tools.faults.stores import Store, environment
 from tools.server_process import PASSWORD, rss_mb
 
 START_SECONDS = 120.0  # a loaded machine takes long
@@ -72,12 +73,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 class Server:
-    """A real server that is killed and started again on the same port and data folder."""
+    """A real server that is killed and started again on the same port and store."""
 
     def __init__(
         self,
         fleet: Fleet,
-        folder: Path,
+        store: Store,
         plant: str = "",
         # Where it is not what is tested, the index would take the processor.
         arguments: Sequence[str] = ("--no-indexing",),
@@ -89,11 +90,11 @@ class Server:
         self._fleet = fleet
         self._plant = plant
         self._arguments = arguments
-        self._log = folder / "server.log"
-        self.data_dir = folder / "data"
+        self.store = store
+        self._log = store.data_dir.with_name("server.log")
         self._process: subprocess.Popen[bytes] | None = None
         self._spare: subprocess.Popen[bytes] | None = None
-        (self.api_key,) = make_accounts(self.data_dir, EMAIL)
+        (self.api_key,) = make_accounts(store, EMAIL)
 
     def start(self) -> None:
         """Returns when it listens."""
@@ -115,17 +116,10 @@ class Server:
         self._spare = self._spare or self._load()
 
     def _load(self) -> subprocess.Popen[bytes]:
-        arguments = ["--port", str(self.port), "--data-dir", str(self.data_dir), "--log-level", "info"]
+        arguments = ["--port", str(self.port), "--data-dir", str(self.store.data_dir), "--log-level", "info"]
         arguments += self._arguments
-        return self._fleet.start("serve", *arguments, log=self._log, plant=self._plant)
-
-    def wait_for_writes(self, seconds: float, over: threading.Event) -> None:
-        """Wait until it stores something, at most so long: a kill while nothing is on its way shows little."""
-        log = self.data_dir / f"{DATABASE_FILE}-wal"
-        deadline = time.monotonic() + seconds
-        before = log.stat().st_mtime_ns
-        while log.stat().st_mtime_ns == before and time.monotonic() < deadline and not over.wait(0.005):
-            pass
+        variables = environment(self.store)
+        return self._fleet.start("serve", *arguments, log=self._log, environment=variables, plant=self._plant)
 
     @property
     def pid(self) -> int:
@@ -186,7 +180,7 @@ class Flapper:
         try:
             while not self._over.is_set():
                 self._server.prepare()
-                self._server.wait_for_writes(idle, self._over)
+                self._server.store.wait_until_written(idle, self._over)  # else a kill shows little
                 if self._over.wait(self._chosen.uniform(0, up)):
                     return
                 self._server.kill()
@@ -210,10 +204,10 @@ def _free_port() -> int:
             return port
 
 
-def make_accounts(data_dir: Path, *emails: str) -> list[str]:
+def make_accounts(store: Store, *emails: str) -> list[str]:
     """Make accounts with a key each, without a server: clients of a run may come before it."""
-    with own(data_dir):
-        database = Database(data_dir, owner=True)
+    with own(store.data_dir):
+        database = Database(store.data_dir, owner=True, url=store.url)
         writer = Writer(database, 10)
         api_keys = []
         for email in emails:

@@ -23,11 +23,10 @@ def run(run: Run) -> Row:
         found = {"lost": 0, "duplicated": 0, "rounds": 0}
         while not found[what] and found["rounds"] < _ROUNDS:
             found["rounds"] += 1
-            folder = run.folder / f"{plant}-{found['rounds']}"
-            folder.mkdir()
+            store = run.store(f"{plant}-{found['rounds']}/data")
             with Fleet() as fleet:
                 chosen = random.Random(run.chosen.random())
-                verdict = sweep(fleet, folder, chosen, _SECONDS * found["rounds"], quotas, plant).start.verdict
+                verdict = sweep(fleet, store, chosen, _SECONDS * found["rounds"], quotas, plant).start.verdict
             found["lost"] += len(verdict.lost)
             found["duplicated"] += len(verdict.duplicated)
         caught += found[what] > 0

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 VARIABLE = "FAULT_RUNS_PLANT"
 ACKNOWLEDGE_FIRST = "acknowledge-before-commit"
 UNSPOOL_FIRST = "delete-before-acknowledgement"
@@ -16,13 +18,13 @@ NO_UNIQUE_KEY = "no-unique-key"
 _WINDOW = 0.2  # seconds between the two that are swapped or repeated, so that few kills suffice
 
 
-def into_server(data_dir: Path) -> None:
+def into_server(data_dir: Path, url: str | None) -> None:
     """Plant what the environment asks for; AttributeError when the code to patch is no longer there."""
     planted = os.environ.get(VARIABLE)
     if planted == ACKNOWLEDGE_FIRST:
         _acknowledge_first()
     elif planted == NO_UNIQUE_KEY:
-        _drop_unique_key(data_dir)
+        _drop_unique_key(data_dir, url)
 
 
 def into_client() -> None:
@@ -48,10 +50,30 @@ def _acknowledge_first() -> None:
     _replace(Writer, "_publish_together", acknowledging)
 
 
-def _drop_unique_key(data_dir: Path) -> None:
+def _drop_unique_key(data_dir: Path, url: str | None) -> None:
     """Neither the constraint nor the look-up by it: with one of them a repeated request could not be stored."""
     from reflexio_server.storage import publishing
-    from reflexio_server.storage.database import DATABASE_FILE, Database
+    from reflexio_server.storage.database import Database
+
+    if url is None:
+        _drop_unique_key_of_file(data_dir)
+    else:
+        with psycopg.connect(url) as conn:
+            conn.execute("ALTER TABLE requests DROP CONSTRAINT IF EXISTS requests_account_id_request_id_key")
+    _replace(publishing, "_stored_before", lambda _conn, _submitted: {})
+    write = Database.write
+
+    @contextmanager
+    def slow_write(self: Any) -> Iterator[Any]:
+        with write(self) as conn:
+            yield conn
+        time.sleep(_WINDOW)
+
+    _replace(Database, "write", slow_write)
+
+
+def _drop_unique_key_of_file(data_dir: Path) -> None:
+    from reflexio_server.storage.database import DATABASE_FILE
 
     conn = sqlite3.connect(data_dir / DATABASE_FILE, isolation_level=None)
     statements = [
@@ -63,16 +85,6 @@ def _drop_unique_key(data_dir: Path) -> None:
         for statement in without:
             conn.execute(statement)
     conn.close()
-    _replace(publishing, "_stored_before", lambda _conn, _submitted: {})
-    write = Database.write
-
-    @contextmanager
-    def slow_write(self: Any) -> Iterator[Any]:
-        with write(self) as conn:
-            yield conn
-        time.sleep(_WINDOW)
-
-    _replace(Database, "write", slow_write)
 
 
 def _unspool_first() -> None:

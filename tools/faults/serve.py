@@ -24,5 +24,5 @@ if __name__ == "__main__":
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if not sys.stdin.buffer.read(1):
         sys.exit()
-    plants.into_server(Path(sys.argv[sys.argv.index("--data-dir") + 1]))
+    plants.into_server(Path(sys.argv[sys.argv.index("--data-dir") + 1]), os.environ.get("REFLEXIO_DATABASE_URL"))
     main(["serve", *sys.argv[1:]])
