@@ -32,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--store", choices=("sqlite", "postgres"), default="sqlite", help="where servers keep everything")
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    found = None if postgres_run.is_given() else postgres_run.binaries()
+    kind = f" {postgres_run.version(found)} of {found}" if found else ""
+    return f"store: PostgreSQL{kind}" if config.getoption("store") == "postgres" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("store") == "postgres":
         for item in items:
@@ -43,8 +49,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server on which databases may be made."""
-    if not postgres_run.binaries() and "REFLEXIO_TEST_DATABASE_URL" not in os.environ:
-        if "REFLEXIO_TEST_ALL" in os.environ:
+    if not postgres_run.is_given() and not postgres_run.binaries():
+        if os.environ.keys() & {"REFLEXIO_TEST_ALL", postgres_run.CHOSEN}:
             pytest.fail(postgres_run.HOW)
         pytest.skip(postgres_run.HOW)
     with postgres_run.running() as url:

@@ -26,14 +26,16 @@ from tools.faults import (
     logins,
     outage,
     planted,
+    pool,
     power_cut,
     slow_streams,
     soak,
+    unknown_commit,
     wire_fuzz,
 )
 from tools.faults.report import page_of
 from tools.faults.row import SECONDS, SHORT_SECONDS, Row, Run
-from tools.postgres_run import HOW, Cluster, binaries, version
+from tools.postgres_run import HOW, Cluster, binaries
 
 ROWS: dict[str, Callable[[Run], Row]] = {
     "exit-matrix": exit_matrix.run,
@@ -53,6 +55,8 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "idle-streams": idle_streams.run,
     "cancelled-calls": cancelled_calls.run,
     "chroma-server": chroma_server.run,
+    "pool": pool.run,
+    "unknown-commit": unknown_commit.run,
 }
 
 
@@ -84,6 +88,7 @@ def run_on(name: str, run: Run) -> Row:
     """Run one row, and see that no transactions of it waited for each other."""
     row = ROWS[name](run)
     if run.cluster is not None and not row.skipped:
+        row.figures["postgres"] = run.cluster.version()
         row.exactly("deadlocks", run.cluster.log().count("deadlock detected"), 0)
     return row
 
@@ -118,7 +123,6 @@ def main(
     postgres = store == "postgres"
     if postgres and not binaries():
         raise click.ClickException(HOW)
-    databases = [version()] if postgres else []
     ran: list[tuple[Row, Callable[[Run], Row]]] = []
     for name in names or ROWS:
         row = run_row(name, seed, seconds or (SHORT_SECONDS if short else SECONDS), short, postgres)
@@ -129,7 +133,7 @@ def main(
                 click.echo(f"  {failure}")
         click.echo(json.dumps(row.json() | {"seed": seed, "store": store}))
         if report is not None:
-            report.write_text(page_of(ran, seed, *databases))
+            report.write_text(page_of(ran, seed))
     sys.exit(0 if all(row.ok for row, _ in ran) else 1)
 
 

@@ -1,4 +1,4 @@
-"""A relay before PostgreSQL that cuts connections where it hurts: at the COMMIT of a transaction that has stored rows."""
+"""A relay before PostgreSQL that cuts connections where it hurts: at the COMMIT of what has stored rows."""
 
 import contextlib
 import random

@@ -1,4 +1,4 @@
-"""200 callers, 8 connections, and a PostgreSQL that answers nothing for 5 s: nobody hangs, who is refused is told soon"""
+"""200 callers, 8 connections, and a PostgreSQL that answers nothing for 5 s: all are answered, or refused soon."""
 
 import threading
 import time
@@ -7,9 +7,11 @@ from collections import Counter
 import grpc
 import psycopg
 
+from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from tools.faults.caller import Caller
-from tools.faults.crowd import CrowdedServer, publish
+from tools.faults.crowd import publish
+from tools.faults.fleet import Fleet, Server
 from tools.faults.row import OF_POSTGRES, Row, Run
 
 CALLERS, CONNECTIONS, STALLED_SECONDS = 200, 8, 5.0
@@ -26,9 +28,11 @@ def run(run: Run, plant: str = "") -> Row:
         return Row("pool", {}, skipped=OF_POSTGRES)
     told: list[tuple[str, float]] = []
     over = threading.Event()
-    with CrowdedServer(run.store(), 1, *_PLACES, plant=plant) as server:
-        clients = [server.client(0) for _ in range(_CHANNELS)]
-        clients[0].publish("good")
+    with Fleet() as fleet:
+        server = Server(fleet, run.store(), plant, arguments=_PLACES)
+        server.start()
+        clients = [server.caller() for _ in range(_CHANNELS)]
+        clients[0].publish("good", noun.InteractionData(content="before"))
         threads = [
             threading.Thread(target=_call, args=(clients[number % _CHANNELS], number, over, told), daemon=True)
             for number in range(CALLERS)
@@ -43,7 +47,9 @@ def run(run: Run, plant: str = "") -> Row:
             other.rollback()
         for thread in threads:
             thread.join(2 * HUNG_SECONDS)
-        afterwards = clients[0].publish("good")
+        afterwards = clients[0].publish("good", noun.InteractionData(content="afterwards"))
+        for client in clients:
+            client.channel.close()
     codes = Counter(code for code, _ in told)
     refused = [seconds for code, seconds in told if code in _REFUSALS]
     row = Row("pool", {"calls": len(told), "answered": codes["OK"]})

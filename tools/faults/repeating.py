@@ -110,9 +110,7 @@ class Repeater:
             except grpc.RpcError as error:
                 told = error_from_rpc(error, "the server", self.timeout)
                 has_time = told.retry_after is not None
-                self.attempts.append(
-                    Attempt(began, time.monotonic() - began, told.code, has_time, bool(told.reason))
-                )
+                self.attempts.append(Attempt(began, time.monotonic() - began, told.code, has_time, bool(told.reason)))
                 if told.code not in _PASSING or time.monotonic() > deadline:
                     raise
                 time.sleep(_PAUSE)
@@ -154,4 +152,6 @@ def judge(row: Row, repeaters: Sequence[Repeater], caller: Caller) -> None:
     attempts = [attempt for one in repeaters for attempt in one.attempts]
     row.exactly("internal", sum(one.code not in _PASSING | {"OK"} for one in attempts), 0)
     row.figures["refused"] = sum(one.code in _PASSING for one in attempts)
-    row.exactly("no_time_to_come_again", sum(one.foreseen and not one.has_time for one in attempts if one.code in _PASSING), 0)
+    row.exactly(
+        "no_time_to_come_again", sum(one.foreseen and not one.has_time for one in attempts if one.code in _PASSING), 0
+    )

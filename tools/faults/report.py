@@ -14,10 +14,8 @@ from tools.faults.row import Row
 _HEAD = "| row | figure | must be | was | kept |\n|---|---|---|---|---|\n"
 
 
-def page_of(
-    rows: Sequence[tuple[Row, Callable[..., Any]]], seed: int, database: str = f"SQLite {sqlite3.sqlite_version}"
-) -> str:
-    """Rows with the functions that ran them, as Markdown; `database` is what everything was kept in."""
+def page_of(rows: Sequence[tuple[Row, Callable[..., Any]]], seed: int) -> str:
+    """Rows with the functions that ran them, as Markdown."""
     paragraphs = "\n".join(_paragraph(row, told_of(runs), seed) for row, runs in rows)
     lines = "".join(
         f"| `{row.name}` | {name} | {bound} | {_number(row.figures[name])} | "
@@ -25,7 +23,7 @@ def page_of(
         for row, _ in rows
         for name, bound in row.bounds.items()
     )
-    return f"# Fault runs\n\nMachine: {_machine()}, {database}.\n\n{paragraphs}\n\n{_HEAD}{lines}"
+    return f"# Fault runs\n\nMachine: {_machine()}.\n\n{paragraphs}\n\n{_HEAD}{lines}"
 
 
 def told_of(runs: Callable[..., Any]) -> str:
@@ -59,5 +57,5 @@ def _machine() -> str:
     kernel = ".".join(platform.release().split(".")[:2])
     return (
         f"{os.cpu_count()} cores ({model}), shared with others, {memory}, {platform.system()} {kernel}, "
-        f"Python {platform.python_version()}"
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     )

@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL is cut at COMMITs, before or after they are done: nothing is lost, nothing is there twice"""
+"""The connection to PostgreSQL is cut at 200 COMMITs, done or not done yet: nothing is lost, nothing stored twice."""
 
 import random
 import time
