@@ -17,6 +17,7 @@ import click
 from tools.faults import (
     cancelled_calls,
     chroma_server,
+    database_away,
     erase,
     exit_matrix,
     graceful_stop,
@@ -55,6 +56,7 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "idle-streams": idle_streams.run,
     "cancelled-calls": cancelled_calls.run,
     "chroma-server": chroma_server.run,
+    "database-away": database_away.run,
     "pool": pool.run,
     "unknown-commit": unknown_commit.run,
 }

@@ -15,6 +15,9 @@ VARIABLE = "FAULT_RUNS_PLANT"
 ACKNOWLEDGE_FIRST = "acknowledge-before-commit"
 UNSPOOL_FIRST = "delete-before-acknowledgement"
 NO_UNIQUE_KEY = "no-unique-key"
+BELIEVE_COMMITS = "commits-without-an-answer-are-believed"
+AWAY_IS_UNFORESEEN = "an-absent-database-is-an-unforeseen-error"
+WAIT_FOR_EVER = "calls-wait-long-for-a-connection"
 _WINDOW = 0.2  # seconds between the two that are swapped or repeated, so that few kills suffice
 
 
@@ -25,6 +28,12 @@ def into_server(data_dir: Path, url: str | None) -> None:
         _acknowledge_first()
     elif planted == NO_UNIQUE_KEY:
         _drop_unique_key(data_dir, url)
+    elif planted == BELIEVE_COMMITS:
+        _believe_commits()
+    elif planted == AWAY_IS_UNFORESEEN:
+        _make_away_unforeseen()
+    elif planted == WAIT_FOR_EVER:
+        _wait_for_ever()
 
 
 def into_client() -> None:
@@ -85,6 +94,38 @@ def _drop_unique_key_of_file(data_dir: Path) -> None:
         for statement in without:
             conn.execute(statement)
     conn.close()
+
+
+def _believe_commits() -> None:
+    from reflexio_server.errors import DatabaseUnavailable
+    from reflexio_server.storage.database import Database
+
+    write = Database.write
+
+    @contextmanager
+    def believing(self: Any) -> Iterator[Any]:
+        is_done = False
+        try:
+            with write(self) as conn:
+                yield conn
+                is_done = True
+        except DatabaseUnavailable:
+            if not is_done:
+                raise
+
+    _replace(Database, "write", believing)
+
+
+def _make_away_unforeseen() -> None:
+    from reflexio_server.storage import postgres
+
+    _replace(postgres, "as_domain", lambda _error: None)
+
+
+def _wait_for_ever() -> None:
+    from reflexio_server.storage import postgres_server
+
+    _replace(postgres_server, "POOL_SECONDS", 60.0)
 
 
 def _unspool_first() -> None:

@@ -137,8 +137,9 @@ def calling(repeaters: Sequence[Repeater]) -> Iterator[None]:
 def judge(row: Row, repeaters: Sequence[Repeater], caller: Caller) -> None:
     """Put into a row what was acknowledged and is not there, or is there twice, or was answered otherwise."""
     found: dict[str, list[str]] = {}
-    for item in caller.everything():
-        found.setdefault(item.request_id, []).append(item.interaction_id)
+    for user in {one.user for one in repeaters}:
+        for item in caller.everything(user_id=user):
+            found.setdefault(item.request_id, []).append(item.interaction_id)
     accepted = {request_id: ids for one in repeaters for request_id, ids in one.accepted.items()}
     lost = [one for one in accepted if one not in found]
     other = [one for one, ids in accepted.items() if one in found and tuple(found[one]) != ids]
