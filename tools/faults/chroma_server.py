@@ -129,7 +129,7 @@ class Seen:
 
     def _is_whole(self) -> bool:
         rows = self._server.store.rows
-        ((waiting,),) = rows("SELECT count(*) FROM interactions WHERE model IS NULL")
+        ((waiting,),) = rows("SELECT count(*) FROM waiting")
         stamps = {stamp for (stamp,) in rows("SELECT id FROM vectors")}
         return not waiting and stamps == set().union(*map(self._chroma.ids, asked_collections(rows, self._chroma)))
 

@@ -79,7 +79,7 @@ def _wait_until_whole(store: Store, chroma: ChromaRun) -> None:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         found = against_chroma(store.rows, chroma)
-        ((waiting,),) = store.rows("SELECT count(*) FROM interactions WHERE model IS NULL")
+        ((waiting,),) = store.rows("SELECT count(*) FROM waiting")
         if found["vectors"] and not waiting and not found["missing"]:
             return
         time.sleep(0.5)
