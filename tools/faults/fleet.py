@@ -82,7 +82,11 @@ class Server:
         plant: str = "",
         # Where it is not what is tested, the index would take the processor.
         arguments: Sequence[str] = ("--no-indexing",),
+        *,
+        api_key: str | None = None,
+        works_behind: bool = False,
     ) -> None:
+        """`api_key`: of an account that is there; None makes one. `works_behind`: as a worker, which takes no calls."""
         self.kills = 0
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
@@ -91,10 +95,11 @@ class Server:
         self._plant = plant
         self._arguments = arguments
         self.store = store
-        self._log = store.data_dir.with_name("server.log")
+        self._log = store.data_dir.with_name(f"{store.data_dir.name}.log")
         self._process: subprocess.Popen[bytes] | None = None
         self._spare: subprocess.Popen[bytes] | None = None
-        (self.api_key,) = make_accounts(store, EMAIL)
+        self._works_behind = works_behind
+        self.api_key = api_key or make_accounts(store, EMAIL)[0]
 
     def start(self) -> None:
         """Returns when it listens."""
@@ -105,7 +110,8 @@ class Server:
         process.stdin.write(b"\n")
         process.stdin.flush()
         deadline = time.monotonic() + START_SECONDS
-        while b"listening on" not in (said := self._log.read_bytes()[before:]):
+        ready = b"works on" if self._works_behind else b"listening on"
+        while ready not in (said := self._log.read_bytes()[before:]):
             if process.poll() is not None or time.monotonic() > deadline:
                 end(process)
                 raise RuntimeError(f"the server did not start:\n{said.decode(errors='replace')[-2000:]}")
@@ -116,7 +122,8 @@ class Server:
         self._spare = self._spare or self._load()
 
     def _load(self) -> subprocess.Popen[bytes]:
-        arguments = ["--port", str(self.port), "--data-dir", str(self.store.data_dir), "--log-level", "info"]
+        arguments = ["worker"] if self._works_behind else ["serve", "--port", str(self.port)]
+        arguments += ["--data-dir", str(self.store.data_dir), "--log-level", "info"]
         arguments += self._arguments
         variables = environment(self.store)
         return self._fleet.start("serve", *arguments, log=self._log, environment=variables, plant=self._plant)

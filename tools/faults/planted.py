@@ -3,14 +3,17 @@
 import random
 from collections.abc import Callable
 
-from tools.faults import database_away, pool, unknown_commit
+from tools.faults import database_away, freshness, order, pool, unknown_commit
 from tools.faults.fleet import Fleet
 from tools.faults.kill_sweep import Quotas, sweep
 from tools.faults.plants import (
     ACKNOWLEDGE_FIRST,
     AWAY_IS_UNFORESEEN,
     BELIEVE_COMMITS,
+    DRAW_BEFORE_LOCK,
+    LOCK_BACKWARDS,
     NO_UNIQUE_KEY,
+    READ_OLD_SNAPSHOTS,
     UNSPOOL_FIRST,
     WAIT_FOR_EVER,
 )
@@ -26,6 +29,9 @@ _OF_POSTGRES: dict[str, tuple[Callable[[Run, str], Row], str]] = {
     BELIEVE_COMMITS: (unknown_commit.run, "lost"),
     AWAY_IS_UNFORESEEN: (database_away.run, "internal"),
     WAIT_FOR_EVER: (pool.run, "refused"),
+    DRAW_BEFORE_LOCK: (order.run, "never_seen"),
+    LOCK_BACKWARDS: (order.run, "deadlocks"),
+    READ_OLD_SNAPSHOTS: (freshness.run, "not_seen"),
 }
 """The row that finds it, in its short form, and the figure that is not what it must be then."""
 _SECONDS = 2.0  # of the first sweep; each that follows takes so much longer, as a server starts slowly on some machines
@@ -39,7 +45,9 @@ def run(run: Run) -> Row:
     for plant, (find, figure) in of_rows.items():
         folder = run.folder / plant
         folder.mkdir()
+        before = run.deadlocks()
         found = find(Run(folder, random.Random(run.chosen.random()), SHORT_SECONDS, True, run.cluster), plant)
+        found.exactly("deadlocks", run.deadlocks() - before, 0)
         row.figures[plant] = f"{figure} {found.figures.get(figure)}"
         row.expect(figure in found.missed, f"{plant} was not caught: {found.line()}")
         caught += figure in found.missed

@@ -1,6 +1,7 @@
 """Faults planted into a child of a run, to show that the run catches them; product code knows nothing of them."""
 
 import os
+import random
 import re
 import sqlite3
 import time
@@ -18,6 +19,9 @@ NO_UNIQUE_KEY = "no-unique-key"
 BELIEVE_COMMITS = "commits-without-an-answer-are-believed"
 AWAY_IS_UNFORESEEN = "an-absent-database-is-an-unforeseen-error"
 WAIT_FOR_EVER = "calls-wait-long-for-a-connection"
+DRAW_BEFORE_LOCK = "numbers-are-drawn-before-the-lock"
+LOCK_BACKWARDS = "some-processes-lock-accounts-in-another-order"
+READ_OLD_SNAPSHOTS = "reads-see-what-was-before"
 _WINDOW = 0.2  # seconds between the two that are swapped or repeated, so that few kills suffice
 
 
@@ -34,6 +38,12 @@ def into_server(data_dir: Path, url: str | None) -> None:
         _make_away_unforeseen()
     elif planted == WAIT_FOR_EVER:
         _wait_for_ever()
+    elif planted == DRAW_BEFORE_LOCK:
+        _draw_before_lock()
+    elif planted == LOCK_BACKWARDS:
+        _lock_backwards()
+    elif planted == READ_OLD_SNAPSHOTS:
+        _read_old_snapshots()
 
 
 def into_client() -> None:
@@ -126,6 +136,56 @@ def _wait_for_ever() -> None:
     from reflexio_server.storage import postgres_server
 
     _replace(postgres_server, "POOL_SECONDS", 60.0)
+
+
+def _draw_before_lock() -> None:
+    from reflexio_server.storage import postgres
+
+    draw = postgres.next_ids
+
+    def drawing(*arguments: Any) -> list[int]:
+        found = draw(*arguments)
+        time.sleep(random.uniform(0, _WINDOW))
+        return found
+
+    _replace(postgres, "lock_accounts", lambda _conn, _ids: None)
+    _replace(postgres, "next_ids", drawing)
+
+
+def _lock_backwards() -> None:
+    from reflexio_server.storage import postgres
+
+    lock = postgres.lock_accounts
+
+    def locking(conn: Any, account_ids: Any) -> None:
+        for account_id in sorted(account_ids, reverse=bool(os.getpid() % 2)):
+            lock(conn, [account_id])
+            time.sleep(_WINDOW / 4)
+
+    _replace(postgres, "lock_accounts", locking)
+
+
+def _read_old_snapshots() -> None:
+    """Each read sees what the one before it could see, as by a replica that is late."""
+    from reflexio_server.storage.database import Database
+
+    read = Database.read
+    begun: list[Any] = []
+
+    @contextmanager
+    def reading(self: Any) -> Iterator[Any]:
+        fresh = read(self)
+        conn = fresh.__enter__()
+        conn.exec_driver_sql("SELECT 1")  # takes the snapshot
+        begun.append((fresh, conn))
+        old, conn = begun.pop(0) if len(begun) > 1 else (None, conn)
+        try:
+            yield conn
+        finally:
+            if old is not None:
+                old.__exit__(None, None, None)
+
+    _replace(Database, "read", reading)
 
 
 def _unspool_first() -> None:

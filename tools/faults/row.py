@@ -37,6 +37,10 @@ class Run:
         """1 for the long form; quotas of kills and publishes are multiplied by it."""
         return self.seconds / SECONDS
 
+    def deadlocks(self) -> int:
+        """How often PostgreSQL has found one so far."""
+        return 0 if self.cluster is None else self.cluster.log().count("deadlock detected")
+
 
 @dataclass(slots=True)
 class Row:

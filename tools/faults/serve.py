@@ -1,4 +1,4 @@
-"""`reflexio-server serve`, from the first byte of its input on, with a planted fault if one is asked for.
+"""A command of `reflexio-server`, from the first byte of its input on, with a planted fault if one is asked for.
 
 It ends when the run that started it is gone.
 """
@@ -25,4 +25,4 @@ if __name__ == "__main__":
     if not sys.stdin.buffer.read(1):
         sys.exit()
     plants.into_server(Path(sys.argv[sys.argv.index("--data-dir") + 1]), os.environ.get("REFLEXIO_DATABASE_URL"))
-    main(["serve", *sys.argv[1:]])
+    main(sys.argv[1:])

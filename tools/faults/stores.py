@@ -28,6 +28,9 @@ class Store(Protocol):
     def url(self) -> str | None:
         """Of the database; None when it is the file in the folder."""
 
+    def beside(self, name: str) -> "Store":
+        """The same database, for another server with a data folder of this name beside the first one."""
+
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What a query finds that both databases understand."""
 
@@ -51,6 +54,9 @@ class FileStore:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
+
+    def beside(self, name: str) -> Store:
+        raise NotImplementedError("SQLite's file is one server's")
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.data_dir / DATABASE_FILE)) as conn:
@@ -84,7 +90,6 @@ class DatabaseStore:
         self._cluster = cluster
 
     def beside(self, name: str) -> "DatabaseStore":
-        """The same database, for another server with another data folder."""
         return DatabaseStore(self.data_dir.with_name(name), self._cluster, self.url)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
