@@ -41,8 +41,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("store") == "postgres":
         for item in items:
-            opens_it = {"sqlite3", "DATABASE_FILE"} & vars(getattr(item, "module", None) or item).keys()
-            if opens_it or item.get_closest_marker(stores.MARK):
+            if item.get_closest_marker(stores.MARK):
                 item.add_marker(pytest.mark.skip(reason="it is about SQLite, or chooses its database itself"))
 
 

@@ -39,6 +39,8 @@ from reflexio_server.cli.main import main
 from reflexio_server.storage import importing
 from reflexio_server.storage.database import Database
 
+pytestmark = pytest.mark.sqlite  # what it is taken from
+
 left, moment = int(sys.argv.pop(1)), sys.argv.pop(1)
 importing.ROWS_AT_ONCE = 20
 write, mark = Database.write, importing.mark_part
