@@ -26,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"{stores.MARK}: about SQLite, or chooses its database: not for --store postgres"
     )
+    config.addinivalue_line("markers", "store: of what is stored and found: .ci/run has it on PostgreSQL too")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,6 +16,8 @@ from tests.state import change
 from tests.support import LocalServer
 from tests.wire import OpenStream, blocked_writer, code_of, metric, say, scrape, wait_until
 
+pytestmark = pytest.mark.store
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
 SERVICE = "/reflexio.v1.InteractionService/"
 

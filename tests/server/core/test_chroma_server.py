@@ -25,7 +25,7 @@ from tests.support import Caller, LocalServer
 from tests.wire import wait_until
 from tools.chroma_run import COLLECTIONS, ChromaRun
 
-pytestmark = pytest.mark.usefixtures("every_account", "embedder")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account", "embedder")]
 Start = Callable[..., LocalServer]
 
 

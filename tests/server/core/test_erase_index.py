@@ -33,7 +33,7 @@ from tests.support import Caller, LocalServer
 from tests.wire import everything, say, seeded, wait_until
 from tests.words import Words, use
 
-pytestmark = pytest.mark.usefixtures("every_account")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 Say = noun.InteractionData
 WORDS = "boat river ship lake dog cat horse bread cheese wine apple car train plane city house".split()

@@ -34,7 +34,7 @@ from tests.support import LocalServer, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words, use
 
-pytestmark = pytest.mark.usefixtures("every_account")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 
 def test_an_index_that_is_behind_after_a_kill_catches_up(

@@ -31,7 +31,7 @@ from tests.support import LocalServer
 from tests.wire import wait_until
 from tests.words import Words, use
 
-pytestmark = pytest.mark.usefixtures("every_account")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 
 def test_a_change_of_model_that_is_taken_back_half_way_loses_nothing(
