@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from reflexio_server.core import candidates, index_jobs
+from reflexio_server.core import candidates, following, index_jobs
 from reflexio_server.core.index_truth import IndexTruth
 from reflexio_server.index.chroma_http import ChromaHttp
 from reflexio_server.index.chroma_server import ServerIndex
@@ -37,8 +37,9 @@ def chroma(tmp_path: Path) -> Iterator[ChromaRun]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked often whether the server has what it must."""
+    """It is looked often whether the server has what it must, and tried often again while it fails."""
     monkeypatch.setattr(index_jobs, "_SWEEP_SECONDS", 0.5)
+    monkeypatch.setattr(following, "_FIRST_PAUSE", 0.2)
 
 
 def filled(
@@ -270,7 +271,7 @@ def vectors_are_right(server: LocalServer) -> bool:
 
 
 def test_a_collection_that_it_cannot_read_is_built_anew(
-    start: Start, chroma: ChromaRun, monkeypatch: pytest.MonkeyPatch
+    start: Start, chroma: ChromaRun, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
     """As when its files are damaged; but not while its disk is full."""
     server, caller = filled(start, chroma, count=60)
