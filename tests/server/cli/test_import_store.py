@@ -30,6 +30,8 @@ from tests.wire import everything, seeded, wait_until
 from tests.words import Words
 from tools.pictures import png
 
+pytestmark = pytest.mark.sqlite  # what it is taken from
+
 REQUESTS = 60
 PICTURES = (b"", b"", png(3, 3), png(4, 3), png(5, 3))
 # Kills itself when so many transactions were begun, before or after the commit of the last, or in the one that ends it.
@@ -38,8 +40,6 @@ import contextlib, os, signal, sys
 from reflexio_server.cli.main import main
 from reflexio_server.storage import importing
 from reflexio_server.storage.database import Database
-
-pytestmark = pytest.mark.sqlite  # what it is taken from
 
 left, moment = int(sys.argv.pop(1)), sys.argv.pop(1)
 importing.ROWS_AT_ONCE = 20
