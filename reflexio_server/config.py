@@ -88,6 +88,11 @@ class Settings(BaseSettings):
     database_connections: int = Field(
         default=20, ge=4, le=1000, description="Connections to PostgreSQL at the same time, one of them for writing."
     )
+    leader_url: SecretStr | None = Field(
+        default=None,
+        description="URL of the same database for the one session of the server that leads, where the other goes "
+        "through a pooler that gives each transaction another session; no flag, as others see those.",
+    )
     model_dir: Path = Field(
         default_factory=_model_dir, description="Folder of the embedding model. Default: the platform's cache folder."
     )
@@ -252,7 +257,7 @@ class Settings(BaseSettings):
             raise UrlUnknown(f"--database-url-file: the first line of {file} {_NO_URL}")
         return url
 
-    @field_validator("database_url")
+    @field_validator("database_url", "leader_url")
     @classmethod
     def _is_of_a_known_kind(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith(_URLS):

@@ -18,6 +18,7 @@ from reflexio.supervised import say
 from reflexio_server import ending
 from reflexio_server.errors import Damaged, DatabaseUnavailable, Ended, TooBusy
 from reflexio_server.storage import dialect
+from reflexio_server.storage.candidate import Candidate
 from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable, Store
 from reflexio_server.storage.tables import NEWEST_SCHEMA
 
@@ -106,6 +107,7 @@ class Database:
         owner: bool,
         readers: int = 1,
         url: str | None = None,
+        leader_url: str | None = None,
         create: bool = True,
         patience: float = 0,
         part: bool = False,
@@ -114,7 +116,9 @@ class Database:
         self.is_part = False
         self.on_damage: Callable[[], None] = lambda: None
         self._data_dir = data_dir
-        self._store: Store = dialect.open_store(data_dir / DATABASE_FILE, url, owner=owner, readers=readers)
+        self._store: Store = dialect.open_store(
+            data_dir / DATABASE_FILE, url, owner=owner, readers=readers, leader_url=leader_url
+        )
         self.name, self.mending = self._store.name, self._store.mending
         try:
             if owner:
@@ -155,6 +159,11 @@ class Database:
             with conn.begin():
                 yield conn
             self._store.committed(conn)
+
+    def candidate(self) -> Candidate | None:
+        """What may come to lead; it connects when it first tries. None: whoever owns the data directory leads."""
+        engine = self._store.candidate()
+        return None if engine is None else Candidate(self._store, engine, self._telling)
 
     def report_damage(self, what: str) -> None:
         """Say once that the file is damaged, and tell who set `on_damage`."""
@@ -214,6 +223,11 @@ class Database:
         """Whether some process owns it, this one included."""
         owned = self._store.is_owned()
         return is_owned(self._data_dir) if owned is None else owned
+
+    def is_led(self) -> bool:
+        """Whether some process leads, this one included; see Candidate."""
+        led = self._store.is_led()
+        return is_owned(self._data_dir) if led is None else led
 
     def _migrate(self, create: bool, part: bool) -> None:
         with self._store.write.connect() as conn, conn.begin():

@@ -86,6 +86,9 @@ class FullText(Protocol):
     def merge(self, conn: Connection, *, first: bool) -> bool:
         """Do a step of making it one piece, of all there are when it is the `first`; False when it is one."""
 
+    def take_up(self, conn: Connection) -> None:
+        """Take what is new into the index, where it waits beside it."""
+
     def drop_first_version(self, conn: Connection, *, first: bool) -> bool:
         """Do a step (see `merge`) of letting go what only rows of older words needed; False when it is gone."""
 
@@ -113,7 +116,7 @@ def full_text(conn: Connection) -> FullText:
     return _FULL_TEXTS[conn.dialect.name]
 
 
-def open_store(file: Path, url: str | None, *, owner: bool, readers: int) -> Store:
+def open_store(file: Path, url: str | None, *, owner: bool, readers: int, leader_url: str | None = None) -> Store:
     """Open the database at this URL, or without one that in the file. Raises DatabaseUnusable."""
     if url is None:
         return DatabaseFile(file, owner=owner, readers=readers)
@@ -123,7 +126,7 @@ def open_store(file: Path, url: str | None, *, owner: bool, readers: int) -> Sto
         raise DatabaseUnusable(
             "PostgreSQL needs the extra postgres: pip install 'reflexio-grpc[server,postgres]'"
         ) from None
-    return DatabaseServer(url, owner=owner, readers=readers)
+    return DatabaseServer(url, owner=owner, readers=readers, leader_url=leader_url)
 
 
 def as_domain(error: BaseException) -> DomainError | Ended | None:

@@ -11,13 +11,16 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from reflexio_server import ending
+from reflexio_server.errors import NotLeader
 from reflexio_server.storage.prepared import as_core
 from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable
 
 POOL_SECONDS = 2.0  # that a call waits for a connection
 CONNECT_SECONDS = 5
+LEADER_SECONDS = 15  # without a sign of life of the leader
 OLDEST_VERSION = 15
 _ROWS_AT_ONCE = 50  # that are fetched on demand
+_LEADER_LOCK = (0x5265666C, 2)
 _OWNER_LOCK = (0x5265666C, 1)  # "Refl"; the second: who writes
 _CANCEL_SECONDS = 1.0
 
@@ -29,8 +32,18 @@ _SETTINGS = {
     "jit": "off",  # compiling costs more than any of the statements
 }
 _SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
+# A leader whose process or machine stands still is one no more after a while: nothing of it is left under way.
+_SET_LEADING = f"""SELECT set_config('idle_session_timeout', '{LEADER_SECONDS}s', false),
+    set_config('idle_in_transaction_session_timeout', '{LEADER_SECONDS}s', false)"""
 _SET_DURABLE = """SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
+_LEAD = text("SELECT pg_try_advisory_lock(:first, :second)")
+_HELD = text(
+    """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :first AND objid = :second
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+)
+# Passed over are tables that the server itself is at just now.
+_VACUUM = "VACUUM (SKIP_LOCKED) interactions, requests, users, images, vectors, erased_vectors, full_text"
 # A dead peer is noticed in half a minute, when nothing is under way, and in ten seconds else.
 _NETWORK = {
     "connect_timeout": CONNECT_SECONDS,
@@ -72,21 +85,21 @@ class DatabaseServer:
     """See `store.Store`. The URL is libpq's, whose files and variables hold for what it does not say.
 
     `owner`: writing goes through one session that holds a lock on the database: nobody else can have it meanwhile,
-    and when the session is lost nothing is written before another one holds it.
+    and when the session is lost nothing is written before another one holds it. `leader_url`: by what the leader's
+    session goes, if it is another way there: not through a pooler that gives each transaction another session.
 
     Raises DatabaseUnusable.
     """
 
     mending = "restore a backup of the database"
 
-    def __init__(self, url: str, *, owner: bool, readers: int) -> None:
-        try:
-            given = conninfo_to_dict(url)
-        except psycopg.Error:
-            raise DatabaseUnusable("--database-url is no URL that PostgreSQL's libraries can read") from None
+    def __init__(self, url: str, *, owner: bool, readers: int, leader_url: str | None = None) -> None:
+        given = _parts(url, "--database-url")
         self.name = _name(given)
         self._owner = owner
-        self._given: dict[str, Any] = {**_NETWORK, **given, "client_encoding": "utf8"}
+        self._given = {**_NETWORK, **given, "client_encoding": "utf8"}
+        leading = given if leader_url is None else _parts(leader_url, "REFLEXIO_LEADER_URL")
+        self._leading = {**_NETWORK, **leading, "client_encoding": "utf8", "application_name": "reflexio-server leader"}
         self.write = self._engine(reads=False, connections=1)
         self.read = self._engine(reads=True, connections=readers)
 
@@ -102,12 +115,18 @@ class DatabaseServer:
     def begin(self) -> None:
         pass
 
+    def candidate(self) -> Engine:
+        return self._engine(reads=False, connections=1, leads=True)
+
+    def lead(self, conn: Connection) -> bool:
+        return bool(conn.execute(_LEAD, dict(zip(("first", "second"), _LEADER_LOCK, strict=True))).scalar())
+
+    def is_led(self) -> bool:
+        return self._is_held(_LEADER_LOCK)
+
     def is_owned(self) -> bool:
         """Whether some session holds the owner's lock."""
-        query = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :first
-            AND objid = :second AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
-        with self.read.connect() as conn:
-            return bool(conn.execute(text(query), dict(zip(("first", "second"), _OWNER_LOCK, strict=True))).scalar())
+        return self._is_held(_OWNER_LOCK)
 
     def migrating(self, conn: Connection) -> None:
         conn.execute(text("SET LOCAL statement_timeout = 0"))
@@ -121,7 +140,19 @@ class DatabaseServer:
             session.cancel_safe(timeout=_CANCEL_SECONDS)
 
     def empty_log(self) -> bool:
-        """Nothing can be done: the server overwrites what was deleted by itself, in time."""
+        """Give what deleted rows took to new ones, which overwrite it in time. More cannot be done: see docs."""
+        try:
+            session = _Session.connect(**self._given, autocommit=True)
+        except psycopg.OperationalError:
+            return False
+        try:
+            session.execute(_SET)
+            session.execute("SET statement_timeout = 0")
+            session.execute(_VACUUM)
+        except psycopg.OperationalError:
+            return False
+        finally:
+            session.close()
         return True
 
     def sizes(self) -> tuple[int, int]:
@@ -132,7 +163,11 @@ class DatabaseServer:
         self.read.dispose()
         self.write.dispose()
 
-    def _engine(self, *, reads: bool, connections: int) -> Engine:
+    def _is_held(self, lock: tuple[int, int]) -> bool:
+        with self.read.connect() as conn:
+            return bool(conn.execute(_HELD, dict(zip(("first", "second"), lock, strict=True))).scalar())
+
+    def _engine(self, *, reads: bool, connections: int, leads: bool = False) -> Engine:
         engine = create_engine(
             "postgresql+psycopg://",  # what it connects to is known to `connect` alone
             paramstyle="format",
@@ -144,11 +179,17 @@ class DatabaseServer:
             use_native_hstore=False,
         )
 
+        made = False
+
         @event.listens_for(engine, "do_connect")
         def connect(*_: Any) -> Any:
-            session = _Session.connect(**self._given)
+            nonlocal made
+            if leads and made:
+                raise NotLeader
+            session = _Session.connect(**(self._leading if leads else self._given))
+            made = True
             try:
-                self._set_up(session, reads=reads)
+                self._set_up(session, reads=reads, leads=leads)
             except BaseException:
                 session.close()
                 raise
@@ -160,17 +201,26 @@ class DatabaseServer:
 
         return engine
 
-    def _set_up(self, session: _Session, *, reads: bool) -> None:
+    def _set_up(self, session: _Session, *, reads: bool, leads: bool) -> None:
         session.autocommit = True
         session.execute(_SET)
         if not reads:
             session.execute(_SET_DURABLE)
-            if self._owner and not session.execute("SELECT pg_try_advisory_lock(%s, %s)", _OWNER_LOCK).fetchone()[0]:
+            if leads:
+                session.execute(_SET_LEADING)
+            elif self._owner and not session.execute("SELECT pg_try_advisory_lock(%s, %s)", _OWNER_LOCK).fetchone()[0]:
                 raise DatabaseInUse(f"another server uses {self.name}: only one may, for now; stop that one first")
         session.autocommit = False
         session.read_only = reads
         level = psycopg.IsolationLevel
         session.isolation_level = level.REPEATABLE_READ if reads else level.READ_COMMITTED
+
+
+def _parts(url: str, setting: str) -> dict[str, Any]:
+    try:
+        return conninfo_to_dict(url)
+    except psycopg.Error:
+        raise DatabaseUnusable(f"{setting} is no URL that PostgreSQL's libraries can read") from None
 
 
 def _name(given: dict[str, Any]) -> str:

@@ -48,6 +48,15 @@ class DatabaseFile:
         with self.write.connect() as conn:
             self._own_log = OwnLog(self._path, _driver(conn))
 
+    def candidate(self) -> None:
+        return None
+
+    def lead(self, conn: Connection) -> bool:
+        return True
+
+    def is_led(self) -> None:
+        return None
+
     def committed(self, conn: Connection) -> None:
         if self._own_log:
             self._own_log.committed(_driver(conn))

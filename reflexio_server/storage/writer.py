@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -50,6 +51,7 @@ class Writer:
     its own future. When `queue_size` writes are waiting, submitting raises TooBusy; after `close`, Draining.
 
     `committed` is called after each commit with the seconds it took, from BEGIN on, and how many writes were in it.
+    `transaction`: by what it writes; default: the database's `write`.
     """
 
     def __init__(
@@ -57,14 +59,22 @@ class Writer:
         database: Database,
         queue_size: int,
         committed: Callable[[float, int], None] = lambda _seconds, _writes: None,
+        *,
+        name: str = "writer",
+        transaction: Callable[[], AbstractContextManager[Connection]] | None = None,
     ) -> None:
         self._database = database
+        self._transaction = transaction or database.write
         self._committed = committed
         self._queue: queue.Queue[_Publish | _Operation | None] = queue.Queue(queue_size)
         self._closing = False
         self._lock = threading.Lock()
-        self.thread = Supervised("writer", self._work, logger, first_pause=_PAUSE_SECONDS, longest_pause=_PAUSE_SECONDS)
+        self.thread = Supervised(name, self._work, logger, first_pause=_PAUSE_SECONDS, longest_pause=_PAUSE_SECONDS)
         self.thread.start()
+
+    @property
+    def threads(self) -> list[Supervised]:
+        return [self.thread]
 
     @property
     def waiting(self) -> int:
@@ -136,7 +146,7 @@ class Writer:
         results: list[tuple[Future[Any], Any, BaseException | None]] = []
         began = time.perf_counter()
         try:
-            with self._database.write() as conn:
+            with self._transaction() as conn:
                 publishes = [work for work in batch if isinstance(work, _Publish)]
                 results += self._publish_together(conn, publishes)
                 for work in batch:
