@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 from reflexio.supervised import Supervised
-from reflexio_server.config import Settings
+from reflexio_server.config import OTHER_CONNECTIONS, Settings
 from reflexio_server.core.embedders import Embedders, NumberedEmbedder
 from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.forgetting import Forgetting
@@ -33,7 +33,6 @@ from reflexio_server.transport import CannotListen, joined
 logger = logging.getLogger(__name__)
 
 _BACKGROUND_READERS = 7  # threads that read the database beside the workers
-_OTHER_CONNECTIONS = 2  # to write, and to lead
 _PATIENCE_SECONDS = 5.0  # for the database of a server that was just killed
 
 
@@ -57,7 +56,7 @@ class Backstage:
             self.embedder = load_embedder(settings.embedder, settings.model_dir)
             readers = settings.workers + _BACKGROUND_READERS
             if settings.database is not None:
-                readers = min(readers, settings.database_connections - _OTHER_CONNECTIONS)
+                readers = min(readers, settings.database_connections - OTHER_CONNECTIONS)
             self.database = Database(
                 settings.data_dir,
                 owner=True,
@@ -67,7 +66,8 @@ class Backstage:
                 patience=_PATIENCE_SECONDS,
             )
             opened.callback(self.database.close)
-            self.writer = Writer(self.database, settings.write_queue, *([metrics.committed] if metrics else []))
+            told = metrics.committed if metrics else None
+            self.writer = Writer(self.database, settings.write_queue, told, self.database.lanes)
             opened.callback(self.writer.close)
             self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
             self.embedders, self._coming = self._choose_embedder()

@@ -93,7 +93,8 @@ class Database:
     """The database of a data directory.
 
     `owner`: the process holds the directory (see `own`), so it may migrate an older schema and checkpoint. Others
-    must find the schema as this version knows it. `readers` is how many threads may read at the same time. `part`: a
+    must find the schema as this version knows it. `alone`: no other process may own it meanwhile, also where a server
+    keeps it, which many may own else. `readers` is how many threads may read at the same time. `part`: a
     new one is marked as one that a store is imported into, which nobody opens else (see importing.py), and `is_part`
     tells whether it is one.
 
@@ -105,6 +106,7 @@ class Database:
         data_dir: Path,
         *,
         owner: bool,
+        alone: bool = False,
         readers: int = 1,
         url: str | None = None,
         leader_url: str | None = None,
@@ -117,9 +119,9 @@ class Database:
         self.on_damage: Callable[[], None] = lambda: None
         self._data_dir = data_dir
         self._store: Store = dialect.open_store(
-            data_dir / DATABASE_FILE, url, owner=owner, readers=readers, leader_url=leader_url
+            data_dir / DATABASE_FILE, url, owner=owner, alone=alone, readers=readers, leader_url=leader_url
         )
-        self.name, self.mending = self._store.name, self._store.mending
+        self.name, self.mending, self.lanes = self._store.name, self._store.mending, self._store.lanes
         try:
             if owner:
                 self._own(patience)
@@ -223,11 +225,6 @@ class Database:
         """Whether some process owns it, this one included."""
         owned = self._store.is_owned()
         return is_owned(self._data_dir) if owned is None else owned
-
-    def is_led(self) -> bool:
-        """Whether some process leads, this one included; see Candidate."""
-        led = self._store.is_led()
-        return is_owned(self._data_dir) if led is None else led
 
     def _migrate(self, create: bool, part: bool) -> None:
         with self._store.write.connect() as conn, conn.begin():

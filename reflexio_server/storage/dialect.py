@@ -116,7 +116,9 @@ def full_text(conn: Connection) -> FullText:
     return _FULL_TEXTS[conn.dialect.name]
 
 
-def open_store(file: Path, url: str | None, *, owner: bool, readers: int, leader_url: str | None = None) -> Store:
+def open_store(
+    file: Path, url: str | None, *, owner: bool, alone: bool, readers: int, leader_url: str | None = None
+) -> Store:
     """Open the database at this URL, or without one that in the file. Raises DatabaseUnusable."""
     if url is None:
         return DatabaseFile(file, owner=owner, readers=readers)
@@ -126,7 +128,7 @@ def open_store(file: Path, url: str | None, *, owner: bool, readers: int, leader
         raise DatabaseUnusable(
             "PostgreSQL needs the extra postgres: pip install 'reflexio-grpc[server,postgres]'"
         ) from None
-    return DatabaseServer(url, owner=owner, readers=readers, leader_url=leader_url)
+    return DatabaseServer(url, owner=owner, alone=alone, readers=readers, leader_url=leader_url)
 
 
 def as_domain(error: BaseException) -> DomainError | Ended | None:

@@ -20,8 +20,9 @@ CONNECT_SECONDS = 5
 LEADER_SECONDS = 15  # without a sign of life of the leader
 OLDEST_VERSION = 15
 _ROWS_AT_ONCE = 50  # that are fetched on demand
+_OWNER_LOCK = (0x5265666C, 1)  # "Refl"; the second: who writes; servers share it
 _LEADER_LOCK = (0x5265666C, 2)
-_OWNER_LOCK = (0x5265666C, 1)  # "Refl"; the second: who writes
+_LANES = 2  # so that a transaction that waits for an account's row does not hold up all others
 _CANCEL_SECONDS = 1.0
 
 # What holds for every session: nothing hangs for ever, and a commit is on disk when it returns.
@@ -38,10 +39,6 @@ _SET_LEADING = f"""SELECT set_config('idle_session_timeout', '{LEADER_SECONDS}s'
 _SET_DURABLE = """SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 _LEAD = text("SELECT pg_try_advisory_lock(:first, :second)")
-_HELD = text(
-    """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :first AND objid = :second
-       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
-)
 # Passed over are tables that the server itself is at just now.
 _VACUUM = "VACUUM (SKIP_LOCKED) interactions, requests, users, images, vectors, erased_vectors, full_text"
 # A dead peer is noticed in half a minute, when nothing is under way, and in ten seconds else.
@@ -84,23 +81,24 @@ class _Session(psycopg.Connection[Any]):
 class DatabaseServer:
     """See `store.Store`. The URL is libpq's, whose files and variables hold for what it does not say.
 
-    `owner`: writing goes through one session that holds a lock on the database: nobody else can have it meanwhile,
-    and when the session is lost nothing is written before another one holds it. `leader_url`: by what the leader's
-    session goes, if it is another way there: not through a pooler that gives each transaction another session.
+    `owner`: every session that writes shares a lock on the database with those of other servers, so that whoever needs
+    it `alone` can have it only when none runs, and none starts meanwhile. `leader_url`: by what the session goes that
+    leads, where the other way there is through a pooler that gives each transaction another session.
 
     Raises DatabaseUnusable.
     """
 
     mending = "restore a backup of the database"
 
-    def __init__(self, url: str, *, owner: bool, readers: int, leader_url: str | None = None) -> None:
+    def __init__(self, url: str, *, owner: bool, alone: bool, readers: int, leader_url: str | None = None) -> None:
         given = _parts(url, "--database-url")
         self.name = _name(given)
-        self._owner = owner
+        self._owner, self._alone = owner, alone
+        self.lanes = 1 if alone else _LANES
         self._given = {**_NETWORK, **given, "client_encoding": "utf8"}
         leading = given if leader_url is None else _parts(leader_url, "REFLEXIO_LEADER_URL")
         self._leading = {**_NETWORK, **leading, "client_encoding": "utf8", "application_name": "reflexio-server leader"}
-        self.write = self._engine(reads=False, connections=1)
+        self.write = self._engine(reads=False, connections=self.lanes)
         self.read = self._engine(reads=True, connections=readers)
 
     def own(self) -> None:
@@ -121,12 +119,12 @@ class DatabaseServer:
     def lead(self, conn: Connection) -> bool:
         return bool(conn.execute(_LEAD, dict(zip(("first", "second"), _LEADER_LOCK, strict=True))).scalar())
 
-    def is_led(self) -> bool:
-        return self._is_held(_LEADER_LOCK)
-
     def is_owned(self) -> bool:
         """Whether some session holds the owner's lock."""
-        return self._is_held(_OWNER_LOCK)
+        query = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :first
+            AND objid = :second AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+        with self.read.connect() as conn:
+            return bool(conn.execute(text(query), dict(zip(("first", "second"), _OWNER_LOCK, strict=True))).scalar())
 
     def migrating(self, conn: Connection) -> None:
         conn.execute(text("SET LOCAL statement_timeout = 0"))
@@ -162,10 +160,6 @@ class DatabaseServer:
     def close(self) -> None:
         self.read.dispose()
         self.write.dispose()
-
-    def _is_held(self, lock: tuple[int, int]) -> bool:
-        with self.read.connect() as conn:
-            return bool(conn.execute(_HELD, dict(zip(("first", "second"), lock, strict=True))).scalar())
 
     def _engine(self, *, reads: bool, connections: int, leads: bool = False) -> Engine:
         engine = create_engine(
@@ -206,14 +200,20 @@ class DatabaseServer:
         session.execute(_SET)
         if not reads:
             session.execute(_SET_DURABLE)
+            if self._owner:
+                self._share(session)
             if leads:
                 session.execute(_SET_LEADING)
-            elif self._owner and not session.execute("SELECT pg_try_advisory_lock(%s, %s)", _OWNER_LOCK).fetchone()[0]:
-                raise DatabaseInUse(f"another server uses {self.name}: only one may, for now; stop that one first")
         session.autocommit = False
         session.read_only = reads
         level = psycopg.IsolationLevel
         session.isolation_level = level.REPEATABLE_READ if reads else level.READ_COMMITTED
+
+    def _share(self, session: _Session) -> None:
+        lock = "pg_try_advisory_lock" if self._alone else "pg_try_advisory_lock_shared"
+        if not session.execute(f"SELECT {lock}(%s, %s)", _OWNER_LOCK).fetchone()[0]:
+            what = "a server uses" if self._alone else "a command has to itself"
+            raise DatabaseInUse(f"{what} {self.name}: wait for its end, or stop it first")
 
 
 def _parts(url: str, setting: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class DatabaseFile:
     Raises DatabaseUnusable.
     """
 
+    lanes = 1
     mending = "bring a backup in with `reflexio-server restore FILE`"
 
     def __init__(self, path: Path, *, owner: bool, readers: int) -> None:
@@ -53,9 +54,6 @@ class DatabaseFile:
 
     def lead(self, conn: Connection) -> bool:
         return True
-
-    def is_led(self) -> None:
-        return None
 
     def committed(self, conn: Connection) -> None:
         if self._own_log:

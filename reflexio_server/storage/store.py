@@ -22,11 +22,13 @@ class Store(Protocol):
     Attributes:
         name: what people know it by; without secrets.
         mending: what is to be done when it is damaged.
+        lanes: how many transactions may write at a time.
         read: connections whose every transaction sees one moment.
-        write: one connection, each of whose commits is on disk when it returns.
+        write: connections, as many as `lanes`, each of whose commits is on disk when it returns.
     """
 
     name: str
+    lanes: int
     mending: str
     read: Engine
     write: Engine
@@ -51,9 +53,6 @@ class Store(Protocol):
 
     def lead(self, conn: Connection) -> bool:
         """Let this connection lead until it ends; False while another one does."""
-
-    def is_led(self) -> bool | None:
-        """Whether some process's connection leads; None: whoever owns the data directory does."""
 
     def committed(self, conn: Connection) -> None:
         """Do what is due after a commit of `write`; it never raises."""
