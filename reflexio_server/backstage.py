@@ -71,7 +71,7 @@ class Backstage:
             opened.callback(self.writer.close)
             self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
             self.embedders, self._coming = self._choose_embedder()
-            self._engine = engine_of(settings)
+            self._engine = engine_of(settings, self.writer)
             alone = settings.database is None
             self.leading: Sole[Term] | Leading[Term] = Sole(self._term) if alone else Leading(self.database, self._term)
             opened.callback(self.leading.stop)

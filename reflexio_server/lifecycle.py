@@ -50,6 +50,10 @@ def serve(settings: Settings) -> None:
         logger.warning("others on this machine can change what is in %s: chmod go-w it", settings.data_dir)
     if app.transport.exposed:
         logger.warning("others can reach %s, and everything is sent in clear text", app.address)
+    if settings.database is not None and not settings.chroma_url:
+        logger.info(
+            "the index is in the data folder: without --chroma-url other servers on this database cannot ask it"
+        )
     if settings.chroma_url:
         logger.info("searches of whole accounts ask the Chroma server %s", settings.chroma_url)
         parts = urlsplit(settings.chroma_url)

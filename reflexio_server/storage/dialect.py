@@ -48,6 +48,9 @@ class Dialect(Protocol):
     def neighbours(self, conn: Connection, refs: Sequence[int]) -> list[tuple[int, list[int], list[int]]]:
         """Of these interactions those in a thread: (id, ids of the two before it, nearest first, of the two after)."""
 
+    def database_id(self, conn: Connection) -> str:
+        """What tells this database from its copies, as far as that can be told."""
+
     def is_in_transaction(self, conn: Connection) -> bool:
         """Whether the transaction is still there: on some errors all of it is undone."""
 
