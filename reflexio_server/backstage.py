@@ -45,8 +45,11 @@ class Backstage:
         others: threads beside its own that are watched.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics | None, tell: Callable[[bool], None]) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics | None, tell: Callable[[bool], None], may_lead: bool = True
+    ) -> None:
         """`tell` is called with whether all threads are well, once they are watched and at each change."""
+        self._may_lead = may_lead
         self._settings = settings
         self._metrics = metrics
         self._more: list[Supervised] = []
@@ -106,7 +109,8 @@ class Backstage:
 
     def start(self) -> None:
         """Begin with what an earlier run left."""
-        self.leading.start()
+        if self._may_lead:
+            self.leading.start()
         if self._settings.indexing:
             self.vector_maker.start()
         if self._forgetting:
@@ -201,4 +205,7 @@ class Backstage:
     def _open_picture_reading(self) -> PictureReading | None:
         if not self._settings.read_pictures:
             return None
-        return PictureReading(self.database, self.writer, Reader(self._settings.model_dir), self.vector_maker)
+        alone = self._settings.database is None
+        return PictureReading(
+            self.database, self.writer, Reader(self._settings.model_dir), self.vector_maker, alone=alone
+        )
