@@ -48,7 +48,7 @@ class Noticing(Looking):
         follow = {
             number
             for number, (old, new) in changed.items()
-            if old is None or (old.newest, old.erased) != (new.newest, new.erased)
+            if old is None or (old.newest_vector, old.erased) != (new.newest_vector, new.erased)
         }
         if follow:
             self._follower.follow(follow)

@@ -32,15 +32,30 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "60s",
     "jit": "off",  # compiling costs more than any of the statements
 }
-_SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
+# A writing session keeps its plans: one that was made while a table was small, or unknown to the planner, must not read
+# all of it for every commit when it is large.
+_SETTINGS_OF_WRITING = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 # A leader whose process or machine stands still is one no more after a while: nothing of it is left under way.
-_SET_LEADING = f"""SELECT set_config('idle_session_timeout', '{LEADER_SECONDS}s', false),
-    set_config('idle_in_transaction_session_timeout', '{LEADER_SECONDS}s', false)"""
+_SETTINGS_OF_LEADING = {
+    "idle_session_timeout": f"{LEADER_SECONDS}s",
+    "idle_in_transaction_session_timeout": f"{LEADER_SECONDS}s",
+}
+
+
+def _set(settings: dict[str, str]) -> str:
+    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+
+
 _SET_DURABLE = """SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 _LEAD = text("SELECT pg_try_advisory_lock(:first, :second)")
 # Passed over are tables that the server itself is at just now.
-_VACUUM = "VACUUM (SKIP_LOCKED) interactions, requests, users, images, vectors, erased_vectors, full_text"
+_VACUUM = "VACUUM (SKIP_LOCKED) interactions, requests, users, images, vectors, erased_vectors, waiting, full_text"
 # A dead peer is noticed in half a minute, when nothing is under way, and in ten seconds else.
 _NETWORK = {
     "connect_timeout": CONNECT_SECONDS,
@@ -144,7 +159,7 @@ class DatabaseServer:
         except psycopg.OperationalError:
             return False
         try:
-            session.execute(_SET)
+            session.execute(_set(_SETTINGS))
             session.execute("SET statement_timeout = 0")
             session.execute(_VACUUM)
         except psycopg.OperationalError:
@@ -197,13 +212,13 @@ class DatabaseServer:
 
     def _set_up(self, session: _Session, *, reads: bool, leads: bool) -> None:
         session.autocommit = True
-        session.execute(_SET)
+        session.execute(_set(_SETTINGS if reads else _SETTINGS | _SETTINGS_OF_WRITING))
         if not reads:
             session.execute(_SET_DURABLE)
             if self._owner:
                 self._share(session)
             if leads:
-                session.execute(_SET_LEADING)
+                session.execute(_set(_SETTINGS_OF_LEADING))
         session.autocommit = False
         session.read_only = reads
         level = psycopg.IsolationLevel
