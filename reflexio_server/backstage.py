@@ -163,7 +163,7 @@ class Backstage:
         """End everything in order; what is left to do is taken up at the next start."""
         self._opened.close()
 
-    def _term(self, writer: Writer | None = None) -> Term:
+    def _term(self, writer: Writer | None = None, prove: Callable[[], None] = lambda: None) -> Term:
         shared = Shared(
             database=self.database,
             engine=self._engine,
@@ -176,7 +176,7 @@ class Backstage:
         )
         if writer is not None:  # it may have had another index meanwhile, or be an older copy
             self._engine.have_checked()
-        return Term(shared, writer or self.writer)
+        return Term(shared, writer or self.writer, prove)
 
     def _follow(self, accounts: set[int]) -> None:
         if term := self.leading.term:

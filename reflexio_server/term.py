@@ -1,6 +1,6 @@
 """Wires what only one process of a store may do: the parts of whoever leads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reflexio.supervised import Supervised
@@ -38,12 +38,12 @@ class Shared:
 
 
 class Term:
-    """See `leading.Term`. All that it writes goes by `writer`."""
+    """See `leading.Term`. All that it writes goes by `writer`; `prove` raises NotLeader once another one leads."""
 
-    def __init__(self, shared: Shared, writer: Writer) -> None:
+    def __init__(self, shared: Shared, writer: Writer, prove: Callable[[], None]) -> None:
         database, vector_maker = shared.database, shared.vector_maker
         self.settler = Settler(database, writer, shared.cache)
-        self.follower = Follower(database, writer, shared.engine)
+        self.follower = Follower(database, writer, shared.engine, prove)
         self._change = EmbedderChange(database, writer, _coming(shared), vector_maker, self.follower)
         self.renewal = Renewal(database, writer, shared.embedders, vector_maker)
         self._merging = Merging(database, writer)

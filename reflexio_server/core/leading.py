@@ -83,7 +83,8 @@ class Leading(Generic[T]):
         term: the parts while this process leads, else None.
     """
 
-    def __init__(self, database: Database, build: Callable[[Writer], T]) -> None:
+    def __init__(self, database: Database, build: Callable[[Writer, Callable[[], None]], T]) -> None:
+        """`build` is given by what to write, and what raises NotLeader once another process leads."""
         self.term: T | None = None
         self._database = database
         self._build = build
@@ -134,10 +135,14 @@ class Leading(Generic[T]):
         if not self._candidate.try_to_lead():
             return False
         say(logger.info, "this process leads: it takes care of the index, and of what was erased")
-        self._writer = Writer(self._database, _QUEUE_SIZE, name="leader's writer", transaction=self._candidate.write)
-        term = self._build(self._writer)
-        self.term = term
-        term.start()
+        candidate = self._candidate
+        try:
+            self._writer = Writer(self._database, _QUEUE_SIZE, name="leader's writer", transaction=candidate.write)
+            self.term = self._build(self._writer, candidate.prove)
+            self.term.start()
+        except BaseException:  # another process may do better
+            self._end_term()
+            raise
         return True
 
     def _lead(self) -> None:

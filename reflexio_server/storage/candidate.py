@@ -46,7 +46,15 @@ class Candidate:
 
     def keep(self) -> None:
         """Show that the process lives, which is to be done every few seconds, and see whether the session does."""
-        with suppress(TooBusy, DatabaseUnavailable, NotLeader), self._transaction() as conn:  # busy: it is at work
+        with suppress(DatabaseUnavailable, NotLeader):
+            self.prove()
+
+    def prove(self) -> None:
+        """See that the session still leads: before what is no write to the database, and would harm another leader.
+
+        Raises NotLeader, or DatabaseUnavailable when that is found out just now.
+        """
+        with suppress(TooBusy), self._transaction() as conn:  # busy: it is at work
             conn.execute(text("SELECT 1"))
 
     def close(self) -> None:

@@ -121,10 +121,13 @@ def test_who_leads_no_more_can_write_nothing(url: str, tmp_path: Path) -> None:
         end_the_leader(url)
         assert second.try_to_lead()
         assert not first.is_lost
+        second.prove()
         for expected in (DatabaseUnavailable, NotLeader, NotLeader):
             with pytest.raises(expected), first.write() as conn:
                 add_account(conn, "b@example.com", "b", "", 1)
         assert first.is_lost
+        with pytest.raises(NotLeader):
+            first.prove()
         assert lost
         second.close()
         with pytest.raises(NotLeader), first.write() as conn:
@@ -177,6 +180,20 @@ def test_a_server_leads_anew_after_its_session_was_lost(
     wait_until(lambda: caller.search(query="text").unindexed_count == 0, "the index to have all")
 
 
+def test_who_cannot_lead_serves_all_the_same(url: str, email: str, start: Start, embedder: Words) -> None:
+    """The leader's session goes its own way, which may be closed."""
+    server = start(database_url=url, leader_url="postgresql://127.0.0.1:1/nothing")
+    caller = log_in(server.address, email)
+    caller.publish("u", "a boat", wait_until=2)
+    assert caller.search(user_id="u", query="boat").hits
+    assert not leads(server)
+    other = start(database_url=url, leader_url=url)
+    assert leads(other)
+    with psycopg.connect(url) as conn:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'reflexio-server leader'"
+        assert conn.execute(query + " AND datname = current_database()").fetchone() == (1,)
+
+
 def test_what_one_erases_leaves_the_memory_of_the_others(
     url: str, email: str, start: Start, embedder: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +215,12 @@ def test_what_one_erases_leaves_the_memory_of_the_others(
         return all(len(server.app.cache._entries) <= 1 for server in servers)
 
     wait_until(forgotten, "it to leave every memory", 60)
+
+    def settled() -> bool:
+        with psycopg.connect(url) as conn:
+            return conn.execute("SELECT erased, settled FROM account_counters").fetchall() == [(2, 2)]
+
+    wait_until(settled, "the leader to clean up", 60)
 
 
 @pytest.fixture
