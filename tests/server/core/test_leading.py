@@ -9,11 +9,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from reflexio_server.core import candidates, forgetting
 from reflexio_server.core.leading import Leading
 from reflexio_server.errors import DatabaseUnavailable, NotLeader
-from reflexio_server.storage import collections, index_store
+from reflexio_server.storage import collections, full_text, index_store
 from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.candidate import Candidate
 from reflexio_server.storage.database import Database
@@ -321,6 +322,24 @@ def test_an_index_that_fails_is_done_without_by_who_only_asks(
 def searches_once(caller: Caller) -> list[Hits]:
     hits = caller.search(query=QUESTIONS[0], top_k=10).hits
     return [[(hit.interaction.interaction_id, hit.score) for hit in hits]]
+
+
+def test_what_is_new_is_taken_into_the_full_text(url: str, tmp_path: Path) -> None:
+    """Until then every search of words reads all of it."""
+    database = Database(tmp_path, owner=True, url=url)
+    pages = text("SELECT gin_clean_pending_list('full_text_by_word')")
+    try:
+        for taken_up in (False, True):
+            with database.write() as conn:
+                first = 1000 * taken_up
+                full_text.add(conn, [(first + number, "a1 u1", f"word{number}") for number in range(100)])
+            if taken_up:
+                with database.write() as conn:
+                    full_text.take_up(conn)
+            with database.write() as conn:
+                assert (conn.execute(pages).scalar_one() == 0) == taken_up
+    finally:
+        database.close()
 
 
 def test_a_copied_database_is_another_store(url: str, tmp_path: Path, postgres_url: str) -> None:
