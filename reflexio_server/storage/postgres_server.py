@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from reflexio_server import ending
 from reflexio_server.errors import NotLeader
+from reflexio_server.storage.postgres_claims import Claims
 from reflexio_server.storage.prepared import as_core
 from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable
 
@@ -115,6 +116,7 @@ class DatabaseServer:
         self._leading = {**_NETWORK, **leading, "client_encoding": "utf8", "application_name": "reflexio-server leader"}
         self.write = self._engine(reads=False, connections=self.lanes)
         self.read = self._engine(reads=True, connections=readers)
+        self.claims = Claims(self._session_apart)
 
     def own(self) -> None:
         with self.write.connect() as conn:
@@ -155,11 +157,10 @@ class DatabaseServer:
     def empty_log(self) -> bool:
         """Give what deleted rows took to new ones, which overwrite it in time. More cannot be done: see docs."""
         try:
-            session = _Session.connect(**self._given, autocommit=True)
+            session = self._session_apart()
         except psycopg.OperationalError:
             return False
         try:
-            session.execute(_set(_SETTINGS))
             session.execute("SET statement_timeout = 0")
             session.execute(_VACUUM)
         except psycopg.OperationalError:
@@ -175,6 +176,13 @@ class DatabaseServer:
     def close(self) -> None:
         self.read.dispose()
         self.write.dispose()
+        self.claims.close()
+
+    def _session_apart(self) -> _Session:
+        session = _Session.connect(**self._given)
+        session.autocommit = True
+        session.execute(_set(_SETTINGS))
+        return session
 
     def _engine(self, *, reads: bool, connections: int, leads: bool = False) -> Engine:
         engine = create_engine(
