@@ -80,7 +80,9 @@ class Backstage:
             opened.callback(self.leading.stop)
             self.index = IndexAccess(self._engine, self.leading)
             opened.callback(self.index.close)
-            self.vector_maker = VectorMaker(self.database, self.writer, self.embedders, self._follow, aside)
+            self.vector_maker = VectorMaker(
+                self.database, self.writer, self.embedders, self._follow, aside, alone=alone
+            )
             opened.callback(self.vector_maker.stop)
             self._forgetting = None if alone else Forgetting(self.database, self.cache)
             if self._forgetting:
