@@ -76,7 +76,8 @@ _HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class App:
     """A server on a data directory: it owns the directory from construction to `stop`.
 
-    Raises DataDirectoryInUse, ModelMissing, TokenUnusable or transport.CannotListen; then nothing is left running.
+    Raises DataDirectoryInUse, DatabaseUnusable, ModelMissing, TokenUnusable or transport.CannotListen; then nothing is
+    left running.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -90,6 +91,8 @@ class App:
             readers = settings.workers + _BACKGROUND_READERS
             if settings.database is not None:
                 readers = min(readers, settings.database_connections - 1)
+                if settings.migrate:
+                    _migrate(settings.database)
             self.database = Database(
                 settings.data_dir, owner=True, readers=readers, url=settings.database, patience=_PATIENCE_SECONDS
             )
@@ -290,6 +293,13 @@ class App:
     def _set_health(self, status: int, *services: str) -> None:
         for service in services:
             self._health.set(service, status)
+
+
+def _migrate(url: str) -> None:
+    from reflexio_server.storage.migrating import migrate_in_steps, opened  # Alembic takes a while to load
+
+    with opened(url) as store:
+        migrate_in_steps(store, lambda step: logger.info("schema %s", step))
 
 
 def _shares(settings: Settings) -> Shares:

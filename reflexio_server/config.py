@@ -88,6 +88,11 @@ class Settings(BaseSettings):
     database_connections: int = Field(
         default=20, ge=4, le=1000, description="Connections to PostgreSQL at the same time, one of them for writing."
     )
+    migrate: bool = Field(
+        default=False,
+        description="With PostgreSQL: bring an older database to this version's schema at the start, as "
+        "`reflexio-server migrate` does.",
+    )
     model_dir: Path = Field(
         default_factory=_model_dir, description="Folder of the embedding model. Default: the platform's cache folder."
     )

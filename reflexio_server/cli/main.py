@@ -1,4 +1,4 @@
-"""`reflexio-server`: serve, health, accounts, keys, index, backup, restore, import-store, model."""
+"""`reflexio-server`: serve, health, accounts, keys, index, backup, restore, import-store, migrate, model."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from reflexio_server.cli.backup import backup, restore
 from reflexio_server.cli.health import health
 from reflexio_server.cli.import_store import import_store
 from reflexio_server.cli.index import index
+from reflexio_server.cli.migrate import migrate
 from reflexio_server.cli.options import folder_errors
 from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
@@ -37,6 +38,7 @@ main.add_command(index)
 main.add_command(backup)
 main.add_command(restore)
 main.add_command(import_store)
+main.add_command(migrate)
 main.add_command(health)
 
 

@@ -19,6 +19,9 @@ CONNECT_SECONDS = 5
 OLDEST_VERSION = 15
 _ROWS_AT_ONCE = 50  # that are fetched on demand
 _OWNER_LOCK = (0x5265666C, 1)  # "Refl"; the second: who writes
+_SCHEMA_LOCK = (_OWNER_LOCK[0], 2)  # who changes the schema
+_PARTS = ("first", "second")  # of such a lock's number
+_LOCK_SECONDS = 5  # that a change of the schema waits for a table: as long, all who come later wait behind it
 _CANCEL_SECONDS = 1.0
 
 # What holds for every session: nothing hangs for ever, and a commit is on disk when it returns.
@@ -78,6 +81,7 @@ class DatabaseServer:
     """
 
     mending = "restore a backup of the database"
+    is_shared = True
 
     def __init__(self, url: str, *, owner: bool, readers: int) -> None:
         try:
@@ -107,10 +111,15 @@ class DatabaseServer:
         query = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :first
             AND objid = :second AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
         with self.read.connect() as conn:
-            return bool(conn.execute(text(query), dict(zip(("first", "second"), _OWNER_LOCK, strict=True))).scalar())
+            return bool(conn.execute(text(query), dict(zip(_PARTS, _OWNER_LOCK, strict=True))).scalar())
 
     def migrating(self, conn: Connection) -> None:
         conn.execute(text("SET LOCAL statement_timeout = 0"))
+        conn.execute(text("SET LOCAL lock_timeout = 0"))
+        conn.execute(
+            text("SELECT pg_advisory_xact_lock(:first, :second)"), dict(zip(_PARTS, _SCHEMA_LOCK, strict=True))
+        )
+        conn.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
 
     def committed(self, conn: Connection) -> None:
         pass

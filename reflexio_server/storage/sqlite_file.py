@@ -20,6 +20,7 @@ class DatabaseFile:
     """
 
     mending = "bring a backup in with `reflexio-server restore FILE`"
+    is_shared = False
 
     def __init__(self, path: Path, *, owner: bool, readers: int) -> None:
         self.name = str(path)

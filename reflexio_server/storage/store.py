@@ -24,15 +24,20 @@ class Store(Protocol):
         mending: what is to be done when it is damaged.
         read: connections whose every transaction sees one moment.
         write: one connection, each of whose commits is on disk when it returns.
+        is_shared: others may use it at the same time, of other versions too.
     """
 
     name: str
     mending: str
     read: Engine
     write: Engine
+    is_shared: bool
 
     def migrating(self, conn: Connection) -> None:
-        """Prepare the transaction that makes or changes the schema, which may take long."""
+        """Prepare the transaction that makes or changes the schema: nobody else does that before it ends.
+
+        It may take long, but waits only for some seconds where others use a table.
+        """
 
     def own(self) -> None:
         """Become its owner, before the schema is looked at. Raises DatabaseUnusable."""

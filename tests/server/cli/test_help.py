@@ -32,6 +32,7 @@ COMMANDS = (
     ("backup",),
     ("restore",),
     ("import-store",),
+    ("migrate",),
     ("model",),
     ("model", "install"),
 )
