@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from reflexio.v1 import auth_service_pb2, auth_service_pb2_grpc, interaction_service_pb2, interaction_service_pb2_grpc
-from reflexio_server.config import Settings
+from reflexio_server.config import OTHER_CONNECTIONS, Settings
 from reflexio_server.core.accounts import Accounts
 from reflexio_server.core.candidates import Finder
 from reflexio_server.core.embedder_change import EmbedderChange
@@ -90,7 +90,7 @@ class App:
             self.embedder = load_embedder(settings.embedder, settings.model_dir)
             readers = settings.workers + _BACKGROUND_READERS
             if settings.database is not None:
-                readers = min(readers, settings.database_connections - 1)
+                readers = min(readers, settings.database_connections - OTHER_CONNECTIONS)
                 if settings.migrate:
                     _migrate(settings.database)
             self.database = Database(
@@ -98,7 +98,8 @@ class App:
             )
             opened.callback(self.database.close)
             metrics = None if settings.metrics_port is None else Metrics()
-            writer = Writer(self.database, settings.write_queue, *([metrics.committed] if metrics else []))
+            told = metrics.committed if metrics else None
+            writer = Writer(self.database, settings.write_queue, told, self.database.lanes)
             opened.callback(writer.close)
             self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
             self._settler = Settler(self.database, writer, self.cache)
@@ -129,17 +130,19 @@ class App:
             self._watch = Watch(
                 settings.data_dir,
                 [
-                    part.thread
-                    for part in (
-                        writer,
-                        self._settler,
-                        self.follower,
-                        self.vector_maker,
-                        self._change,
-                        self._renewal,
-                        self._merging,
-                        self._watchdog,
-                    )
+                    *writer.threads,
+                    *(
+                        part.thread
+                        for part in (
+                            self._settler,
+                            self.follower,
+                            self.vector_maker,
+                            self._change,
+                            self._renewal,
+                            self._merging,
+                            self._watchdog,
+                        )
+                    ),
                 ],
                 lambda well: self._set_health(_SERVING if well else _NOT_SERVING, INDEX_HEALTH),
             )

@@ -18,6 +18,9 @@ _NO_URL = "does not begin with postgresql://; for SQLite leave the setting out"
 # What Kubernetes tells a container of a Service, under a name that may be a setting's: REFLEXIO_PORT=tcp://10.0.0.1:80
 _OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 
+OTHER_CONNECTIONS = 4
+"""To PostgreSQL, beside those of readers: two that write, one that claims what is to be embedded, and the leader's."""
+
 CHROMA_SETTINGS = ("chroma_url", "chroma_token_file", "chroma_token", "chroma_tenant", "chroma_database")
 _CHROMA_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{1,510}[A-Za-z0-9]$"
 
@@ -86,7 +89,10 @@ class Settings(BaseSettings):
         default=None, description="File whose first line is the database's URL; for one with a password."
     )
     database_connections: int = Field(
-        default=20, ge=4, le=1000, description="Connections to PostgreSQL at the same time, one of them for writing."
+        default=20,
+        ge=OTHER_CONNECTIONS + 2,
+        le=1000,
+        description=f"Connections to PostgreSQL at the same time, {OTHER_CONNECTIONS} not for reading.",
     )
     migrate: bool = Field(
         default=False,

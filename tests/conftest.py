@@ -14,10 +14,11 @@ import trustme
 from reflexio_server.index.model_install import install_model
 from reflexio_server.index.ocr_install import install_ocr
 from reflexio_server.storage import collections
-from tests import canaries, postgres, stores
+from tests import canaries, stores
 from tests.support import Caller, LocalServer
 from tests.tls_files import Files
 from tests.words import Words, use
+from tools import postgres_run
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--store", choices=("sqlite", "postgres"), default="sqlite", help="where servers keep everything")
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    found = None if postgres_run.is_given() else postgres_run.binaries()
+    kind = f" {postgres_run.version(found)} of {found}" if found else ""
+    return f"store: PostgreSQL{kind}" if config.getoption("store") == "postgres" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("store") == "postgres":
         for item in items:
@@ -42,11 +49,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server on which databases may be made."""
-    if not postgres.binaries() and "REFLEXIO_TEST_DATABASE_URL" not in os.environ:
-        if "REFLEXIO_TEST_ALL" in os.environ:
-            pytest.fail(postgres.HOW)
-        pytest.skip(postgres.HOW)
-    with postgres.running() as url:
+    if not postgres_run.is_given() and not postgres_run.binaries():
+        if os.environ.keys() & {"REFLEXIO_TEST_ALL", postgres_run.CHOSEN}:
+            pytest.fail(postgres_run.HOW)
+        pytest.skip(postgres_run.HOW)
+    with postgres_run.running() as url:
         yield url
 
 

@@ -12,7 +12,7 @@ import pytest
 from reflexio_server.config import Settings
 from reflexio_server.storage import dialect
 from reflexio_server.storage.database import Database
-from tests import postgres
+from tools import postgres_run
 
 MARK = "sqlite"
 """Of tests that are about SQLite, or choose their database; those of a module that opens its file need it not."""
@@ -24,13 +24,13 @@ class Databases:
     def __init__(self, server: str, folder: Path) -> None:
         self._server = server
         self._of: dict[Path, str] = {}
-        self._template = postgres.new_database(server)
+        self._template = postgres_run.new_database(server)
         Database(folder, owner=True, url=self._template).close()
 
     def of(self, data_dir: Path) -> str:
         data_dir = data_dir.resolve()
         if data_dir not in self._of:
-            self._of[data_dir] = postgres.new_database(self._server, template=self._template)
+            self._of[data_dir] = postgres_run.new_database(self._server, template=self._template)
         return self._of[data_dir]
 
 

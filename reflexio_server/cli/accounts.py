@@ -18,6 +18,7 @@ from reflexio_server.core.accounts import hash_password, new_account, normal_ema
 from reflexio_server.errors import InvalidInput
 from reflexio_server.model import Account
 from reflexio_server.storage import accounts as store
+from reflexio_server.storage import dialect
 
 T = TypeVar("T")
 
@@ -185,6 +186,7 @@ def _change(settings: Settings, email: str, change: Callable[[Connection, Accoun
     """Do this to an account in one transaction."""
     with open_database(settings, owning=False) as (database, _), database.write() as conn:
         account = _find(conn, email)
+        dialect.of(conn).lock_accounts(conn, [account.account_id])
         return account, change(conn, account)
 
 

@@ -50,7 +50,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Database, Database]]:
             source = Database(settings.data_dir, owner=True, create=False)
             opened.callback(source.close)
             target = Database(
-                settings.data_dir, owner=True, url=settings.database, part=True, patience=_PATIENCE_SECONDS
+                settings.data_dir, owner=True, alone=True, url=settings.database, part=True, patience=_PATIENCE_SECONDS
             )
             opened.callback(target.close)
             yield source, target

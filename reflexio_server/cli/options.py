@@ -90,7 +90,7 @@ def must_exist(settings: Settings) -> Path:
 def _opened(settings: Settings, owner: bool, create: bool) -> tuple[Database, bool]:
     """The database, and whether this process owns it: a server with another data directory may."""
     try:
-        return Database(settings.data_dir, owner=owner, url=settings.database, create=create), owner
+        return Database(settings.data_dir, owner=owner, alone=True, url=settings.database, create=create), owner
     except DatabaseInUse:
         return Database(settings.data_dir, owner=False, url=settings.database), False
 

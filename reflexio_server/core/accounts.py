@@ -104,7 +104,8 @@ class Accounts:
         body = f"{KEY_PREFIX}{account.tag}_{secrets.token_urlsafe(32)}"
         secret = body + checksum(body)
         key = ApiKey(uuid7(), secret[:_HINT_LENGTH], now_us(), None)
-        self._writer.submit(lambda conn: store.add_key(conn, account.account_id, key, _hash(secret))).result()
+        mine = account.account_id
+        self._writer.submit(lambda conn: store.add_key(conn, mine, key, _hash(secret)), [mine]).result()
         audit.record("login ok", account=account.tag, address=address, key_id=key.key_id)
         return secret, key
 
@@ -142,7 +143,8 @@ class Accounts:
     def revoke_key(self, account: Account, key_id: str, address: str) -> ApiKey:
         """Revoke a key of the account, if it is not revoked already. Raises NotFound."""
         account_id = account.account_id
-        revoked = self._writer.submit(lambda conn: store.revoke_key(conn, account_id, key_id, now_us())).result()
+        revoke = self._writer.submit(lambda conn: store.revoke_key(conn, account_id, key_id, now_us()), [account_id])
+        revoked = revoke.result()
         if revoked is None:
             raise NotFound("api_key")
         key, key_hash = revoked

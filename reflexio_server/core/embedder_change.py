@@ -10,7 +10,7 @@ from reflexio_server.core.embedders import NumberedEmbedder
 from reflexio_server.core.embedding import BATCH, VectorMaker
 from reflexio_server.core.following import Follower
 from reflexio_server.errors import DomainError
-from reflexio_server.storage import collections, embedders, vectors, waiting
+from reflexio_server.storage import accounts, collections, embedders, vectors, waiting
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.vectors import Matrix
 from reflexio_server.storage.waiting import Waiting
@@ -55,7 +55,7 @@ class EmbedderChange:
             try:
                 if self._coming is not None:
                     self._go_on(self._coming)
-                elif not self._writer.submit(lambda conn: embedders.drop_stale_vectors(conn, STALE_AT_ONCE)).result():
+                elif not self._drop_stale():
                     break
                 self.thread.well()
             except DomainError:
@@ -89,14 +89,24 @@ class EmbedderChange:
         """Let the next model be live when nothing is left to do; where publishes never pause, when little is."""
         self._tries += 1
         most_waiting = 0 if self._tries <= _PATIENT_TRIES else BATCH
-        return self._writer.submit(lambda conn: embedders.take_over(conn, most_waiting)).result()
+        with self._database.read() as conn:
+            every = accounts.numbers(conn)
+        return self._writer.submit(lambda conn: embedders.take_over(conn, most_waiting), every).result()
+
+    def _drop_stale(self) -> bool:
+        """Delete some of what is left of models that are gone; False when nothing is."""
+        with self._database.read() as conn:
+            stale = embedders.stale_vectors(conn)
+        if stale is not None:
+            self._writer.submit(lambda conn: embedders.drop_vectors(conn, *stale, STALE_AT_ONCE), stale[:1]).result()
+        return stale is not None
 
     def _store(self, coming: NumberedEmbedder, embedded: list[tuple[Waiting, Matrix]]) -> None:
         def write(conn: Connection) -> None:
             vectors.store_beside(conn, coming.number, embedded)
             embedders.note_done(conn, embedded[-1][0].ref)
 
-        self._writer.submit(write).result()
+        self._writer.submit(write, {row.account_id for row, _ in embedded}).result()
         self._follower.follow({row.account_id for row, _ in embedded})
 
     def _has_followed(self, coming: NumberedEmbedder) -> bool:

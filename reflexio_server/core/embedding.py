@@ -163,7 +163,10 @@ class VectorMaker:
             if not embedded:
                 return 0
             try:
-                stored = self._writer.submit(lambda conn: vectors.store(conn, model.number, embedded)).result()  # noqa: B023
+                stored = self._writer.submit(
+                    lambda conn: vectors.store(conn, model.number, embedded),  # noqa: B023
+                    {row.account_id for row, _ in embedded},
+                ).result()
             except BaseException:
                 self._keep(model, embedded)
                 raise

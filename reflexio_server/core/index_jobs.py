@@ -144,7 +144,7 @@ class IndexJobs:
             lost = waiting.lost(conn, account_id, model)
         for start in range(0, len(lost), BATCH):
             part = lost[start : start + BATCH]
-            self._writer.submit(lambda conn, part=part: waiting.let_wait(conn, part)).result()  # type: ignore[misc]
+            self._writer.submit(lambda conn, part=part: waiting.let_wait(conn, part), [account_id]).result()  # type: ignore[misc]
             yield 0
         said = [f"{len(lost)} interactions had lost their vectors and wait for new ones"] if lost else []
         with self._database.read() as conn:

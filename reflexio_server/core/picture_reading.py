@@ -62,7 +62,7 @@ class PictureReading(Looking):
         try:
             if text is None:
                 text = self._text_of(account_id, sha256)
-            done = self._writer.submit(lambda conn: pictures.let_be_found(conn, refs, text)).result()
+            done = self._writer.submit(lambda conn: pictures.let_be_found(conn, refs, text), [account_id]).result()
         except ReadingFailed as failed:
             if not self.thread.over.is_set():
                 say(logger.warning, "reading pictures waits: %s", failed)
@@ -84,5 +84,7 @@ class PictureReading(Looking):
         if found.problem:
             say(logger.info, "a picture of %d bytes is not read: %s", len(data), found.problem)
         keep = self._reader.reader_id
-        self._writer.submit(lambda conn: pictures.set_text(conn, account_id, sha256, found.text, keep)).result()
+        self._writer.submit(
+            lambda conn: pictures.set_text(conn, account_id, sha256, found.text, keep), [account_id]
+        ).result()
         return found.text

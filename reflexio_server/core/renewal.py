@@ -80,7 +80,7 @@ class Renewal:
             waiting.let_wait(conn, unread)
 
         began = time.monotonic()
-        self._writer.submit(write).result()
+        self._writer.submit(write, {row.account_id for row, _ in rows}).result()
         if unread:
             self._vector_maker.wake()
         self.thread.over.wait(time.monotonic() - began)  # the writer is there for others at least half of the time

@@ -99,7 +99,7 @@ class Settler:
             self._cache.drop_erased(conn)
         if not merge_all(self._writer, self._may_go_on) or not self._database.empty_log():
             return False
-        self._writer.submit(lambda conn: settling.note_settled_accounts(conn, erased)).result()
+        self._writer.submit(lambda conn: settling.note_settled_accounts(conn, erased), erased).result()
         return True
 
     def _may_go_on(self) -> bool:

@@ -46,6 +46,11 @@ def set_disabled(conn: Connection, account_id: int, disabled_at: int | None) -> 
     conn.execute(update(accounts).where(accounts.c.id == account_id).values(disabled_at=disabled_at))
 
 
+def numbers(conn: Connection) -> list[int]:
+    """The account_id of every account."""
+    return list(conn.execute(select(accounts.c.id)).scalars())
+
+
 def list_accounts(conn: Connection) -> list[tuple[Account, int]]:
     """Every account with the number of its interactions, oldest first."""
     count = (

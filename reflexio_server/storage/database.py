@@ -88,9 +88,10 @@ class Database:
     """The database of a data directory.
 
     `owner`: the process holds the directory (see `own`), so it may make the schema, migrate an older one that nobody
-    else uses, and checkpoint. Others must find one that this version can use. `readers` is how many threads may read at
-    the same time. `part`: a new one is marked as one that a store is imported into, which nobody opens else (see
-    importing.py), and `is_part` tells whether it is one.
+    else uses, and checkpoint. Others must find one that this version can use. `alone`: no other process may own it
+    meanwhile, also where a server keeps it, which many may own else. `readers` is how many threads may read at the same
+    time. `part`: a new one is marked as one that a store is imported into, which nobody opens else (see importing.py),
+    and `is_part` tells whether it is one.
 
     Raises DatabaseUnusable.
     """
@@ -100,6 +101,7 @@ class Database:
         data_dir: Path,
         *,
         owner: bool,
+        alone: bool = False,
         readers: int = 1,
         url: str | None = None,
         create: bool = True,
@@ -110,8 +112,10 @@ class Database:
         self.is_part = False
         self.on_damage: Callable[[], None] = lambda: None
         self._data_dir = data_dir
-        self._store: Store = dialect.open_store(data_dir / DATABASE_FILE, url, owner=owner, readers=readers)
-        self.name, self.mending = self._store.name, self._store.mending
+        self._store: Store = dialect.open_store(
+            data_dir / DATABASE_FILE, url, owner=owner, alone=alone, readers=readers
+        )
+        self.name, self.mending, self.lanes = self._store.name, self._store.mending, self._store.lanes
         try:
             if owner:
                 self._own(patience)

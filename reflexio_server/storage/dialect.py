@@ -113,7 +113,7 @@ def full_text(conn: Connection) -> FullText:
     return _FULL_TEXTS[conn.dialect.name]
 
 
-def open_store(file: Path, url: str | None, *, owner: bool, readers: int) -> Store:
+def open_store(file: Path, url: str | None, *, owner: bool, alone: bool, readers: int) -> Store:
     """Open the database at this URL, or without one that in the file. Raises DatabaseUnusable."""
     if url is None:
         return DatabaseFile(file, owner=owner, readers=readers)
@@ -123,7 +123,7 @@ def open_store(file: Path, url: str | None, *, owner: bool, readers: int) -> Sto
         raise DatabaseUnusable(
             "PostgreSQL needs the extra postgres: pip install 'reflexio-grpc[server,postgres]'"
         ) from None
-    return DatabaseServer(url, owner=owner, readers=readers)
+    return DatabaseServer(url, owner=owner, alone=alone, readers=readers)
 
 
 def as_domain(error: BaseException) -> DomainError | Ended | None:

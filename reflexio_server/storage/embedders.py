@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
 from reflexio_server.storage.rows import NOTHING_TO_EMBED
 from reflexio_server.storage.tables import accounts, collections, interactions, live_model, models, vectors
@@ -84,7 +84,7 @@ def note_done(conn: Connection, done: int) -> None:
 def take_over(conn: Connection, most_waiting: int) -> bool:
     """Let the next model be live, if at most so many interactions are without its vectors; those wait for them then.
 
-    Needs a write transaction.
+    Needs a transaction that has locked all accounts.
     """
     found = state(conn)
     if found is None or found.next is None:
@@ -101,21 +101,23 @@ def take_over(conn: Connection, most_waiting: int) -> bool:
     return True
 
 
-def drop_stale_vectors(conn: Connection, most: int) -> int:
-    """Delete up to so many vectors of models that are not in use any more; how many. Needs a write transaction."""
+def stale_vectors(conn: Connection) -> tuple[int, int] | None:
+    """An account and a model that is not in use any more, of which it has vectors still; None when there is none."""
     found = state(conn)
-    if found is None:
-        return 0
-    stale = conn.execute(select(models.c.id).where(models.c.id.not_in(found.in_use))).scalars().all()
-    dropped = 0
-    for account_id in conn.execute(select(accounts.c.id)).scalars().all() if stale else ():
-        for number in stale:
-            of_model = (vectors.c.account_id == account_id) & (vectors.c.model == number)
-            some = select(vectors.c.id).where(of_model).limit(most - dropped)
-            dropped += conn.execute(delete(vectors).where(vectors.c.id.in_(some))).rowcount
-            if dropped >= most:
-                return dropped
-    return dropped
+    stale = select(models.c.id).where(models.c.id.not_in(found.in_use if found else ()))
+    for number in conn.execute(stale).scalars().all() if found else ():
+        of_model = (vectors.c.account_id == accounts.c.id) & (vectors.c.model == number)
+        account_id = conn.execute(select(accounts.c.id).where(exists().where(of_model)).limit(1)).scalar()
+        if account_id is not None:
+            return account_id, number
+    return None
+
+
+def drop_vectors(conn: Connection, account_id: int, number: int, most: int) -> None:
+    """Delete up to so many of an account's vectors of a model. Needs a transaction that has locked the account."""
+    of_model = (vectors.c.account_id == account_id) & (vectors.c.model == number)
+    some = select(vectors.c.id).where(of_model).limit(most)
+    conn.execute(delete(vectors).where(vectors.c.id.in_(some)))
 
 
 def progress(conn: Connection, done: int) -> tuple[int, int]:

@@ -1,4 +1,6 @@
-"""Erasing interactions, and requests when nothing of them is left. Every function needs a write transaction.
+"""Erasing interactions, and requests when nothing of them is left.
+
+Every function needs a transaction that has locked the account.
 
 A request that was erased stays as a tombstone: its account, its request_id and that it was erased.
 """
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists, func, select, update
 
 from reflexio_server.model import ErasedCounts
-from reflexio_server.storage import dialect, full_text
+from reflexio_server.storage import full_text
 from reflexio_server.storage.interactions import last_sequence, user_ref
 from reflexio_server.storage.settling import erase_vectors
 from reflexio_server.storage.tables import accounts, images, interactions, requests, users, vectors
@@ -33,7 +35,6 @@ def erase_interaction(
     conn: Connection, account_id: int, interaction_id: str, user_id: str | None, now: int
 ) -> ErasedCounts:
     """Erase an interaction, and its request with its last one; nothing when the account or user has no such one."""
-    dialect.of(conn).lock_accounts(conn, [account_id])
     query = select(interactions.c.id, interactions.c.request_ref).where(
         interactions.c.account_id == account_id, interactions.c.interaction_id == interaction_id
     )
@@ -54,7 +55,6 @@ def erase_interaction(
 
 def erase_request(conn: Connection, account_id: int, request_id: str, user_id: str | None, now: int) -> ErasedCounts:
     """Erase a request with all its interactions; nothing when the account or user has no such one."""
-    dialect.of(conn).lock_accounts(conn, [account_id])
     query = select(requests.c.id).join(users, users.c.id == requests.c.user_ref)
     query = query.where(requests.c.account_id == account_id, requests.c.request_id == request_id)
     if user_id is not None:
@@ -71,7 +71,6 @@ def part_of(conn: Connection, account_id: int, user_id: str, request_group: str 
 
 def erase_some(conn: Connection, part: Part, most: int, now: int) -> ErasedCounts:
     """Erase whole requests of the part, with at most so many interactions or just one; nothing when none is left."""
-    dialect.of(conn).lock_accounts(conn, [part.account_id])
     size = select(func.count()).where(interactions.c.request_ref == requests.c.id).correlate(requests)
     query = select(requests.c.id, size.scalar_subquery()).where(
         requests.c.user_ref == part.user_ref, requests.c.sequence <= part.max_sequence

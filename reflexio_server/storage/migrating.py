@@ -64,7 +64,7 @@ def migrate(conn: Connection, to: str = "head") -> None:
 @contextmanager
 def opened(url: str) -> Iterator[Store]:
     """A database that others may use meanwhile. Raises DatabaseUnusable, also for what goes wrong in the block."""
-    store = dialect.open_store(Path(), url, owner=False, readers=1)
+    store = dialect.open_store(Path(), url, owner=False, alone=False, readers=1)
     with closing(store):
         try:
             store.own()

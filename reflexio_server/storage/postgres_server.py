@@ -18,7 +18,8 @@ POOL_SECONDS = 2.0  # that a call waits for a connection
 CONNECT_SECONDS = 5
 OLDEST_VERSION = 15
 _ROWS_AT_ONCE = 50  # that are fetched on demand
-_OWNER_LOCK = (0x5265666C, 1)  # "Refl"; the second: who writes
+_OWNER_LOCK = (0x5265666C, 1)  # "Refl"; the second: who writes; servers share it
+_LANES = 2  # so that a transaction that waits for an account's row does not hold up all others
 _SCHEMA_LOCK = (_OWNER_LOCK[0], 2)  # who changes the schema
 _PARTS = ("first", "second")  # of such a lock's number
 _LOCK_SECONDS = 5  # that a change of the schema waits for a table: as long, all who come later wait behind it
@@ -74,8 +75,8 @@ class _Session(psycopg.Connection[Any]):
 class DatabaseServer:
     """See `store.Store`. The URL is libpq's, whose files and variables hold for what it does not say.
 
-    `owner`: writing goes through one session that holds a lock on the database: nobody else can have it meanwhile,
-    and when the session is lost nothing is written before another one holds it.
+    `owner`: every session that writes shares a lock on the database with those of other servers, so that whoever needs
+    it `alone` can have it only when none runs, and none starts meanwhile.
 
     Raises DatabaseUnusable.
     """
@@ -83,15 +84,16 @@ class DatabaseServer:
     mending = "restore a backup of the database"
     is_shared = True
 
-    def __init__(self, url: str, *, owner: bool, readers: int) -> None:
+    def __init__(self, url: str, *, owner: bool, alone: bool, readers: int) -> None:
         try:
             given = conninfo_to_dict(url)
         except psycopg.Error:
             raise DatabaseUnusable("--database-url is no URL that PostgreSQL's libraries can read") from None
         self.name = _name(given)
-        self._owner = owner
+        self._owner, self._alone = owner, alone
+        self.lanes = 1 if alone else _LANES
         self._given: dict[str, Any] = {**_NETWORK, **given, "client_encoding": "utf8"}
-        self.write = self._engine(reads=False, connections=1)
+        self.write = self._engine(reads=False, connections=self.lanes)
         self.read = self._engine(reads=True, connections=readers)
 
     def own(self) -> None:
@@ -174,12 +176,18 @@ class DatabaseServer:
         session.execute(_SET)
         if not reads:
             session.execute(_SET_DURABLE)
-            if self._owner and not session.execute("SELECT pg_try_advisory_lock(%s, %s)", _OWNER_LOCK).fetchone()[0]:
-                raise DatabaseInUse(f"another server uses {self.name}: only one may, for now; stop that one first")
+            if self._owner:
+                self._share(session)
         session.autocommit = False
         session.read_only = reads
         level = psycopg.IsolationLevel
         session.isolation_level = level.REPEATABLE_READ if reads else level.READ_COMMITTED
+
+    def _share(self, session: _Session) -> None:
+        lock = "pg_try_advisory_lock" if self._alone else "pg_try_advisory_lock_shared"
+        if not session.execute(f"SELECT {lock}(%s, %s)", _OWNER_LOCK).fetchone()[0]:
+            what = "a server uses" if self._alone else "a command has to itself"
+            raise DatabaseInUse(f"{what} {self.name}: wait for its end, or stop it first")
 
 
 def _name(given: dict[str, Any]) -> str:

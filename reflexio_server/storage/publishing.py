@@ -14,9 +14,8 @@ def store_requests(conn: Connection, submitted: Sequence[Submitted], now: int) -
     """Store every request that was not stored before; the outcomes are in the order of `submitted`.
 
     A request whose id is known is a replay (same body hash), a reuse (another) or erased, and writes nothing. `now`:
-    the time of storing, microseconds UTC.
+    the time of storing, microseconds UTC. Needs a transaction that has locked the accounts.
     """
-    dialect.of(conn).lock_accounts(conn, {account_id for account_id, _ in submitted})
     known = _stored_before(conn, submitted)
     fresh: dict[tuple[int, str], NewRequest] = {}
     for account_id, request in submitted:

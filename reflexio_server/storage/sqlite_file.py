@@ -19,6 +19,7 @@ class DatabaseFile:
     Raises DatabaseUnusable.
     """
 
+    lanes = 1
     mending = "bring a backup in with `reflexio-server restore FILE`"
     is_shared = False
 

@@ -22,12 +22,14 @@ class Store(Protocol):
     Attributes:
         name: what people know it by; without secrets.
         mending: what is to be done when it is damaged.
+        lanes: how many transactions may write at a time.
         read: connections whose every transaction sees one moment.
-        write: one connection, each of whose commits is on disk when it returns.
+        write: connections, as many as `lanes`, each of whose commits is on disk when it returns.
         is_shared: others may use it at the same time, of other versions too.
     """
 
     name: str
+    lanes: int
     mending: str
     read: Engine
     write: Engine

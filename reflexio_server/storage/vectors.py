@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from reflexio_server.storage import dialect, expressions, facts
+from reflexio_server.storage import expressions, facts
 from reflexio_server.storage.facts import Rows, Texts
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED
@@ -72,9 +72,9 @@ class Vectors:
 def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix]]) -> bool:
     """Write the vectors (chunks × dimensions each) of rows that still wait; False when another model is live by now.
 
-    A row with no vector at all cannot be embedded: it is marked so, and waits no longer. Needs a write transaction.
+    A row with no vector at all cannot be embedded: it is marked so, and waits no longer. Needs a transaction that has
+    locked the accounts.
     """
-    dialect.of(conn).lock_accounts(conn, {row.account_id for row, _ in embedded})
     if conn.execute(select(live_model.c.model)).scalar() != model:
         return False
     still = set(
@@ -96,9 +96,8 @@ def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix
 def store_beside(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix]]) -> None:
     """Write vectors of a model, whichever is live, and leave alone whether their rows wait.
 
-    Rows that were erased meanwhile get none. Needs a write transaction.
+    Rows that were erased meanwhile get none. Needs a transaction that has locked the accounts.
     """
-    dialect.of(conn).lock_accounts(conn, {row.account_id for row, _ in embedded})
     refs = [row.ref for row, _ in embedded]
     # They may be there already: as at a row that waits again.
     erase_vectors(conn, vectors.c.interaction_ref.in_(refs) & (vectors.c.model == model))

@@ -16,7 +16,7 @@ from reflexio_server.cli.main import main
 from reflexio_server.core.listing import Lister
 from reflexio_server.index.chroma_process import ChromaProcess
 from reflexio_server.storage import waiting
-from reflexio_server.storage.writer import Writer
+from reflexio_server.storage.group_commit import GroupCommit
 from tests.cases.index_server import PanicException, fail_times, fail_to_open, found, quick_server
 from tests.state import has_followed, wait_for_index
 from tests.support import LocalServer, failure_of
@@ -184,7 +184,8 @@ def test_a_write_waits_for_nothing_when_the_writer_itself_fails(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = server.app.vector_maker._writer
-    monkeypatch.setattr(Writer, "_commit", fail_times(Writer._commit, PanicException("once"), 1, []))
+    failing = fail_times(GroupCommit.commit, PanicException("once"), 1, [])
+    monkeypatch.setattr(GroupCommit, "commit", failing)
     lost = writer.submit(lambda _conn: 1)
     assert type(lost.exception(30)) is PanicException
     assert writer.submit(lambda _conn: 2).result(30) == 2

@@ -32,12 +32,12 @@ def into_client() -> None:
 
 
 def _acknowledge_first() -> None:
-    from reflexio_server.storage.writer import Writer
+    from reflexio_server.storage import group_commit
 
-    together = Writer._publish_together
+    together = group_commit._publish_together
 
-    def acknowledging(self: Any, conn: Any, publishes: Any) -> list[Any]:
-        for done, result, failure in together(self, conn, publishes):
+    def acknowledging(conn: Any, publishes: Any) -> list[Any]:
+        for done, result, failure in together(conn, publishes):
             if failure is None:
                 done.set_result(result)
             else:
@@ -45,7 +45,7 @@ def _acknowledge_first() -> None:
         time.sleep(_WINDOW)
         return []
 
-    _replace(Writer, "_publish_together", acknowledging)
+    _replace(group_commit, "_publish_together", acknowledging)
 
 
 def _drop_unique_key(data_dir: Path) -> None:

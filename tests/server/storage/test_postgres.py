@@ -28,11 +28,11 @@ from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable
 from reflexio_server.storage.tables import metadata
 from reflexio_server.storage.writer import Writer
 from tests import stores
-from tests.command import run, run_alone, said
-from tests.postgres import Cluster
+from tests.command import run, said
 from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, failure_of, log_in
 from tests.wire import everything, scrape, wait_until
 from tests.words import Words
+from tools.postgres_run import Cluster
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
@@ -73,21 +73,22 @@ def test_the_migrations_make_exactly_the_tables(url: str, tmp_path: Path) -> Non
         database.close()
 
 
-def test_a_second_server_is_refused_and_harms_nothing(
-    url: str, tmp_path: Path, model_dir: Path, start: Callable[..., LocalServer], embedder: Words
+def test_servers_on_one_database_answer_alike(
+    url: str, tmp_path: Path, start: Callable[..., LocalServer], embedder: Words
 ) -> None:
-    first = start(database_url=url)
-    caller = log_in(first.address, account(url, tmp_path / "elsewhere"))
-    caller.publish("u", "before")
-    arguments = ("serve", "--port", "0", "--data-dir", tmp_path / "two", "--model-dir", model_dir)
-    second = run_alone(*arguments, env={"REFLEXIO_DATABASE_URL": url})
-    assert "another server uses the database" in said(second)
-    assert "stop that one first" in said(second)
-    caller.publish("u", "after")
-    assert len(everything(caller)) == 2
-    first.stop()
-    third = start(database_url=url)
-    assert len(everything(log_in(third.address, caller.email))) == 2
+    first, second = start(database_url=url), start(data_dir=tmp_path / "two", database_url=url)
+    email = account(url, tmp_path / "elsewhere")
+    here, there = log_in(first.address, email), log_in(second.address, email)
+    sent = here.publish("u", "by the first", request_id="r")
+    assert list(there.publish("u", "by the first", request_id="r").interaction_ids) == list(sent.interaction_ids)
+    there.publish("u", "by the second")
+    for caller in (here, there):
+        assert [item.content for item in everything(caller)] == ["by the second", "by the first"]
+        assert caller.search(user_id="u", query="second").hits[0].interaction.content == "by the second"
+    with pytest.raises(DatabaseInUse, match="a server uses"):
+        Database(tmp_path / "three", owner=True, alone=True, url=url)
+    there.delete_user("u")
+    assert not everything(here)
 
 
 @pytest.mark.sqlite
@@ -116,7 +117,7 @@ def test_nothing_is_written_by_whose_session_was_lost(url: str, tmp_path: Path) 
                    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database
                                                                WHERE datname = current_database())"""
             )
-        other = Database(tmp_path / "two", owner=True, url=url, patience=5)
+        other = Database(tmp_path / "two", owner=True, alone=True, url=url, patience=5)
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable):
                 writer.submit(lambda conn: add_account(conn, "b@example.com", "b", "", 1)).result()
@@ -329,8 +330,11 @@ def test_the_owner_is_known_to_others(url: str, tmp_path: Path) -> None:
     beside = Database(tmp_path / "two", owner=False, url=url)
     assert beside.is_owned()
     with pytest.raises(DatabaseInUse):
-        Database(tmp_path / "two", owner=True, url=url)
+        Database(tmp_path / "two", owner=True, alone=True, url=url)
+    second = Database(tmp_path / "two", owner=True, url=url)
     database.close()
+    assert beside.is_owned()
+    second.close()
     wait_until(lambda: not beside.is_owned(), "its session to end")
     beside.close()
 

@@ -23,9 +23,9 @@ from reflexio_server.storage.schema import Schema, must_fit
 from reflexio_server.storage.store import DatabaseUnusable
 from tests import stores
 from tests.command import run, run_alone, said
-from tests.postgres import new_database
 from tests.support import PASSWORD, ServerProcess, log_in
 from tests.wire import everything, wait_until
+from tools.postgres_run import new_database
 
 pytestmark = pytest.mark.sqlite  # each test chooses its database
 OURS = tables.NEWEST_SCHEMA
@@ -196,6 +196,24 @@ def test_two_at_once_do_it_once(old: str, postgres_url: str, tmp_path: Path, new
     assert range_of(url)[0] == OURS
     lines = [line for output in outputs for line in output.splitlines()]
     assert len([line for line in lines if line.startswith(f"{OURS}: ")]) == 1
+
+
+def test_two_servers_that_start_on_a_new_database_both_come_up(
+    postgres_url: str, tmp_path: Path, model_dir: Path
+) -> None:
+    url = new_database(postgres_url)
+    env = {**os.environ, "REFLEXIO_DATABASE_URL": url}
+    with ThreadPoolExecutor(2) as threads:
+        starts = [threads.submit(ServerProcess, tmp_path / name, model_dir, env=env) for name in ("one", "two")]
+        servers = [start.result(120) for start in starts]
+    try:
+        email = account(url, tmp_path / "elsewhere")
+        here, there = (log_in(server.address, email) for server in servers)
+        here.publish("u", "of the one")
+        there.publish("u", "of the other")
+        assert len(everything(here)) == len(everything(there)) == 2
+    finally:
+        assert [server.terminate() for server in servers] == [0, 0]
 
 
 def test_servers_go_on_over_an_expanding_migration_and_not_over_a_contracting_one(

@@ -129,10 +129,10 @@ def test_what_waits_together_is_one_commit_publishes_first(
     database: Database, writer: Writer, statements: list[str]
 ) -> None:
     gate = Gate(writer)
-    first = writer.submit(note("first"))
+    first = writer.submit(note("first"), [ACCOUNT])
     published = [writer.publish(ACCOUNT, [request(f"r{i}", "a", "b")]) for i in range(5)]
-    seen = writer.submit(lambda conn: conn.execute(text("SELECT count(*) FROM interactions")).scalar_one())
-    last = writer.submit(note("last"))
+    seen = writer.submit(lambda conn: conn.execute(text("SELECT count(*) FROM interactions")).scalar_one(), [ACCOUNT])
+    last = writer.submit(note("last"), [ACCOUNT])
     gate.open()
     assert [only(future).request_id for future in published] == [f"r{i}" for i in range(5)]
     assert (first.result(SECONDS), seen.result(SECONDS), last.result(SECONDS)) == ("first", 10, "last")
@@ -141,8 +141,23 @@ def test_what_waits_together_is_one_commit_publishes_first(
     assert stored(database) == [(f"r{i // 2}", i + 1) for i in range(10)]
 
 
+def test_what_is_no_accounts_has_a_transaction_of_its_own(
+    database: Database, writer: Writer, statements: list[str]
+) -> None:
+    gate = Gate(writer)
+    published = [writer.publish(ACCOUNT, [request("r1")])]
+    alone = [writer.submit(note(name)) for name in ("a", "b")]
+    published.append(writer.publish(ACCOUNT, [request("r2")]))
+    last = writer.submit(note("c"), [ACCOUNT])
+    gate.open()
+    assert [future.result(SECONDS) for future in (*alone, last)] == ["a", "b", "c"]
+    assert [only(future).request_id for future in published] == ["r1", "r2"]
+    assert commits(statements) == 5
+    assert notes(database) == ["a", "b", "c"]
+
+
 def test_everything_begins_immediate(writer: Writer, statements: list[str]) -> None:
-    writer.submit(note("x")).result(SECONDS)
+    writer.submit(note("x"), [ACCOUNT]).result(SECONDS)
     only(writer.publish(ACCOUNT, [request("r")]))
     assert [statement for statement in statements if statement.startswith("BEGIN")] == ["BEGIN IMMEDIATE"] * 2
 
@@ -172,14 +187,14 @@ def test_a_future_is_done_after_its_commit_never_before(tmp_path: Path, database
     at_done: list[int] = []
     gate = Gate(writer)
     futures: list[Future[Any]] = [writer.publish(ACCOUNT, [request(f"r{i}")]) for i in range(3)]
-    inside = writer.submit(look_inside)
+    inside = writer.submit(look_inside, [ACCOUNT])
     futures.append(inside)
     for future in futures:  # runs in the writer at the very moment the future is done
         future.add_done_callback(lambda _: at_done.append(count()))
     gate.open()
     for future in futures:
         future.result(SECONDS)
-    writer.submit(note("behind all callbacks")).result(SECONDS)
+    writer.submit(note("behind all callbacks"), [ACCOUNT]).result(SECONDS)
     assert inside.result() == 0
     assert at_done == [4, 4, 4, 4]
     other.close()
@@ -191,11 +206,11 @@ def test_a_failing_write_costs_its_neighbours_nothing(
     gate = Gate(writer)
     before = writer.publish(ACCOUNT, [request("before")])
     bad = writer.publish(NO_SUCH_ACCOUNT, [request("bad")])
-    half_bad = writer.submit(failing_note("undone"))
-    good = writer.submit(note("kept"))
+    half_bad = writer.submit(failing_note("undone"), [ACCOUNT])
+    good = writer.submit(note("kept"), [ACCOUNT])
     after = writer.publish(ACCOUNT, [request("after")])
-    worst = writer.submit(lambda conn: conn.execute(text("no SQL")))
-    last = writer.submit(note("kept too"))
+    worst = writer.submit(lambda conn: conn.execute(text("no SQL")), [ACCOUNT])
+    last = writer.submit(note("kept too"), [ACCOUNT])
     gate.open()
 
     assert [only(before).replayed, only(after).replayed] == [False, False]
@@ -222,13 +237,15 @@ def limit_pages(room: int) -> Callable[[Connection], None]:
 def test_a_full_disk_takes_no_neighbour_with_it(database: Database, writer: Writer) -> None:
     """SQLite undoes the whole transaction then; what ran before in it must not be acknowledged and lost."""
     only(writer.publish(ACCOUNT, [request("first")]))
-    writer.submit(limit_pages(30)).result(SECONDS)
+    writer.submit(limit_pages(30), [ACCOUNT]).result(SECONDS)
     gate = Gate(writer)
     small = writer.publish(ACCOUNT, [request("small")])
     large = writer.publish(ACCOUNT, [request("large", "a picture", picture=bytes(1_000_000))])
-    before = writer.submit(note("before"))
-    larger = writer.submit(lambda conn: conn.execute(text("INSERT INTO notes (note) VALUES (zeroblob(1000000))")))
-    after = writer.submit(note("after"))
+    before = writer.submit(note("before"), [ACCOUNT])
+    larger = writer.submit(
+        lambda conn: conn.execute(text("INSERT INTO notes (note) VALUES (zeroblob(1000000))")), [ACCOUNT]
+    )
+    after = writer.submit(note("after"), [ACCOUNT])
     small_too = writer.publish(ACCOUNT, [request("small too")])
     gate.open()
 
@@ -239,7 +256,7 @@ def test_a_full_disk_takes_no_neighbour_with_it(database: Database, writer: Writ
     assert stored(database) == [("first", 1), ("small", 2), ("small too", 3)]
     assert notes(database) == ["before", "after"]
 
-    writer.submit(limit_pages(100_000)).result(SECONDS)
+    writer.submit(limit_pages(100_000), [ACCOUNT]).result(SECONDS)
     assert not only(writer.publish(ACCOUNT, [request("large", "a picture", picture=bytes(1_000_000))])).replayed
     assert stored(database)[-1] == ("large", 4)
 
@@ -252,9 +269,9 @@ def test_a_failed_commit_fails_everybody_and_the_next_batch_works(database: Data
     gate = Gate(writer)
     futures: list[Future[Any]] = [
         writer.publish(ACCOUNT, [request("lost")]),
-        writer.submit(note("lost")),
-        writer.submit(cannot_commit),
-        writer.submit(note("lost too")),
+        writer.submit(note("lost"), [ACCOUNT]),
+        writer.submit(cannot_commit, [ACCOUNT]),
+        writer.submit(note("lost too"), [ACCOUNT]),
     ]
     gate.open()
     for future in futures:
@@ -263,7 +280,7 @@ def test_a_failed_commit_fails_everybody_and_the_next_batch_works(database: Data
 
     again = writer.publish(ACCOUNT, [request("lost"), request("next")])
     assert [outcome.request_id for outcome in again.result(SECONDS)] == ["lost", "next"]
-    assert writer.submit(note("next")).result(SECONDS) == "next"
+    assert writer.submit(note("next"), [ACCOUNT]).result(SECONDS) == "next"
     assert (stored(database), notes(database)) == ([("lost", 1), ("next", 2)], ["next"])
 
 
@@ -289,15 +306,15 @@ def test_a_full_queue_is_too_busy_and_recovers(database: Database) -> None:
     writer = Writer(database, 3)
     gate = Gate(writer)
     futures: list[Future[Any]] = [
-        writer.submit(note("a")),
+        writer.submit(note("a"), [ACCOUNT]),
         writer.publish(ACCOUNT, [request("b")]),
-        writer.submit(note("c")),
+        writer.submit(note("c"), [ACCOUNT]),
     ]
     for _ in range(2):
         with pytest.raises(TooBusy):
             writer.publish(ACCOUNT, [request("d")])
         with pytest.raises(TooBusy):
-            writer.submit(note("d"))
+            writer.submit(note("d"), [ACCOUNT])
     gate.open()
     for future in futures:
         future.result(SECONDS)
@@ -310,13 +327,13 @@ def test_a_full_queue_is_too_busy_and_recovers(database: Database) -> None:
 def test_close_finishes_what_was_submitted_then_refuses(database: Database) -> None:
     writer = Writer(database, 10)
     gate = Gate(writer)
-    futures: list[Future[Any]] = [writer.submit(note(str(i))) for i in range(9)]
+    futures: list[Future[Any]] = [writer.submit(note(str(i)), [ACCOUNT]) for i in range(9)]
     futures.append(writer.publish(ACCOUNT, [request("last")]))  # the queue is full now
     closing = threading.Thread(target=writer.close)
     closing.start()
     while True:  # until `close` has begun
         try:
-            writer.submit(note("late"))
+            writer.submit(note("late"), [ACCOUNT])
         except Draining:
             break
         except TooBusy:
@@ -389,7 +406,7 @@ def test_others_leave_the_log_to_the_owner(tmp_path: Path, database: Database) -
 def test_a_snapshot_does_not_move(database: Database, writer: Writer) -> None:
     with database.read() as conn:
         assert conn.execute(text("SELECT count(*) FROM notes")).scalar_one() == 0
-        writer.submit(note("later")).result(SECONDS)
+        writer.submit(note("later"), [ACCOUNT]).result(SECONDS)
         assert conn.execute(text("SELECT count(*) FROM notes")).scalar_one() == 0
     assert notes(database) == ["later"]
 
