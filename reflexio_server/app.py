@@ -17,7 +17,7 @@ from reflexio_server.config import OTHER_CONNECTIONS, Settings
 from reflexio_server.core.accounts import Accounts
 from reflexio_server.core.candidates import Finder
 from reflexio_server.core.embedder_change import EmbedderChange
-from reflexio_server.core.embedders import Embedders, NumberedEmbedder
+from reflexio_server.core.embedder_choice import choose
 from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.erasing import Eraser
 from reflexio_server.core.following import Follower
@@ -50,9 +50,8 @@ from reflexio_server.rpc.shares import LimitCalls, Shares
 from reflexio_server.rpc.strangers import Strangers
 from reflexio_server.rpc.validation import Limits
 from reflexio_server.rpc.watchdog import Watchdog
-from reflexio_server.storage import embedders
 from reflexio_server.storage.accounts import counts
-from reflexio_server.storage.database import Database, own
+from reflexio_server.storage.database import Database, own, to_migrate
 from reflexio_server.storage.writer import Writer
 from reflexio_server.tracing import start_tracing
 from reflexio_server.transport import CannotListen, Transport, is_loopback, joined
@@ -76,8 +75,8 @@ _HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class App:
     """A server on a data directory: it owns the directory from construction to `stop`.
 
-    Raises DataDirectoryInUse, DatabaseUnusable, ModelMissing, TokenUnusable or transport.CannotListen; then nothing is
-    left running.
+    Raises DataDirectoryInUse, DatabaseUnusable, ModelMissing, OtherModel, TokenUnusable or transport.CannotListen; then
+    nothing is left running.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -104,13 +103,15 @@ class App:
             self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
             self._settler = Settler(self.database, writer, self.cache)
             opened.callback(self._settler.stop)
-            self.embedders, coming = self._choose_embedder(writer)
+            self.embedders = choose(
+                self.database, writer, self.embedder, lambda model_id: load_by_id(model_id, settings.model_dir)
+            )
             engine = engine_of(settings)
             if settings.database is not None:  # which may have had another index meanwhile, or be an older copy
                 engine.have_checked()
             self.follower = Follower(self.database, writer, engine)
             self.vector_maker = VectorMaker(self.database, writer, self.embedders, self.follower.follow, aside)
-            self._change = EmbedderChange(self.database, writer, coming, self.vector_maker, self.follower)
+            self._change = EmbedderChange(self.database, writer, self.embedders, self.vector_maker, self.follower)
             self._renewal = Renewal(self.database, writer, self.embedders, self.vector_maker)
             self._merging = Merging(self.database, writer)
             self._picture_reading = self._open_picture_reading(writer)
@@ -193,24 +194,6 @@ class App:
     def counts(self) -> tuple[int, int]:
         with self.database.read() as conn:
             return counts(conn)
-
-    def _choose_embedder(self, writer: Writer) -> tuple[Embedders, NumberedEmbedder | None]:
-        """The models to load, and the one that is to take over from the live one, if it is another."""
-        embedder = self.embedder
-        number = writer.submit(lambda conn: embedders.register(conn, embedder.model_id, embedder.dimensions)).result()
-        wanted = NumberedEmbedder(number, embedder)
-        state = writer.submit(lambda conn: embedders.choose(conn, number)).result()
-        if state.live == number:
-            return Embedders([wanted]), None
-        with self.database.read() as conn:
-            old_id = embedders.model_id(conn, state.live)
-        old = load_by_id(old_id, self._settings.model_dir)
-        if old is None:
-            released = writer.submit(lambda conn: embedders.replace(conn, number)).result()
-            logger.warning("%s is not here any more: %d interactions wait for other vectors", old_id, released)
-            return Embedders([wanted]), None
-        logger.info("%s is to take over from %s, which answers until then", embedder.model_id, old_id)
-        return Embedders([NumberedEmbedder(state.live, old), wanted]), wanted
 
     def _open_picture_reading(self, writer: Writer) -> PictureReading | None:
         if not self._settings.read_pictures:
@@ -299,9 +282,9 @@ class App:
 
 
 def _migrate(url: str) -> None:
-    from reflexio_server.storage.migrating import migrate_in_steps, opened  # Alembic takes a while to load
+    from reflexio_server.storage.migrating import migrate_in_steps  # Alembic takes a while to load
 
-    with opened(url) as store:
+    with to_migrate(url) as store:
         migrate_in_steps(store, lambda step: logger.info("schema %s", step))
 
 

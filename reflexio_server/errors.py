@@ -92,6 +92,10 @@ class DatabaseUnavailable(DomainError):
     """The database cannot be reached at the moment; whether a write that was under way is stored is not known."""
 
 
+class ModelNotHere(DomainError):
+    """The store uses an embedding model whose files this server does not have; another server may."""
+
+
 class DiskFull(DomainError):
     """The disk has no room for the write; nothing of it was stored."""
 

@@ -12,6 +12,7 @@ from reflexio_server.cli.health import health
 from reflexio_server.cli.import_store import import_store
 from reflexio_server.cli.index import index
 from reflexio_server.cli.migrate import migrate
+from reflexio_server.cli.model_use import use
 from reflexio_server.cli.options import folder_errors
 from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
@@ -46,13 +47,22 @@ main.add_command(health)
 @settings_options()
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
+    from reflexio_server.core.embedder_choice import OtherModel
     from reflexio_server.lifecycle import serve as run  # imported here, as it takes a second
     from reflexio_server.transport import CannotListen
 
     try:
         with folder_errors():
             run(settings)
-    except (DataDirectoryInUse, ModelMissing, TokenUnusable, NoSuchCore, CannotListen, DatabaseUnusable) as error:
+    except (
+        DataDirectoryInUse,
+        ModelMissing,
+        OtherModel,
+        TokenUnusable,
+        NoSuchCore,
+        CannotListen,
+        DatabaseUnusable,
+    ) as error:
         raise click.ClickException(str(error)) from None
     except DatabaseError as error:
         raise click.ClickException(what_is_wrong(_database(settings), error)) from None
@@ -72,6 +82,9 @@ def _database(settings: Settings) -> str:
 @main.group()
 def model() -> None:
     """The models: of embeddings, and of what stands in pictures."""
+
+
+model.add_command(use)
 
 
 @model.command()

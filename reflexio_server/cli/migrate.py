@@ -4,6 +4,7 @@ import click
 
 from reflexio_server.cli.settings import STORE, settings_options
 from reflexio_server.config import Settings
+from reflexio_server.storage.database import to_migrate
 from reflexio_server.storage.store import DatabaseUnusable
 
 TO_DO = 3
@@ -22,10 +23,10 @@ def migrate(settings: Settings, check: bool) -> None:
     """
     if settings.database is None:
         raise click.UsageError("this is for PostgreSQL, --database-url-file: a server migrates SQLite at its start")
-    from reflexio_server.storage.migrating import migrate_in_steps, opened, pending  # Alembic takes a while to load
+    from reflexio_server.storage.migrating import migrate_in_steps, pending  # Alembic takes a while to load
 
     try:
-        with opened(settings.database) as store:
+        with to_migrate(settings.database) as store:
             found, to_do = pending(store)
             if not to_do:
                 click.echo(f"{store.name} is of schema {found.revision}: nothing is to be done.")

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -115,6 +115,7 @@ class Database:
         self._store: Store = dialect.open_store(
             data_dir / DATABASE_FILE, url, owner=owner, alone=alone, readers=readers
         )
+        self.is_shared = self._store.is_shared
         self.name, self.mending, self.lanes = self._store.name, self._store.mending, self._store.lanes
         try:
             if owner:
@@ -257,6 +258,18 @@ class Database:
                 f"the running server's database has schema {found.revision}, this version needs {NEWEST_SCHEMA}: "
                 "restart the server with this version, or use the version it runs"
             )
+
+
+@contextmanager
+def to_migrate(url: str) -> Iterator[Store]:
+    """A database that servers may use meanwhile. Raises DatabaseUnusable, also for what fails in the block."""
+    store = dialect.open_store(Path(), url, owner=False, alone=False, readers=1)
+    with closing(store):
+        try:
+            store.own()
+            yield store
+        except SQLAlchemyError as error:
+            raise DatabaseUnusable(what_is_wrong(store.name, error)) from None
 
 
 def is_of_database(error: BaseException) -> bool:

@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +10,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from reflexio_server.errors import TooBusy
 from reflexio_server.storage import dialect, schema
-from reflexio_server.storage.database import what_is_wrong
 from reflexio_server.storage.schema import Schema
-from reflexio_server.storage.store import DatabaseUnusable, Store
+from reflexio_server.storage.store import Store
 
 FOLDERS = [Path(__file__).parent / "migrations" / "versions"]
 """Where the migrations are."""
@@ -59,18 +57,6 @@ def migrate(conn: Connection, to: str = "head") -> None:
     config = _config()
     config.attributes["connection"] = conn
     command.upgrade(config, to)
-
-
-@contextmanager
-def opened(url: str) -> Iterator[Store]:
-    """A database that others may use meanwhile. Raises DatabaseUnusable, also for what goes wrong in the block."""
-    store = dialect.open_store(Path(), url, owner=False, alone=False, readers=1)
-    with closing(store):
-        try:
-            store.own()
-            yield store
-        except SQLAlchemyError as error:
-            raise DatabaseUnusable(what_is_wrong(store.name, error)) from None
 
 
 def pending(store: Store) -> tuple[Schema, list[Migration]]:

@@ -111,6 +111,11 @@ def _casefold_other(element: CasefoldOther, compiler: SQLCompiler, **named: Any)
     return f"CASE WHEN {given} GLOB '*[^ -~]*' THEN casefold({given}) END"  # which calls Python
 
 
+def under_way(_conn: Connection) -> tuple[int, int]:
+    """One writes at a time, and numbers rise with the commits."""
+    return 0, 0
+
+
 def is_in_transaction(conn: Connection) -> bool:
     """Whether the transaction is still there: on some errors, such as a full disk, SQLite undoes all of it."""
     return bool(conn.connection.driver_connection.in_transaction)  # type: ignore[union-attr]

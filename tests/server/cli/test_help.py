@@ -35,6 +35,7 @@ COMMANDS = (
     ("migrate",),
     ("model",),
     ("model", "install"),
+    ("model", "use"),
 )
 
 

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from reflexio_server.storage import migrating, postgres_server, tables
-from reflexio_server.storage.database import DATABASE_FILE, Database
+from reflexio_server.storage.database import DATABASE_FILE, Database, to_migrate
 from reflexio_server.storage.schema import Schema, must_fit
 from reflexio_server.storage.store import DatabaseUnusable
 from tests import stores
@@ -46,7 +46,7 @@ def version_of(schema: str) -> Iterator[None]:
 
 
 def migrate(url: str, to: str) -> list[str]:
-    with version_of(to), migrating.opened(url) as store:
+    with version_of(to), to_migrate(url) as store:
         told: list[str] = []
         migrating.migrate_in_steps(store, told.append)
         return told
@@ -68,7 +68,7 @@ def url(databases: stores.Databases, tmp_path: Path) -> str:
 def old(postgres_url: str) -> str:
     """A database as a version before there were ranges made it."""
     url = new_database(postgres_url)
-    with migrating.opened(url) as store, store.write.connect() as conn, conn.begin():
+    with to_migrate(url) as store, store.write.connect() as conn, conn.begin():
         migrating.migrate(conn, BEFORE)
     return url
 
