@@ -30,6 +30,7 @@ from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.renewal import Renewal
 from reflexio_server.core.searching import Searcher
 from reflexio_server.core.settling import Settler
+from reflexio_server.core.shared_tries import SharedTries
 from reflexio_server.core.stored import Stored
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.watching import Watch
@@ -229,7 +230,8 @@ class App:
     ) -> tuple[grpc.Server, str]:
         settings = self._settings
         shares = _shares(settings)
-        logins = Logins(settings.login_tries, settings.login_tries_per_address)
+        bounds = settings.login_tries, settings.login_tries_per_address
+        logins = Logins(*bounds, shared=SharedTries(writer, *bounds) if self.database.is_shared else None)
         self.accounts = accounts = Accounts(self.database, writer, logins)
         server = grpc.server(
             ThreadPoolExecutor(1),  # each call brings its own, see Admit

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from reflexio_server.storage.dialect import NEVER_AGAIN, Id, only_where
 
-NEWEST_SCHEMA = "0010"  # of the migrations, that has these tables
+NEWEST_SCHEMA = "0012"  # of the migrations, that has these tables
 
 metadata = MetaData()
 
