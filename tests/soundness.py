@@ -28,8 +28,17 @@ FAULTS = {
     "a tombstone that tells of somebody": """SELECT count(*) FROM requests WHERE erased_at IS NOT NULL AND
         (user_ref IS NOT NULL OR published_ids IS NOT NULL OR stored_at != 0 OR created_at != 0 OR sequence != 0
          OR request_group || source || agent_version != '')""",
-    "a count that is wrong": """SELECT count(*) FROM accounts a WHERE last_sequence - erased !=
-        (SELECT count(*) FROM interactions i WHERE i.account_id = a.id)""",
+    "a count that is wrong": """SELECT count(*) FROM account_counters a WHERE last_sequence - erased !=
+        (SELECT count(*) FROM interactions i WHERE i.account_id = a.account_id)
+        OR position != last_sequence + erased""",
+    "an account that counts nothing": """SELECT count(*) FROM accounts
+        WHERE id NOT IN (SELECT account_id FROM account_counters)""",
+    "a newest vector that is not": """SELECT count(*) FROM account_counters a
+        WHERE newest_vector < (SELECT max(id) FROM vectors v WHERE v.account_id = a.account_id)""",
+    "something waits that is not there": "SELECT count(*) FROM waiting WHERE id NOT IN (SELECT id FROM interactions)",
+    "a text that nobody will embed": """SELECT count(*) FROM interactions i WHERE coalesce(i.model, 1) > 0
+        AND NOT EXISTS (SELECT 1 FROM waiting w WHERE w.id = i.id)
+        AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.interaction_ref = i.id)""",
     "a reference to nothing": "SELECT count(*) FROM pragma_foreign_key_check",
 }
 

@@ -154,7 +154,7 @@ def blocked_writer(server: LocalServer) -> Iterator[None]:
     """
     if stores.databases is not None:
         with psycopg.connect(stores.databases.of(server.data_dir)) as held:
-            held.execute("LOCK TABLE accounts IN EXCLUSIVE MODE")
+            held.execute("LOCK TABLE account_counters IN EXCLUSIVE MODE")
             yield
             held.rollback()
         return
@@ -183,13 +183,20 @@ def to_first_schema(data_dir: Path) -> None:
     first = import_module("reflexio_server.storage.migrations.versions.0001_initial")
     with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
         conn.executescript(
-            """DROP TABLE full_text; DROP VIEW full_text_rows; DROP TABLE words_state;
+            """ALTER TABLE accounts ADD COLUMN last_sequence BIGINT NOT NULL DEFAULT 0;
+               UPDATE accounts SET last_sequence =
+                   (SELECT c.last_sequence FROM account_counters c WHERE account_id = id);
+               UPDATE interactions SET model =
+                   (SELECT v.model FROM vectors v WHERE v.interaction_ref = interactions.id) WHERE model IS NULL;
+               CREATE INDEX interactions_waiting ON interactions (account_id, user_ref, id)
+               WHERE model IS NULL;
+               DROP TABLE schema_range; DROP TABLE waiting; DROP TABLE account_counters;
+               DROP TABLE full_text; DROP VIEW full_text_rows; DROP TABLE words_state;
                DROP TABLE IF EXISTS interactions_fts; DROP VIEW IF EXISTS interactions_text;
                ALTER TABLE interactions DROP COLUMN words; ALTER TABLE interactions DROP COLUMN words_version;
                DROP INDEX interactions_with_unread_pictures; ALTER TABLE interactions DROP COLUMN picture_read;
                ALTER TABLE images DROP COLUMN text; ALTER TABLE images DROP COLUMN reader;
                DROP TABLE erased_vectors; DROP INDEX interactions_by_image;
-               ALTER TABLE accounts DROP COLUMN erased; ALTER TABLE accounts DROP COLUMN settled;
                ALTER TABLE users DROP COLUMN erasures;
                ALTER TABLE requests DROP COLUMN erased_at; ALTER TABLE requests DROP COLUMN published_ids;
                ALTER TABLE accounts DROP COLUMN disabled_at; DROP TABLE live_model; DROP TABLE jobs;

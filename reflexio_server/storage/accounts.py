@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from reflexio_server.model import Account, ApiKey, Caller
-from reflexio_server.storage.tables import accounts, api_keys, images, interactions, users
+from reflexio_server.storage.tables import account_counters, accounts, api_keys, images, interactions, users
 
 _account_columns = (accounts.c.id, accounts.c.email, accounts.c.tag, accounts.c.created_at, accounts.c.disabled_at)
 _key_columns = (api_keys.c.key_id, api_keys.c.hint, api_keys.c.created_at, api_keys.c.revoked_at)
@@ -25,7 +25,9 @@ class Totals:
 def add_account(conn: Connection, email: str, tag: str, password_hash: str, now: int) -> bool:
     if conn.execute(select(accounts.c.id).where(accounts.c.email == email)).scalar() is not None:
         return False
-    conn.execute(insert(accounts).values(email=email, tag=tag, password_hash=password_hash, created_at=now))
+    new = insert(accounts).values(email=email, tag=tag, password_hash=password_hash, created_at=now)
+    account_id = conn.execute(new.returning(accounts.c.id)).scalar_one()
+    conn.execute(insert(account_counters).values(account_id=account_id))
     return True
 
 
@@ -108,10 +110,8 @@ def revoke_keys(conn: Connection, account_id: int, now: int) -> int:
 
 
 def counts(conn: Connection) -> tuple[int, int]:
-    query = select(func.count(), func.coalesce(func.sum(accounts.c.last_sequence - accounts.c.erased), 0)).select_from(
-        accounts
-    )
-    row = conn.execute(query).one()
+    stored = func.sum(account_counters.c.last_sequence - account_counters.c.erased)
+    row = conn.execute(select(func.count(), func.coalesce(stored, 0)).select_from(account_counters)).one()
     return row[0], int(row[1])
 
 

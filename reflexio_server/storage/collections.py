@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, literal, or_, select, true, update
 
 from reflexio_server.storage import embedders
-from reflexio_server.storage.tables import accounts, collections, interactions, vectors
+from reflexio_server.storage.tables import accounts, collections, interactions, vectors, waiting
 
 EXACT_ACCOUNT = 5_000
 """An account that has no more vectors of a model gets no collection of them: searches compare all of them.
@@ -180,10 +180,7 @@ def report(conn: Connection, model: int, account_id: int | None = None) -> list[
             accounts.c.id,
             accounts.c.email,
             select(func.count()).select_from(interactions).where(of_account).scalar_subquery(),
-            select(func.count())
-            .select_from(interactions)
-            .where(of_account, interactions.c.model.is_(None))
-            .scalar_subquery(),
+            select(func.count()).select_from(waiting).where(waiting.c.account_id == accounts.c.id).scalar_subquery(),
             select(func.count()).select_from(vectors).where(of_model).scalar_subquery(),
             case((_needs_none(model), None), else_=held),
             collections.c.generation,

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
-from reflexio_server.storage.rows import NOTHING_TO_EMBED
+from reflexio_server.storage import tables, waiting
 from reflexio_server.storage.tables import (
     accounts,
     collections,
@@ -88,8 +88,7 @@ def replace(conn: Connection, number: int) -> int:
     Needs a write transaction.
     """
     _set_live(conn, number)
-    others = interactions.c.model.is_not(None) & (interactions.c.model != NOTHING_TO_EMBED)
-    return conn.execute(update(interactions).where(others).values(model=None)).rowcount
+    return waiting.let_wait_where(conn, waiting.has_text)
 
 
 def note_done(conn: Connection, number: int, done: int) -> None:
@@ -108,14 +107,12 @@ def take_over(conn: Connection, number: int, most_waiting: int) -> bool:
     found = state(conn)
     if found is None or found.next != number:
         return False
-    has_text = or_(interactions.c.model.is_(None), interactions.c.model != NOTHING_TO_EMBED)
-    left = select(interactions.c.id).where(interactions.c.id > found.done, has_text).limit(most_waiting + 1)
+    left = select(interactions.c.id).where(interactions.c.id > found.done, waiting.has_text).limit(most_waiting + 1)
     refs = conn.execute(left).scalars().all()
     if len(refs) > most_waiting:
         return False
-    conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=None))
-    made = interactions.c.model.is_(None) & (interactions.c.id <= found.done)
-    conn.execute(update(interactions).where(made).values(model=number))
+    waiting.let_wait(conn, refs)
+    waiting.wait_no_more(conn, tables.waiting.c.id <= found.done)
     _set_live(conn, number)
     return True
 
@@ -142,9 +139,8 @@ def drop_vectors(conn: Connection, account_id: int, number: int, most: int) -> N
 def progress(conn: Connection, done: int) -> tuple[int, int]:
     """How many interactions with text there are up to this row number, and in all."""
     count = select(func.count()).select_from(interactions)
-    has_text = or_(interactions.c.model.is_(None), interactions.c.model != NOTHING_TO_EMBED)
-    so_far = conn.execute(count.where(has_text, interactions.c.id <= done)).scalar_one()
-    return so_far, conn.execute(count.where(has_text)).scalar_one()
+    so_far = conn.execute(count.where(waiting.has_text, interactions.c.id <= done)).scalar_one()
+    return so_far, conn.execute(count.where(waiting.has_text)).scalar_one()
 
 
 def _alone(conn: Connection) -> None:

@@ -15,7 +15,7 @@ from reflexio_server.model import ErasedCounts
 from reflexio_server.storage import full_text
 from reflexio_server.storage.interactions import last_sequence, user_ref
 from reflexio_server.storage.settling import erase_vectors
-from reflexio_server.storage.tables import accounts, images, interactions, requests, users, vectors
+from reflexio_server.storage.tables import account_counters, images, interactions, requests, users, vectors, waiting
 
 _ROWS_AT_ONCE = 1000
 _NO_HASH = bytes(32)  # a body of a few words can be guessed from its hash
@@ -123,9 +123,10 @@ def _erase_rows(conn: Connection, account_id: int, refs: Sequence[int]) -> int:
         pictures.update(conn.execute(with_picture).scalars())
         full_text.erase(conn, refs[start : start + _ROWS_AT_ONCE])
         erase_vectors(conn, vectors.c.interaction_ref.in_(refs[start : start + _ROWS_AT_ONCE]))
+        conn.execute(delete(waiting).where(waiting.c.id.in_(refs[start : start + _ROWS_AT_ONCE])))
         conn.execute(delete(interactions).where(mine))
-    count_up = update(accounts).values(erased=accounts.c.erased + len(refs))
-    conn.execute(count_up.where(accounts.c.id == account_id))
+    counted = {"erased": account_counters.c.erased + len(refs), "position": account_counters.c.position + len(refs)}
+    conn.execute(update(account_counters).where(account_counters.c.account_id == account_id).values(counted))
     return _erase_unused(conn, account_id, sorted(pictures))
 
 

@@ -14,7 +14,7 @@ from reflexio_server.model import Cursor, Filter, Identity, ImageInfo, Interacti
 from reflexio_server.storage import expressions
 from reflexio_server.storage.expressions import among_numbers, among_texts
 from reflexio_server.storage.prepared import Prepared, Row
-from reflexio_server.storage.tables import accounts, images, interactions, requests, users
+from reflexio_server.storage.tables import account_counters, images, interactions, requests, users
 
 _ROWS_AT_ONCE = 50  # rows of up to 70 KiB are fetched in parts, so that a large page costs little memory
 _MOST = 2**63 - 1
@@ -230,7 +230,9 @@ _ROWS = select(  # in the order of Interaction
 _USER_REF = Prepared(
     select(users.c.id).where(users.c.account_id == bindparam("account_id"), users.c.user_id == bindparam("user_id"))
 )
-_LAST_SEQUENCE = Prepared(select(accounts.c.last_sequence).where(accounts.c.id == bindparam("account_id")))
+_LAST_SEQUENCE = Prepared(
+    select(account_counters.c.last_sequence).where(account_counters.c.account_id == bindparam("account_id"))
+)
 _COUNT_OF_USER = Prepared(
     select(func.count()).select_from(interactions).where(interactions.c.user_ref == bindparam("user_ref"))
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, and_, bindparam, func, select, update
 
 from reflexio_server import words
-from reflexio_server.storage import embedders, full_text
+from reflexio_server.storage import embedders, full_text, waiting
 from reflexio_server.storage.interactions import WITH_IMAGE
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.tables import images, interactions
@@ -16,7 +16,7 @@ _UNREAD = Prepared(
     select(interactions.c.id, images.c.account_id, images.c.sha256, images.c.text)
     .join_from(interactions, images, WITH_IMAGE)
     # What waits for its vectors comes later: they could be made just now, of what it said until then.
-    .where(_unread, interactions.c.model.is_not(None))
+    .where(_unread, ~waiting.waits)
     .order_by(interactions.c.id.desc())
     .limit(bindparam("most"))
 )
@@ -53,7 +53,7 @@ def let_be_found(conn: Connection, refs: Sequence[int], text: str) -> int:
     if state is None or state.next is not None:
         return 0
     said = func.coalesce(interactions.c.search_text, interactions.c.content)
-    still = interactions.c.id.in_(refs) & _unread & interactions.c.model.is_not(None)
+    still = interactions.c.id.in_(refs) & _unread & ~waiting.waits
     query = select(interactions.c.id, interactions.c.account_id, interactions.c.user_ref, said).where(still)
     found = [tuple(row) for row in conn.execute(query)]
     this = interactions.c.id == bindparam("ref")
@@ -72,13 +72,10 @@ def let_be_found(conn: Connection, refs: Sequence[int], text: str) -> int:
         update(interactions)
         .where(this)
         .values(
-            search_text=bindparam("together"),
-            words=bindparam("cut"),
-            words_version=words.VERSION,
-            model=None,
-            picture_read=True,
+            search_text=bindparam("together"), words=bindparam("cut"), words_version=words.VERSION, picture_read=True
         ),
         values,
     )
+    waiting.let_wait(conn, [ref for ref, *_ in found])
     full_text.add(conn, [row for row in indexed if row[2]])
     return len(found)

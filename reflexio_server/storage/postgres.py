@@ -87,7 +87,10 @@ def next_ids(conn: Connection, table: str, count: int) -> list[int]:
 
 
 _LOCK_ACCOUNTS = Prepared(
-    text("SELECT id FROM accounts WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE")
+    text(
+        """SELECT account_id FROM account_counters WHERE account_id = ANY(CAST(:ids AS bigint[]))
+           ORDER BY account_id FOR NO KEY UPDATE"""
+    )
 )
 _NEXT_IDS = Prepared(
     text("SELECT nextval(CAST(CAST(:sequence AS text) AS regclass)) FROM generate_series(1, CAST(:count AS integer))")

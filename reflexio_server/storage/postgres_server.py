@@ -32,7 +32,20 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "60s",
     "jit": "off",  # compiling costs more than any of the statements
 }
-_SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
+# A writing session keeps its plans: one that was made while a table was small, or unknown to the planner, must not read
+# all of it for every commit when it is large.
+_SETTINGS_OF_WRITING = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+
+
+def _set(settings: dict[str, str]) -> str:
+    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+
+
 _SET_DURABLE = """SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 # A dead peer is noticed in half a minute, when nothing is under way, and in ten seconds else.
@@ -173,7 +186,7 @@ class DatabaseServer:
 
     def _set_up(self, session: _Session, *, reads: bool) -> None:
         session.autocommit = True
-        session.execute(_SET)
+        session.execute(_set(_SETTINGS if reads else _SETTINGS | _SETTINGS_OF_WRITING))
         if not reads:
             session.execute(_SET_DURABLE)
             if self._owner:

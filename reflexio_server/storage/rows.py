@@ -12,7 +12,7 @@ from reflexio_server import words
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest
 from reflexio_server.storage import dialect, full_text
 from reflexio_server.storage.prepared import Prepared
-from reflexio_server.storage.tables import accounts, images, interactions, requests, users
+from reflexio_server.storage.tables import account_counters, images, interactions, requests, users, waiting
 
 NOTHING_TO_EMBED = 0
 CANNOT_BE_EMBEDDED = -1  # by the model in use, as it failed or knows no word of it; another one tries again
@@ -32,6 +32,7 @@ class Rows:
     interactions: list[tuple[Any, ...]] = field(default_factory=list)
     texts: list[tuple[int, str, str]] = field(default_factory=list)
     """(ref, owner, words) for the full-text index."""
+    waiting: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 def make_rows(
@@ -61,6 +62,8 @@ def make_rows(
             indexed = words.to_index(said)
             if indexed:
                 rows.texts.append((ref, owner, indexed))
+            if said:
+                rows.waiting.append((ref, account_id, user_ref))
             if item.image:
                 rows.images[account_id, item.image.sha256] = _image(account_id, item)
             rows.interactions.append(
@@ -121,6 +124,7 @@ def insert_rows(conn: Connection, rows: Rows) -> None:
     for image in rows.images.values():
         _ADD_IMAGE.run(conn, **image)
     write(conn, interactions.name, tuple(interactions.columns.keys()), rows.interactions)
+    write(conn, waiting.name, tuple(waiting.columns.keys()), rows.waiting)
     if rows.texts:
         full_text.add(conn, rows.texts)
 
@@ -154,7 +158,7 @@ def _advance_sequences(conn: Connection, fresh: Sequence[Submitted]) -> dict[int
         counts[account_id] = counts.get(account_id, 0) + len(request.interactions)
     before: dict[int, int] = {}
     for account_id, count in counts.items():
-        ((last,),) = _ADVANCE_SEQUENCE.rows(conn, account_id=account_id, count=count)
+        ((last,),) = _ADVANCE_SEQUENCE.rows(conn, account=account_id, count=count)
         before[account_id] = last - count
     return before
 
@@ -170,8 +174,11 @@ _ADD_USER = Prepared(
     insert(users).values(account_id=bindparam("account"), user_id=bindparam("user")).returning(users.c.id)
 )
 _ADVANCE_SEQUENCE = Prepared(
-    update(accounts)
-    .where(accounts.c.id == bindparam("account_id"))
-    .values(last_sequence=accounts.c.last_sequence + bindparam("count"))
-    .returning(accounts.c.last_sequence)
+    update(account_counters)
+    .where(account_counters.c.account_id == bindparam("account"))
+    .values(
+        last_sequence=account_counters.c.last_sequence + bindparam("count"),
+        position=account_counters.c.position + bindparam("count"),
+    )
+    .returning(account_counters.c.last_sequence)
 )

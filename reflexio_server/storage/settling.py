@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
-from reflexio_server.storage.tables import accounts, erased_vectors, users, vectors
+from reflexio_server.storage.tables import account_counters, erased_vectors, users, vectors
 
 
 def erase_vectors(conn: Connection, which: ColumnElement[bool]) -> None:
@@ -48,11 +48,14 @@ def note_settled(conn: Connection, stamps: Sequence[int]) -> None:
 
 def unsettled_accounts(conn: Connection) -> dict[int, int]:
     """Accounts of which something erased may be left on disk, with how much was erased."""
-    query = select(accounts.c.id, accounts.c.erased).where(accounts.c.erased != accounts.c.settled)
+    query = select(account_counters.c.account_id, account_counters.c.erased).where(
+        account_counters.c.erased != account_counters.c.settled
+    )
     return {account_id: erased for account_id, erased in conn.execute(query)}
 
 
 def note_settled_accounts(conn: Connection, erased: dict[int, int]) -> None:
     """Remember that nothing is left of what had been erased of these accounts."""
     for account_id, count in erased.items():
-        conn.execute(update(accounts).where(accounts.c.id == account_id).values(settled=count))
+        this = account_counters.c.account_id == account_id
+        conn.execute(update(account_counters).where(this).values(settled=count))

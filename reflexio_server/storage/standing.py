@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, bindparam, func, literal, select
 
 from reflexio_server.storage.prepared import Prepared
-from reflexio_server.storage.tables import accounts, interactions, live_model, users, vectors
+from reflexio_server.storage.tables import account_counters, interactions, live_model, users, vectors, waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,39 +53,45 @@ def share_since(conn: Connection, ref: int) -> float:
     return share
 
 
-_WAITS = interactions.c.model.is_(None)
-_ACCOUNT = (accounts.c.id, accounts.c.last_sequence - accounts.c.erased, live_model.c.model)
+_counters = account_counters.c
+_ACCOUNT = (_counters.account_id, _counters.last_sequence - _counters.erased, live_model.c.model)
 
 
 def _of_user() -> Select[Any]:
     theirs = and_(vectors.c.user_ref == users.c.id, vectors.c.model == live_model.c.model)
-    wait = and_(interactions.c.account_id == users.c.account_id, interactions.c.user_ref == users.c.id, _WAITS)
+    wait = and_(waiting.c.account_id == users.c.account_id, waiting.c.user_ref == users.c.id)
     newest = func.coalesce(select(func.max(vectors.c.id)).where(theirs).scalar_subquery(), 0)
-    waiting = select(func.count()).select_from(interactions).where(wait).scalar_subquery()
+    count_waiting = select(func.count()).select_from(waiting).where(wait).scalar_subquery()
     return (
-        select(*_ACCOUNT, users.c.id, newest, users.c.erasures, literal(0), waiting)
-        .select_from(accounts.join(live_model, live_model.c.id == 1).join(users, users.c.account_id == accounts.c.id))
-        .where(accounts.c.id == bindparam("account_id"), users.c.user_id == bindparam("user_id"))
+        select(*_ACCOUNT, users.c.id, newest, users.c.erasures, literal(0), count_waiting)
+        .select_from(
+            account_counters.join(live_model, live_model.c.id == 1).join(
+                users, users.c.account_id == _counters.account_id
+            )
+        )
+        .where(_counters.account_id == bindparam("account_id"), users.c.user_id == bindparam("user_id"))
     )
 
 
 def _of_account() -> Select[Any]:
-    theirs = and_(vectors.c.account_id == accounts.c.id, vectors.c.model == live_model.c.model)
-    wait = and_(interactions.c.account_id == accounts.c.id, _WAITS)
+    theirs = and_(vectors.c.account_id == _counters.account_id, vectors.c.model == live_model.c.model)
+    wait = waiting.c.account_id == _counters.account_id
     newest = func.coalesce(select(func.max(vectors.c.id)).where(theirs).scalar_subquery(), 0)
-    some = select(vectors.c.id).where(theirs).limit(bindparam("most")).correlate(accounts, live_model).subquery()
+    some = (
+        select(vectors.c.id).where(theirs).limit(bindparam("most")).correlate(account_counters, live_model).subquery()
+    )
     count = select(func.count()).select_from(some).scalar_subquery()
-    waiting = select(func.count()).select_from(interactions).where(wait).scalar_subquery()
+    count_waiting = select(func.count()).select_from(waiting).where(wait).scalar_subquery()
     return (
-        select(*_ACCOUNT, literal(None), newest, literal(0), count, waiting)
-        .select_from(accounts.join(live_model, live_model.c.id == 1))
-        .where(accounts.c.id == bindparam("account_id"))
+        select(*_ACCOUNT, literal(None), newest, literal(0), count, count_waiting)
+        .select_from(account_counters.join(live_model, live_model.c.id == 1))
+        .where(_counters.account_id == bindparam("account_id"))
     )
 
 
 _SHARE_SINCE = Prepared(
-    select(1 - (interactions.c.sequence - 1.0) / accounts.c.last_sequence)
-    .join_from(interactions, accounts, accounts.c.id == interactions.c.account_id)
+    select(1 - (interactions.c.sequence - 1.0) / _counters.last_sequence)
+    .join_from(interactions, account_counters, _counters.account_id == interactions.c.account_id)
     .where(interactions.c.id == bindparam("ref"))
 )
 _OF_USER = Prepared(_of_user())

@@ -16,7 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from reflexio_server.storage.dialect import NEVER_AGAIN, Id, only_where
+from reflexio_server.storage.dialect import NEVER_AGAIN, OFTEN_UPDATED, Id, only_where
 
 NEWEST_SCHEMA = "0012"  # of the migrations, that has these tables
 
@@ -30,13 +30,25 @@ accounts = Table(
     Column("tag", String(10), nullable=False, unique=True),
     Column("password_hash", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    # The sequence of the account's newest interaction.
+    # Since when nobody may log in to it, nor use its keys.
+    Column("disabled_at", BigInteger),
+)
+
+# What an account counts. Whoever writes rows of an account locks this one first.
+account_counters = Table(
+    "account_counters",
+    metadata,
+    Column("account_id", Id, ForeignKey("accounts.id"), primary_key=True, autoincrement=False),
+    # The sequence of its newest interaction.
     Column("last_sequence", BigInteger, nullable=False, server_default="0"),
+    # Rises with every interaction that is stored, and with every one that is erased.
+    Column("position", BigInteger, nullable=False, server_default="0"),
+    # The vectors.id that was given out last.
+    Column("newest_vector", BigInteger, nullable=False, server_default="0"),
     # How many of its interactions were erased, and how many of these have left no trace on disk either.
     Column("erased", BigInteger, nullable=False, server_default="0"),
     Column("settled", BigInteger, nullable=False, server_default="0"),
-    # Since when nobody may log in to it, nor use its keys.
-    Column("disabled_at", BigInteger),
+    **OFTEN_UPDATED,
 )
 
 api_keys = Table(
@@ -111,8 +123,8 @@ interactions = Table(
     Column("image_sha256", LargeBinary(32)),
     Column("created_at", BigInteger, nullable=False),
     Column("stored_at", BigInteger, nullable=False),
-    # NULL: waits for its vectors; 0: it has none, as it has no text; -1: it could not be embedded, or the model knows
-    # no word of it; else the models.id of its first ones. The row is the index's outbox.
+    # 0: it has no vectors, as it has no text; -1: it could not be embedded, as the model failed or knows no word of it.
+    # Else it has some, or waits for them: NULL, or the models.id of its first ones, as rows of older versions have.
     Column("model", SmallInteger),
     # What the full text took, where it is not just what is embedded: only by exactly this is it found again there to
     # be deleted, whatever a later version would make of the text.
@@ -132,19 +144,23 @@ Index(
     interactions.c.id,
     **only_where(interactions.c.image_sha256.is_not(None) & interactions.c.picture_read.is_(None)),
 )
-Index(
-    "interactions_waiting",
-    interactions.c.account_id,
-    interactions.c.user_ref,
-    interactions.c.id,
-    **only_where(interactions.c.model.is_(None)),
-)
 
 Index(
     "interactions_by_image",
     interactions.c.account_id,
     interactions.c.image_sha256,
     **only_where(interactions.c.image_sha256.is_not(None)),
+)
+
+# The interactions that wait for their vectors: the index's outbox. Without foreign keys, which each publish would pay
+# for: what erases an interaction takes it out of here.
+waiting = Table(
+    "waiting",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("account_id", Id, nullable=False),
+    Column("user_ref", Id, nullable=False),
+    Index("waiting_by_user", "account_id", "user_ref", "id"),
 )
 
 images = Table(

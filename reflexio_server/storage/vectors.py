@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
-from reflexio_server.storage import expressions, facts
+from reflexio_server.storage import dialect, expressions, facts
 from reflexio_server.storage.facts import Rows, Texts
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.rows import CANNOT_BE_EMBEDDED
 from reflexio_server.storage.settling import erase_vectors
-from reflexio_server.storage.tables import interactions, live_model, requests, users, vectors
-from reflexio_server.storage.waiting import Waiting
+from reflexio_server.storage.tables import account_counters, interactions, live_model, requests, users, vectors, waiting
+from reflexio_server.storage.waiting import Waiting, wait_no_more
 
 Matrix = NDArray[np.float32]
 _ALL = 2**63 - 1
@@ -77,19 +77,14 @@ def store(conn: Connection, model: int, embedded: Sequence[tuple[Waiting, Matrix
     """
     if conn.execute(select(live_model.c.model)).scalar() != model:
         return False
-    still = set(
-        conn.execute(
-            select(interactions.c.id).where(
-                interactions.c.id.in_([row.ref for row, _ in embedded]), interactions.c.model.is_(None)
-            )
-        ).scalars()
-    )
+    still = set(conn.execute(select(waiting.c.id).where(waiting.c.id.in_([row.ref for row, _ in embedded]))).scalars())
     if not still:
         return True
     store_beside(conn, model, [(row, matrix) for row, matrix in embedded if row.ref in still])
-    without = {row.ref for row, matrix in embedded if not len(matrix)}
-    for value, refs in ((model, still - without), (CANNOT_BE_EMBEDDED, still & without)):
-        conn.execute(update(interactions).where(interactions.c.id.in_(refs)).values(model=value))
+    wait_no_more(conn, waiting.c.id.in_(still))
+    without = {row.ref for row, matrix in embedded if row.ref in still and not len(matrix)}
+    if without:
+        conn.execute(update(interactions).where(interactions.c.id.in_(without)).values(model=CANNOT_BE_EMBEDDED))
     return True
 
 
@@ -102,23 +97,22 @@ def store_beside(conn: Connection, model: int, embedded: Sequence[tuple[Waiting,
     # They may be there already: as at a row that waits again.
     erase_vectors(conn, vectors.c.interaction_ref.in_(refs) & (vectors.c.model == model))
     there = set(conn.execute(select(interactions.c.id).where(interactions.c.id.in_(refs))).scalars())
-    rows = [
-        {
-            "account_id": row.account_id,
-            "user_ref": row.user_ref,
-            "interaction_ref": row.ref,
-            "model": model,
-            "chunk": chunk,
-            "vector": vector.astype("<f4").tobytes(),
-        }
-        for row, matrix in embedded
-        if row.ref in there
-        for chunk, vector in enumerate(matrix)
-    ]
-    if rows:
-        conn.execute(insert(vectors), rows)
+    made = [(row, chunk, vector) for row, matrix in embedded if row.ref in there for chunk, vector in enumerate(matrix)]
+    stamps = dialect.of(conn).next_ids(conn, vectors.name, len(made))
+    rows, newest = [], dict[int, int]()
+    for stamp, (row, chunk, vector) in zip(stamps, made, strict=True):
+        rows.append((stamp, row.account_id, row.user_ref, row.ref, model, chunk, vector.astype("<f4").tobytes()))
+        newest[row.account_id] = stamp
+    dialect.of(conn).insert_rows(conn, vectors.name, tuple(vectors.columns.keys()), rows)
+    for account_id, stamp in newest.items():
+        _NOTE_NEWEST.run(conn, account=account_id, stamp=stamp)
 
 
+_NOTE_NEWEST = Prepared(
+    update(account_counters)
+    .where(account_counters.c.account_id == bindparam("account"))
+    .values(newest_vector=bindparam("stamp"))
+)
 _columns = (vectors.c.id, *facts.COLUMNS, vectors.c.vector)
 # Outer ones, so that the vectors are walked.
 _with_facts = vectors.outerjoin(interactions, interactions.c.id == vectors.c.interaction_ref).outerjoin(

@@ -52,7 +52,7 @@ def in_chroma(data_dir: Path) -> bool:
     """Whether every stored interaction has a vector, and each is in Chroma."""
     (behind,) = rows(
         data_dir,
-        """SELECT (SELECT count(*) FROM interactions WHERE model IS NULL) + (SELECT count(*) FROM vectors v
+        """SELECT (SELECT count(*) FROM waiting) + (SELECT count(*) FROM vectors v
            LEFT JOIN collections c ON c.account_id = v.account_id AND c.model = v.model
            WHERE v.id > coalesce(c.applied, 0))""",
     )

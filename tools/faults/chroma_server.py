@@ -135,7 +135,7 @@ class Seen:
 
     def _is_whole(self) -> bool:
         with closing(sqlite3.connect(self._server.data_dir / DATABASE_FILE)) as conn:
-            (waiting,) = conn.execute("SELECT count(*) FROM interactions WHERE model IS NULL").fetchone()
+            (waiting,) = conn.execute("SELECT count(*) FROM waiting").fetchone()
             stamps = {stamp for (stamp,) in conn.execute("SELECT id FROM vectors")}
         return not waiting and stamps == set().union(*map(self._chroma.ids, self._live()))
 

@@ -187,7 +187,10 @@ def test_everything_is_as_it_was(
         caller = log_in(moved.address, old.email)
         newest = max(item.sequence for item in everything(caller))
         with psycopg.connect(url) as conn:
-            last: Any = conn.execute("SELECT last_sequence FROM accounts WHERE email = %s", (old.email,)).fetchone()
+            last: Any = conn.execute(
+                "SELECT last_sequence FROM account_counters JOIN accounts ON id = account_id WHERE email = %s",
+                (old.email,),
+            ).fetchone()
         caller.publish("somebody new", "after it", "and more")
         assert [item.sequence for item in everything(caller, user_id="somebody new")] == [last[0] + 2, last[0] + 1]
         assert last[0] >= newest

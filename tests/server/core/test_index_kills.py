@@ -79,7 +79,7 @@ def test_nothing_is_missing_and_nothing_is_left_over_after_twenty_kills(tmp_path
     server = ServerProcess(tmp_path, model_dir, "--embedder", "wordllama", module="tests.every_account")
     try:
         keep_publishing(Caller(server.address, email, api_key), made).join(120)
-        behind = """SELECT (SELECT count(*) FROM interactions WHERE model IS NULL)
+        behind = """SELECT (SELECT count(*) FROM waiting)
                     + (SELECT max(id) FROM vectors) - (SELECT max(applied) FROM collections)"""
         wait_until(lambda: looked_up(tmp_path, behind) == [0], "the index", 120)
         assert server.terminate() == 0

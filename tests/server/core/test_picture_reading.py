@@ -37,7 +37,8 @@ def png(number: int) -> bytes:
 def unread(server: LocalServer) -> int:
     ((count,),) = rows(
         server.data_dir,
-        "SELECT count(*) FROM interactions WHERE image_sha256 IS NOT NULL AND (picture_read IS NULL OR model IS NULL)",
+        """SELECT count(*) FROM interactions WHERE image_sha256 IS NOT NULL
+           AND (picture_read IS NULL OR id IN (SELECT id FROM waiting))""",
     )
     return int(count)
 
