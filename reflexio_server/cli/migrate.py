@@ -17,9 +17,9 @@ TO_DO = 3
 def migrate(settings: Settings, check: bool) -> None:
     """Bring PostgreSQL's database to this version's schema; servers may be running.
 
-    Servers of older versions go on with it, but for those that `--check` names. Each step is a transaction of its own,
-    and what was done stays done: if it is broken off, run it again. Of two at once, one waits for the other. With
-    SQLite there is nothing to do: a server does it at its start.
+    Servers of older versions go on with it; a step after which one that runs could not is refused, and `--check` names
+    these. Each step is a transaction of its own, and what was done stays done: if it is broken off, run it again. Of
+    two at once, one waits for the other. With SQLite there is nothing to do: a server does it at its start.
     """
     if settings.database is None:
         raise click.UsageError("this is for PostgreSQL, --database-url-file: a server migrates SQLite at its start")

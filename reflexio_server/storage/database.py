@@ -219,7 +219,9 @@ class Database:
     def _make(self, create: bool, part: bool) -> None:
         """Have a schema that this version can use; one that others use too is only made, never changed."""
         with self._store.write.connect() as conn, conn.begin():
+            self._store.looking(conn)
             found = schema.look(conn)
+        with self._store.write.connect() as conn, conn.begin():
             if found.revision is None and create:
                 self._store.migrating(conn)
                 found = schema.look(conn)  # another server may have made it just now

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from reflexio_server.errors import TooBusy
 from reflexio_server.storage import dialect, schema
 from reflexio_server.storage.schema import Schema
-from reflexio_server.storage.store import Store
+from reflexio_server.storage.store import DatabaseUnusable, Store
 
 FOLDERS = [Path(__file__).parent / "migrations" / "versions"]
 """Where the migrations are."""
@@ -101,9 +101,20 @@ def _step(store: Store) -> list[Migration]:
         to_do = _after(found, store.name)
         if found.revision is not None:
             to_do = to_do[:1]
+            for migration in to_do:
+                _must_be_usable_after(store, conn, migration)
         if to_do:
             migrate(conn, to_do[-1].revision)
     return to_do
+
+
+def _must_be_usable_after(store: Store, conn: Connection, migration: Migration) -> None:
+    """A server notes its version before it looks at the schema, and looks at none that is being changed."""
+    if migration.oldest is not None and store.is_used_by_older(conn, migration.oldest):
+        raise DatabaseUnusable(
+            f"{store.name} is used by servers of versions before schema {migration.oldest}, which could not go on "
+            f"after {migration.revision} ({migration.purpose}): upgrade or stop them first; what came before it is done"
+        )
 
 
 def _after(found: Schema, name: str) -> list[Migration]:

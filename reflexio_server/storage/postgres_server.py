@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from reflexio_server import ending
+from reflexio_server.storage import tables
 from reflexio_server.storage.prepared import as_core
 from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable
 
@@ -20,7 +21,8 @@ OLDEST_VERSION = 15
 _ROWS_AT_ONCE = 50  # that are fetched on demand
 _OWNER_LOCK = (0x5265666C, 1)  # "Refl"; the second: who writes; servers share it
 _LANES = 2  # so that a transaction that waits for an account's row does not hold up all others
-_SCHEMA_LOCK = (_OWNER_LOCK[0], 2)  # who changes the schema
+_SCHEMA_LOCK = (0x5265666C, 3)  # who changes the schema; who looks at it shares it
+_VERSION_LOCKS = 0x52656676  # "Refv"; the second: the newest schema of the version that writes
 _PARTS = ("first", "second")  # of such a lock's number
 _LOCK_SECONDS = 5  # that a change of the schema waits for a table: as long, all who come later wait behind it
 _CANCEL_SECONDS = 1.0
@@ -136,6 +138,16 @@ class DatabaseServer:
         )
         conn.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
 
+    def looking(self, conn: Connection) -> None:
+        lock = "SELECT pg_advisory_xact_lock_shared(:first, :second)"
+        conn.execute(text(lock), dict(zip(_PARTS, _SCHEMA_LOCK, strict=True)))
+
+    def is_used_by_older(self, conn: Connection, schema: str) -> bool:
+        query = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :first
+            AND CAST(objid AS bigint) < :version
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+        return bool(conn.execute(text(query), {"first": _VERSION_LOCKS, "version": int(schema)}).scalar())
+
     def committed(self, conn: Connection) -> None:
         pass
 
@@ -191,6 +203,8 @@ class DatabaseServer:
             session.execute(_SET_DURABLE)
             if self._owner:
                 self._share(session)
+                version = int(tables.NEWEST_SCHEMA)
+                session.execute("SELECT pg_advisory_lock_shared(%s, %s)", (_VERSION_LOCKS, version))
         session.autocommit = False
         session.read_only = reads
         level = psycopg.IsolationLevel

@@ -40,6 +40,12 @@ class DatabaseFile:
     def migrating(self, conn: Connection) -> None:
         pass
 
+    def looking(self, conn: Connection) -> None:
+        pass
+
+    def is_used_by_older(self, conn: Connection, schema: str) -> bool:
+        return False
+
     def is_owned(self) -> None:
         return None
 

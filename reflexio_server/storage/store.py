@@ -41,6 +41,12 @@ class Store(Protocol):
         It may take long, but waits only for some seconds where others use a table.
         """
 
+    def looking(self, conn: Connection) -> None:
+        """Wait until nobody changes the schema; nobody does until this transaction ends."""
+
+    def is_used_by_older(self, conn: Connection, schema: str) -> bool:
+        """Whether servers use it whose newest schema comes before this one."""
+
     def own(self) -> None:
         """Become its owner, before the schema is looked at. Raises DatabaseUnusable."""
 

@@ -52,6 +52,14 @@ def migrate(url: str, to: str) -> list[str]:
         return told
 
 
+def migrated(url: str, to: str) -> bool:
+    try:
+        migrate(url, to)
+    except DatabaseUnusable:
+        return False
+    return True
+
+
 def range_of(url: str) -> tuple[str, str]:
     with psycopg.connect(url) as conn:
         found = conn.execute("SELECT version_num, oldest FROM alembic_version, schema_range").fetchone()
@@ -219,7 +227,8 @@ def test_two_servers_that_start_on_a_new_database_both_come_up(
 def test_servers_go_on_over_an_expanding_migration_and_not_over_a_contracting_one(
     url: str, tmp_path: Path, model_dir: Path, of: Callable[..., ServerProcess]
 ) -> None:
-    caller = log_in(of("first").address, account(url, tmp_path / "elsewhere"))
+    first = of("first")
+    caller = log_in(first.address, account(url, tmp_path / "elsewhere"))
     over = threading.Event()
     published: list[str] = []
 
@@ -238,13 +247,19 @@ def test_servers_go_on_over_an_expanding_migration_and_not_over_a_contracting_on
         finally:
             over.set()
         writing.result(30)
-    assert range_of(url) == (EXPANDED, migrating.migrations()[-1].oldest)
+    assert range_of(url) == (EXPANDED, OURS)
     assert {item.content for item in everything(caller)} == set(published)
     env = {"REFLEXIO_DATABASE_URL": url}
     answer = run("migrate", "--check", "--data-dir", tmp_path, env=env)
     assert (answer.exit_code, "nothing is to be done" in answer.stdout) == (0, True)
-    of("first again").process.kill()
-    migrate(url, CONTRACTED)
+    with pytest.raises(DatabaseUnusable, match=f"used by servers of versions before schema {EXPANDED}"):
+        migrate(url, CONTRACTED)
+    assert range_of(url)[0] == EXPANDED
+    again = of("started on the newer schema")
+    for server in (first, again):
+        server.process.kill()
+        server.process.wait(30)
+    wait_until(lambda: migrated(url, CONTRACTED), "the sessions of the killed to end", 30)
     serve = ("serve", "--port", "0", "--data-dir", tmp_path / "data", "--model-dir", model_dir)
     for command in (serve, ("migrate", "--data-dir", tmp_path), ("index", "status", "--data-dir", tmp_path)):
         text = said(run_alone(*command, env=env))
