@@ -156,6 +156,7 @@ SWITCHES = {  # as RIGHT has them
     "reflection": "--reflection",
     "insecure": "--insecure",
     "share_port": "--share-port",
+    "migrate": "--migrate",
     "indexing": "--no-indexing",
     "read_pictures": "--read-pictures",
 }
