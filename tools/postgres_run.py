@@ -61,6 +61,26 @@ class Cluster:
         """The URL of a new database."""
         return new_database(self.url)
 
+    def version(self) -> str:
+        with psycopg.connect(self.url) as conn:
+            return str(conn.info.server_version // 10_000)
+
+    def log(self) -> str:
+        """What it has said so far."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def dump(self, url: str, file: Path) -> None:
+        """Copy a database into a file."""
+        self._run("pg_dump", "--format=custom", f"--file={file}", url, as_other=False)
+
+    def restore(self, url: str, file: Path) -> None:
+        """Put what was copied in a database's place; whoever uses it is sent away."""
+        name = sql.Identifier(urlsplit(url).path[1:])
+        with psycopg.connect(self.url, autocommit=True) as conn:
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+            conn.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(name))
+        self._run("pg_restore", f"--dbname={url}", "--exit-on-error", str(file), as_other=False)
+
     def close(self) -> None:
         with contextlib.suppress(subprocess.CalledProcessError):
             self.stop()
@@ -76,9 +96,11 @@ class Cluster:
         subprocess.run(["chmod", "-R", "go+rX", self.folder / WHEEL, self.folder / f"{WHEEL}.libs"], check=True)
         return self.folder / programs.relative_to(packages)
 
-    def _run(self, program: str, *arguments: str, programs: Path | None = None, check: bool = True) -> bool:
+    def _run(
+        self, program: str, *arguments: str, programs: Path | None = None, check: bool = True, as_other: bool = True
+    ) -> bool:
         # By a program: subprocess's own `user` makes it fork, and gRPC's handlers of a fork may crash the child.
-        user = self._user
+        user = self._user if as_other else None
         other = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"] if user else []
         ran = subprocess.run(
             [*other, (programs or self._binaries) / program, *arguments],

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
 
 from reflexio.supervised import say
 from reflexio_server import ending
@@ -28,6 +29,7 @@ LOCK_FILE = "server.lock"
 _PATIENCE_SECONDS = 0.2  # for those who only look whether somebody owns the directory, and own it for that moment
 
 _PAUSE_SECONDS = 0.2
+_IN_VAIN_SECONDS = 0.5  # after a call waited for a connection in vain
 
 
 class DataDirectoryInUse(Exception):
@@ -110,13 +112,15 @@ class Database:
     ) -> None:
         self.is_damaged = False
         self.is_part = False
+        self._in_vain_until = 0.0
         self.on_damage: Callable[[], None] = lambda: None
         self._data_dir = data_dir
         self._store: Store = dialect.open_store(
             data_dir / DATABASE_FILE, url, owner=owner, alone=alone, readers=readers
         )
         self.is_shared = self._store.is_shared
-        self.name, self.mending, self.lanes = self._store.name, self._store.mending, self._store.lanes
+        self.name, self.mending = self._store.name, self._store.mending
+        self.lanes, self.claims = self._store.lanes, self._store.claims
         try:
             if owner:
                 self._own(patience)
@@ -138,6 +142,7 @@ class Database:
         Raises Damaged when the database is, Ended when the call does that it is read for (see `ending`),
         DatabaseUnavailable, and TooBusy when others have all connections.
         """
+        self._refuse_if_in_vain()
         with (
             self._telling(self._store.read),
             self._store.read.connect() as conn,
@@ -164,11 +169,18 @@ class Database:
             say(logger.error, "%s is damaged (%s): stop the server and %s", self.name, what, self.mending)
             self.on_damage()
 
+    def _refuse_if_in_vain(self) -> None:
+        """Who was kept waiting by calls that waited for a connection in vain is told at once."""
+        pool = self._store.read.pool
+        if time.monotonic() < self._in_vain_until and isinstance(pool, QueuePool) and pool.checkedout() >= pool.size():
+            raise TooBusy("reads waiting")
+
     @contextmanager
     def _telling(self, engine: Engine) -> Iterator[None]:
         try:
             yield
         except PoolTimeout:
+            self._in_vain_until = time.monotonic() + _IN_VAIN_SECONDS
             raise TooBusy("reads waiting") from None
         except DatabaseInUse as error:
             say(logger.error, "nothing can be written: %s", error)

@@ -1,12 +1,14 @@
 """The short form of scripts/faults, each row as a test; the long form is `scripts/faults`."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tools.faults.__main__ import ROWS
+from tools.faults.__main__ import ROWS, run_on
 from tools.faults.row import SHORT_SECONDS, Row, Run
+from tools.postgres_run import Cluster
 
 SEED = random.SystemRandom().randrange(1_000_000)
 ZERO = {
@@ -34,6 +36,9 @@ ZERO = {
     "wire-fuzz": ("unforeseen_codes", "leaks", "logged_errors", "wrong_afterwards", "rpcs_left_out"),
     "hostile-pictures": ("wrong",),
     "soak": ("failed_callers", "files_grown"),
+    "database-away": ("lost", "twice", "internal", "collections_forgotten"),
+    "pool": ("hung", "other_codes"),
+    "unknown-commit": ("lost", "twice", "replayed_first"),
 }
 ABOVE_ZERO = {
     "exit-matrix": ("accepted", "flaps"),
@@ -53,21 +58,43 @@ ABOVE_ZERO = {
     "wire-fuzz": ("requests", "raw_connections"),
     "hostile-pictures": ("pictures", "refused"),
     "soak": ("calls", "files"),
+    "database-away": ("accepted", "refused"),
+    "pool": ("answered", "refused"),
+    "unknown-commit": ("accepted", "cuts"),
 }
 
 
-@pytest.mark.timeout(400)  # beside other programs
+OF_FILES = ("erased_on_disk",)
+"""Figures that only SQLite's files have."""
+OF_POSTGRES = ("database-away", "pool", "unknown-commit")
+"""Rows about PostgreSQL, whatever the tests keep everything in."""
+
+
+@pytest.fixture
+def cluster(name: str, store: str, request: pytest.FixtureRequest) -> Iterator[Cluster | None]:
+    """A PostgreSQL server of the row's own, that it may kill."""
+    if store == "sqlite" and name not in OF_POSTGRES:
+        yield None
+        return
+    request.getfixturevalue("postgres_url")  # there is one, or the test is skipped
+    made = Cluster(durable=True)
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(600)  # beside other programs
 @pytest.mark.parametrize("name", ROWS)
-def test_row(name: str, tmp_path: Path) -> None:
+def test_row(name: str, tmp_path: Path, cluster: Cluster | None) -> None:
     print(f"seed {SEED}")
-    row: Row = ROWS[name](Run(tmp_path, random.Random(f"{SEED} {name}"), SHORT_SECONDS, short=True))
+    row: Row = run_on(name, Run(tmp_path, random.Random(f"{SEED} {name}"), SHORT_SECONDS, True, cluster))
     print(row.line())
     if row.skipped:
         pytest.skip(row.skipped)
     assert row.failures == []
-    assert [row.figures[figure] for figure in ZERO[name]] == [0] * len(ZERO[name])
+    zero = [figure for figure in ZERO[name] if cluster is None or figure not in OF_FILES]
+    assert [row.figures[figure] for figure in zero] == [0] * len(zero)
     assert all(row.figures[figure] > 0 for figure in ABOVE_ZERO[name])
     if name == "planted":
-        assert row.figures["caught"] == row.figures["planted"] == 3
+        assert row.figures["caught"] == row.figures["planted"] == (6 if cluster else 3)
     if name == "exit-matrix":
         assert row.figures["cells"] == 30

@@ -17,22 +17,28 @@ import click
 from tools.faults import (
     cancelled_calls,
     chroma_server,
+    database_away,
     erase,
     exit_matrix,
+    freshness,
     graceful_stop,
     hostile_pictures,
     idle_streams,
     kill_sweep,
     logins,
+    order,
     outage,
     planted,
+    pool,
     power_cut,
     slow_streams,
     soak,
+    unknown_commit,
     wire_fuzz,
 )
 from tools.faults.report import page_of
 from tools.faults.row import SECONDS, SHORT_SECONDS, Row, Run
+from tools.postgres_run import HOW, Cluster, binaries
 
 ROWS: dict[str, Callable[[Run], Row]] = {
     "exit-matrix": exit_matrix.run,
@@ -52,20 +58,30 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "idle-streams": idle_streams.run,
     "cancelled-calls": cancelled_calls.run,
     "chroma-server": chroma_server.run,
+    "database-away": database_away.run,
+    "order": order.run,
+    "freshness": freshness.run,
+    "pool": pool.run,
+    "unknown-commit": unknown_commit.run,
 }
 
 
-def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
+def run_row(name: str, seed: int, seconds: float, short: bool, postgres: bool = False) -> Row:
     """Run one row in a folder of its own, which is kept only when a promise broke."""
     folder = Path(tempfile.mkdtemp(prefix=f"reflexio-faults-{name}-"))
     began = time.monotonic()
+    cluster = Cluster(durable=True) if postgres else None
     try:
-        row = ROWS[name](Run(folder, random.Random(f"{seed} {name}"), seconds, short))
+        row = run_on(name, Run(folder, random.Random(f"{seed} {name}"), seconds, short, cluster))
     except Exception:
         row = Row(name, {}, [traceback.format_exc()])
     except BaseException:
         click.echo(f"{name}: broken off; logs are in {folder}", err=True)
         raise
+    finally:
+        if cluster is not None:
+            (folder / "postgres.log").write_text(cluster.log())
+            cluster.close()
     row.figures["took_s"] = round(time.monotonic() - began, 1)
     if row.ok:
         shutil.rmtree(folder, ignore_errors=True)
@@ -74,8 +90,19 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
     return row
 
 
+def run_on(name: str, run: Run) -> Row:
+    """Run one row, and see that no transactions of it waited for each other."""
+    row = ROWS[name](run)
+    if run.cluster is not None and not row.skipped:
+        row.figures["postgres"] = run.cluster.version()
+        if name != "planted":  # which makes them
+            row.exactly("deadlocks", run.deadlocks(), 0)
+    return row
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=f"Rows: {', '.join(ROWS)}.")
 @click.argument("names", nargs=-1, type=click.Choice(list(ROWS)), metavar="[ROW]...")
+@click.option("--store", type=click.Choice(["sqlite", "postgres"]), default="sqlite", help="Where servers keep it all.")
 @click.option("--seconds", type=click.FloatRange(2, 3600), help="Length of the kill sweep; its quotas scale with it.")
 @click.option("--seed", type=int, help="Repeat a run's choices (not its timing).")
 @click.option("--short", is_flag=True, help="Everything smaller: together about two minutes.")
@@ -86,7 +113,13 @@ def run_row(name: str, seed: int, seconds: float, short: bool) -> Row:
     help="Write a page of the figures into this file.",
 )
 def main(
-    names: tuple[str, ...], seconds: float | None, seed: int | None, short: bool, as_json: bool, report: Path | None
+    names: tuple[str, ...],
+    store: str,
+    seconds: float | None,
+    seed: int | None,
+    short: bool,
+    as_json: bool,
+    report: Path | None,
 ) -> None:
     """Break clients, servers and disks, send what is broken or hostile, and count what is lost, doubled or let through;
     without a name all rows."""
@@ -94,15 +127,18 @@ def main(
     if seed is None:
         seed = random.SystemRandom().randrange(1_000_000)
     click.echo(json.dumps({"seed": seed}) if as_json else f"seed {seed}")
+    postgres = store == "postgres"
+    if postgres and not binaries():
+        raise click.ClickException(HOW)
     ran: list[tuple[Row, Callable[[Run], Row]]] = []
     for name in names or ROWS:
-        row = run_row(name, seed, seconds or (SHORT_SECONDS if short else SECONDS), short)
+        row = run_row(name, seed, seconds or (SHORT_SECONDS if short else SECONDS), short, postgres)
         ran.append((row, ROWS[name]))
         if not as_json:
             click.echo(row.line())
             for failure in row.failures:
                 click.echo(f"  {failure}")
-        click.echo(json.dumps(row.json() | {"seed": seed}))
+        click.echo(json.dumps(row.json() | {"seed": seed, "store": store}))
         if report is not None:
             report.write_text(page_of(ran, seed))
     sys.exit(0 if all(row.ok for row, _ in ran) else 1)

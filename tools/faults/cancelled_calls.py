@@ -21,7 +21,7 @@ _AT_ONCE = 200
 
 def run(run: Run) -> Row:
     count = SHORT_CALLS if run.short else CALLS
-    with CrowdedServer(run.folder / "data", 2, "--no-indexing") as server:
+    with CrowdedServer(run.store(), 2, "--no-indexing") as server:
         clients = [server.client(0) for _ in range(CONNECTIONS)]
         with PeakMemory(server.pid) as peak, GoodClient(server, 1) as good:
             ends: Counter[str] = Counter()

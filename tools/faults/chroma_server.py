@@ -1,11 +1,8 @@
 """A Chroma server that is killed, stalled, emptied, older or newer than the database: done without, then whole."""
 
-import sqlite3
-import subprocess
-import sys
 import time
+from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from statistics import median
 from typing import Any
 
@@ -13,11 +10,11 @@ import grpc
 import numpy as np
 
 from reflexio.v1 import interaction_pb2 as noun
-from reflexio_server.storage.database import DATABASE_FILE
 from tools.chroma_run import ChromaRun
 from tools.faults.caller import Caller
 from tools.faults.fleet import Fleet, Server
 from tools.faults.row import Row, Run
+from tools.soundness import against_chroma, asked_collections, faults
 
 COUNT = 6_000  # an account with fewer vectors than 5,000 asks no index
 LATER = 300  # published between two faults, more than a batch of the index's
@@ -34,7 +31,7 @@ def run(run: Run) -> Row:
     calls = SHORT_CALLS if run.short else CALLS
     row = Row("chroma-server", {})
     with ChromaRun(run.folder / "chroma") as chroma, Fleet() as fleet:
-        server = Server(fleet, run.folder, arguments=("--chroma-url", chroma.url, *_EMBEDDER))
+        server = Server(fleet, run.store(), arguments=("--chroma-url", chroma.url, *_EMBEDDER))
         server.start()
         seen = Seen(run, server, chroma)
         seen.publish(COUNT)
@@ -47,8 +44,8 @@ def run(run: Run) -> Row:
             come()
             seen.wait_until_whole()
         copy = chroma.copy(run.folder / "copy")
-        backup = run.folder / "backup.db"
-        _command("backup", str(backup), "--data-dir", str(server.data_dir))
+        backup = run.folder / "backup"
+        server.store.keep(backup)
         seen.publish(LATER)
         seen.wait_until_whole()
         for older in (copy,) if run.short else (None, copy):
@@ -56,22 +53,25 @@ def run(run: Run) -> Row:
             seen.wait_until_whole()
         seen.caller.channel.close()
         server.kill()
-        _command("restore", str(backup), "--data-dir", str(server.data_dir))
+        server.store.put_back(backup)
         server.start()
         seen.caller = server.caller()
         seen.wait_until_whole()
         seen.publish(LATER)  # under the stamps that others had
         seen.wait_until_whole()
         seen.caller.channel.close()
+        server.kill()
     searches = [seconds for one in away for seconds in one["search"]]
-    row.figures |= {"vectors": seen.checked, "searches_while_away": len(searches)}
+    row.figures |= {"vectors": seen.found["vectors"], "searches_while_away": len(searches)}
     for figure, number in (
         ("failed_calls", seen.failed),
-        ("wrong_vectors", seen.wrong),
-        ("missing_vectors", seen.missing),
-        ("vectors_too_many", seen.extra),
+        ("wrong_vectors", seen.found["wrong"]),
+        ("missing_vectors", seen.found["missing"]),
+        ("vectors_too_many", seen.found["extra"]),
     ):
         row.exactly(figure, number, 0)
+    unsound = faults(server.store.data_dir, server.store.url)
+    row.expect(not unsound, f"the database has {unsound}")
     for kind in ("publish", "user_search"):
         ratio = max(median(one[kind]) for one in away) / median(before[kind])
         row.at_most(f"{kind}_p50_ratio", round(ratio, 2), 4)
@@ -88,7 +88,8 @@ class Seen:
 
     def __init__(self, run: Run, server: Server, chroma: ChromaRun) -> None:
         self.caller: Caller = server.caller()
-        self.failed = self.wrong = self.missing = self.extra = self.checked = 0
+        self.failed = 0
+        self.found: Counter[str] = Counter()  # see soundness.against_chroma, each time that it is looked
         self.longest = 0.0  # seconds until the index was whole again
         self._chosen = run.chosen
         self._server = server
@@ -124,44 +125,16 @@ class Seen:
         while not self._is_whole() and time.monotonic() < deadline:
             time.sleep(0.5)
         self.longest = max(self.longest, time.monotonic() - began)
-        wanted, held = self._stored(), self._held()
-        self.checked += len(wanted)
-        self.missing += len(wanted.keys() - held.keys())
-        self.extra += len(held.keys() - wanted.keys())
-        both = sorted(wanted.keys() & held.keys())
-        if both:
-            same = np.isclose([held[stamp] for stamp in both], [wanted[stamp] for stamp in both], atol=1e-3).all(axis=1)
-            self.wrong += int((~same).sum())
+        self.found += against_chroma(self._server.store.rows, self._chroma)
 
     def _is_whole(self) -> bool:
-        with closing(sqlite3.connect(self._server.data_dir / DATABASE_FILE)) as conn:
-            (waiting,) = conn.execute("SELECT count(*) FROM waiting").fetchone()
-            stamps = {stamp for (stamp,) in conn.execute("SELECT id FROM vectors")}
-        return not waiting and stamps == set().union(*map(self._chroma.ids, self._live()))
-
-    def _stored(self) -> dict[int, Any]:
-        with closing(sqlite3.connect(self._server.data_dir / DATABASE_FILE)) as conn:
-            return {stamp: np.frombuffer(one, "<f4") for stamp, one in conn.execute("SELECT id, vector FROM vectors")}
-
-    def _held(self) -> dict[int, list[float]]:
-        held: dict[int, list[float]] = {}
-        for name in self._live():
-            held |= self._chroma.vectors(name)
-        return held
-
-    def _live(self) -> list[str]:
-        """The names on the Chroma server of the collections that searches ask."""
-        with closing(sqlite3.connect(self._server.data_dir / DATABASE_FILE)) as conn:
-            rows = conn.execute("SELECT folder, account_id, model, generation FROM collections").fetchall()
-        live = tuple(f"-{number}-account-{account}-model-{model}-{last}" for number, account, model, last in rows)
-        return [name for name in self._chroma.collections() if name.endswith(live)]
+        rows = self._server.store.rows
+        ((waiting,),) = rows("SELECT count(*) FROM waiting")
+        stamps = {stamp for (stamp,) in rows("SELECT id FROM vectors")}
+        return not waiting and stamps == set().union(*map(self._chroma.ids, asked_collections(rows, self._chroma)))
 
     def _count_failure(self, call: Callable[[], Any]) -> None:
         try:
             call()
         except grpc.RpcError:
             self.failed += 1
-
-
-def _command(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "reflexio_server", *arguments], check=True, capture_output=True, timeout=120)

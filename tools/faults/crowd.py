@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import json
+import os
 import queue
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,16 +19,17 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from tools.faults.caller import Caller
 from tools.faults.fleet import make_accounts
+from tools.faults.stores import Store, environment
 from tools.server_process import ServerProcess
 
 
 class CrowdedServer:
     """A server in a process of its own, with accounts; killed at the end of the block if it still runs."""
 
-    def __init__(self, folder: Path, accounts: int, *arguments: str) -> None:
-        self.data_dir = folder
-        self.api_keys = make_accounts(folder, *(f"crowd{number}@example.com" for number in range(accounts)))
-        self.process = ServerProcess(folder, None, *arguments)
+    def __init__(self, store: Store, accounts: int, *arguments: str) -> None:
+        self.store = store
+        self.api_keys = make_accounts(store, *(f"crowd{number}@example.com" for number in range(accounts)))
+        self.process = ServerProcess(store.data_dir, None, *arguments, env={**os.environ, **environment(store)})
         self.address = self.process.address
         self._opened: list[Caller] = []
 

@@ -1,8 +1,6 @@
 """Publishes and erases while the server is killed: what was acknowledged is there, what was erased is nowhere."""
 
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +15,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from tools.faults.caller import Caller
 from tools.faults.fleet import EMAIL, Flapper, Fleet, Server
 from tools.faults.row import Row, Run
+from tools.faults.stores import command
 
 SECONDS, KILLS, ERASED = 30.0, 4, 60
 SHORT_SECONDS, SHORT_KILLS, SHORT_ERASED = 5.0, 2, 20
@@ -149,7 +148,7 @@ def run(run: Run) -> Row:
     seconds, kills, quota = (SHORT_SECONDS, SHORT_KILLS, SHORT_ERASED) if run.short else (SECONDS, KILLS, ERASED)
     over = threading.Event()
     with Fleet() as fleet:
-        server = Server(fleet, run.folder, arguments=())
+        server = Server(fleet, run.store(), arguments=())
         server.start()
         writers = [Writer(n, server, random.Random(run.chosen.random()), over) for n in range(_WRITERS)]
         threads = [threading.Thread(target=writer.run, daemon=True) for writer in writers]
@@ -180,13 +179,8 @@ def run(run: Run) -> Row:
         _judge(row, writers, caller, "_after_rebuild")
         _retry_late(row, writers, caller)
         caller.channel.close()
-        words = [word for writer in writers for word in writer.gone]
-        deadline = time.monotonic() + _GIVE_UP_SECONDS
-        while (on_disk := _on_disk(server.data_dir, words)) and time.monotonic() < deadline:
-            time.sleep(1)
-        row.exactly("erased_on_disk", len(on_disk), 0)
-        kept = [word for writer in writers for one in writer.stored.values() for word in one.left.values()]
-        row.exactly("kept_not_on_disk", len(kept) - len(_on_disk(server.data_dir, kept)), 0)
+        if run.cluster is None:  # PostgreSQL overwrites what was deleted in its own time
+            _look_on_disk(row, writers, server.store.data_dir)
     return row
 
 
@@ -218,10 +212,7 @@ def _judge(row: Row, writers: list[Writer], caller: Caller, when: str) -> None:
 
 def _rebuild(server: Server) -> None:
     """Have the running server build its index anew, by the command."""
-    command = [sys.executable, "-m", "reflexio_server", "index", "rebuild", "--account", EMAIL]
-    subprocess.run(
-        [*command, "--data-dir", str(server.data_dir)], check=True, capture_output=True, timeout=_GIVE_UP_SECONDS
-    )
+    command(server.store, "index", "rebuild", "--account", EMAIL)
 
 
 def _retry_late(row: Row, writers: list[Writer], caller: Caller) -> None:
@@ -235,6 +226,17 @@ def _retry_late(row: Row, writers: list[Writer], caller: Caller) -> None:
             except grpc.RpcError as error:
                 revived += not (one.erased and error.code() is grpc.StatusCode.ALREADY_EXISTS)
     row.exactly("revived_by_late_retry", revived, 0)
+
+
+def _look_on_disk(row: Row, writers: list[Writer], data_dir: Path) -> None:
+    """Of what was erased nothing is in a file in the end, and what was kept is, or nothing would be found there."""
+    words = [word for writer in writers for word in writer.gone]
+    deadline = time.monotonic() + _GIVE_UP_SECONDS
+    while (on_disk := _on_disk(data_dir, words)) and time.monotonic() < deadline:
+        time.sleep(1)
+    row.exactly("erased_on_disk", len(on_disk), 0)
+    kept = [word for writer in writers for one in writer.stored.values() for word in one.left.values()]
+    row.exactly("kept_not_on_disk", len(kept) - len(_on_disk(data_dir, kept)), 0)
 
 
 def _on_disk(folder: Path, words: list[str]) -> list[str]:

@@ -70,7 +70,7 @@ class Cell:
 
 def run(run: Run) -> Row:
     with Fleet() as fleet:
-        server = Server(fleet, run.folder)
+        server = Server(fleet, run.store())
         cells: list[Cell] = []
         verdicts: list[Verdict] = []
         flaps = 0

@@ -15,10 +15,11 @@ from typing import Self
 
 from reflexio_server.core.accounts import Accounts, new_account
 from reflexio_server.storage.accounts import add_account
-from reflexio_server.storage.database import DATABASE_FILE, Database, own
+from reflexio_server.storage.database import Database, own
 from reflexio_server.storage.writer import Writer
 from tools.faults.caller import Caller
 from tools.faults.plants import VARIABLE as PLANT_VARIABLE
+from tools.faults.stores import Store, environment
 from tools.server_process import PASSWORD, rss_mb
 
 START_SECONDS = 120.0  # a loaded machine takes long
@@ -72,16 +73,20 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 class Server:
-    """A real server that is killed and started again on the same port and data folder."""
+    """A real server that is killed and started again on the same port and store."""
 
     def __init__(
         self,
         fleet: Fleet,
-        folder: Path,
+        store: Store,
         plant: str = "",
         # Where it is not what is tested, the index would take the processor.
         arguments: Sequence[str] = ("--no-indexing",),
+        *,
+        api_key: str | None = None,
+        works_behind: bool = False,
     ) -> None:
+        """`api_key`: of an account that is there; None makes one. `works_behind`: as a worker, which takes no calls."""
         self.kills = 0
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
@@ -89,11 +94,12 @@ class Server:
         self._fleet = fleet
         self._plant = plant
         self._arguments = arguments
-        self._log = folder / "server.log"
-        self.data_dir = folder / "data"
+        self.store = store
+        self._log = store.data_dir.with_name(f"{store.data_dir.name}.log")
         self._process: subprocess.Popen[bytes] | None = None
         self._spare: subprocess.Popen[bytes] | None = None
-        (self.api_key,) = make_accounts(self.data_dir, EMAIL)
+        self._works_behind = works_behind
+        self.api_key = api_key or make_accounts(store, EMAIL)[0]
 
     def start(self) -> None:
         """Returns when it listens."""
@@ -104,7 +110,8 @@ class Server:
         process.stdin.write(b"\n")
         process.stdin.flush()
         deadline = time.monotonic() + START_SECONDS
-        while b"listening on" not in (said := self._log.read_bytes()[before:]):
+        ready = b"works on" if self._works_behind else b"listening on"
+        while ready not in (said := self._log.read_bytes()[before:]):
             if process.poll() is not None or time.monotonic() > deadline:
                 end(process)
                 raise RuntimeError(f"the server did not start:\n{said.decode(errors='replace')[-2000:]}")
@@ -115,17 +122,11 @@ class Server:
         self._spare = self._spare or self._load()
 
     def _load(self) -> subprocess.Popen[bytes]:
-        arguments = ["--port", str(self.port), "--data-dir", str(self.data_dir), "--log-level", "info"]
+        arguments = ["worker"] if self._works_behind else ["serve", "--port", str(self.port)]
+        arguments += ["--data-dir", str(self.store.data_dir), "--log-level", "info"]
         arguments += self._arguments
-        return self._fleet.start("serve", *arguments, log=self._log, plant=self._plant)
-
-    def wait_for_writes(self, seconds: float, over: threading.Event) -> None:
-        """Wait until it stores something, at most so long: a kill while nothing is on its way shows little."""
-        log = self.data_dir / f"{DATABASE_FILE}-wal"
-        deadline = time.monotonic() + seconds
-        before = log.stat().st_mtime_ns
-        while log.stat().st_mtime_ns == before and time.monotonic() < deadline and not over.wait(0.005):
-            pass
+        variables = environment(self.store)
+        return self._fleet.start("serve", *arguments, log=self._log, environment=variables, plant=self._plant)
 
     @property
     def pid(self) -> int:
@@ -186,7 +187,7 @@ class Flapper:
         try:
             while not self._over.is_set():
                 self._server.prepare()
-                self._server.wait_for_writes(idle, self._over)
+                self._server.store.wait_until_written(idle, self._over)  # else a kill shows little
                 if self._over.wait(self._chosen.uniform(0, up)):
                     return
                 self._server.kill()
@@ -210,10 +211,10 @@ def _free_port() -> int:
             return port
 
 
-def make_accounts(data_dir: Path, *emails: str) -> list[str]:
+def make_accounts(store: Store, *emails: str) -> list[str]:
     """Make accounts with a key each, without a server: clients of a run may come before it."""
-    with own(data_dir):
-        database = Database(data_dir, owner=True)
+    with own(store.data_dir):
+        database = Database(store.data_dir, owner=True, url=store.url)
         writer = Writer(database, 10)
         api_keys = []
         for email in emails:

@@ -1,15 +1,13 @@
 """SIGTERM with 50 calls and a stream in flight: all finish, the stream ends with its verdict, nothing is lost."""
 
 import signal
-import sqlite3
 import time
-from contextlib import closing
 
 import grpc
 
-from reflexio_server.storage.database import DATABASE_FILE
 from tools.faults.crowd import CrowdedServer, Stream, publish
 from tools.faults.row import Row, Run
+from tools.faults.stores import Store
 
 CALLS = 50
 STREAMED = 10
@@ -17,13 +15,12 @@ _ARRIVE_SECONDS = 2.5
 
 
 def run(run: Run) -> Row:
-    with CrowdedServer(run.folder / "data", 2, "--grace-seconds", "60", "--no-indexing") as server:
+    with CrowdedServer(run.store(), 2, "--grace-seconds", "60", "--no-indexing") as server:
         clients = [server.client(account) for account in range(2)]
-        with closing(sqlite3.connect(server.data_dir / DATABASE_FILE, isolation_level=None)) as other:
-            stream = Stream(clients[0], *(publish(f"streamed {number}") for number in range(STREAMED)))
-            while _count(other) < STREAMED:
-                time.sleep(0.01)
-            other.execute("BEGIN IMMEDIATE")  # as a slow disk: until the ROLLBACK nothing can be answered
+        stream = Stream(clients[0], *(publish(f"streamed {number}") for number in range(STREAMED)))
+        while len(_stored(server.store)) < STREAMED:
+            time.sleep(0.01)
+        with server.store.stalled():
             calls = [
                 client.interactions.PublishInteractions.future(publish(f"{n}"), metadata=client.metadata, timeout=120)
                 for n in range(CALLS)
@@ -34,7 +31,6 @@ def run(run: Run) -> Row:
             began = time.monotonic()
             server.process.process.send_signal(signal.SIGTERM)
             time.sleep(0.5)
-            other.execute("ROLLBACK")
         outcomes = []
         for call in calls:
             try:
@@ -45,8 +41,7 @@ def run(run: Run) -> Row:
         exit_code = server.process.wait()
         seconds = time.monotonic() - began
         acknowledged = {interaction_id for interaction_id in outcomes if interaction_id}
-        with closing(sqlite3.connect(server.data_dir / DATABASE_FILE)) as conn:
-            stored = {row[0] for row in conn.execute("SELECT interaction_id FROM interactions")}
+        stored = _stored(server.store)
     row = Row("graceful-stop", {"calls": CALLS, "stream_end": end_reason, "stop_s": round(seconds, 1)})
     row.exactly("in_flight", in_flight, CALLS)
     row.exactly("finished", len(acknowledged), CALLS)
@@ -57,5 +52,5 @@ def run(run: Run) -> Row:
     return row
 
 
-def _count(conn: sqlite3.Connection) -> int:
-    return int(conn.execute("SELECT count(*) FROM interactions").fetchone()[0])
+def _stored(store: Store) -> set[str]:
+    return {interaction_id for (interaction_id,) in store.rows("SELECT interaction_id FROM interactions")}

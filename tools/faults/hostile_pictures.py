@@ -21,7 +21,7 @@ def run(run: Run) -> Row:
     slowest = {"store": (0.0, ""), "read": (0.0, "")}
     refused, wrong = [], []
     with Fleet() as fleet:
-        server = Server(fleet, run.folder)
+        server = Server(fleet, run.store())
         server.start()
         caller = server.caller()
         for _ in range(_WARM_UP):  # with what is no more than large

@@ -19,7 +19,7 @@ def run(run: Run) -> Row:
     bound = 10 * P99_MS if run.short else P99_MS
     for name, places in (("open", _OPEN_TO_ALL), ("default", ())):
         seconds = "4" if run.short else "10"
-        with CrowdedServer(run.folder / name, 5, "--stream-idle-seconds", seconds, "--no-indexing", *places) as server:
+        with CrowdedServer(run.store(name), 5, "--stream-idle-seconds", seconds, "--no-indexing", *places) as server:
             with GoodClient(server, 4) as quiet:
                 time.sleep(2 if run.short else 5)
             clients = [server.client(number) for number in range(5)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from tools.faults.fleet import Flapper, Fleet, Server, end
 from tools.faults.oracle import Start, accepted, client_environment, next_start
 from tools.faults.row import Row, Run
+from tools.faults.stores import Store
 
 CLIENT_KILLS, SERVER_KILLS, ACCEPTED = 100, 20, 20_000  # in a minute
 WRITERS = 4
@@ -86,9 +87,10 @@ class Writer:
         end(self._process)
 
 
-def sweep(fleet: Fleet, folder: Path, chosen: random.Random, seconds: float, quotas: Quotas, plant: str = "") -> Sweep:
+def sweep(fleet: Fleet, store: Store, chosen: random.Random, seconds: float, quotas: Quotas, plant: str = "") -> Sweep:
     """Sweep for so many seconds, longer when the quotas are not reached, then drain and judge."""
-    server = Server(fleet, folder, plant)
+    folder = store.data_dir.parent
+    server = Server(fleet, store, plant)
     server.start()
     began = time.monotonic()
     kills = 0
@@ -121,7 +123,7 @@ def sweep(fleet: Fleet, folder: Path, chosen: random.Random, seconds: float, quo
 def run(run: Run) -> Row:
     quotas = Quotas.for_seconds(run.scale)
     with Fleet() as fleet:
-        done = sweep(fleet, run.folder, run.chosen, run.seconds, quotas)
+        done = sweep(fleet, run.store(), run.chosen, run.seconds, quotas)
     row = Row("kill-sweep", {})
     row.at_least("client_kills", done.client_kills, quotas.client_kills)
     row.at_least("server_kills", done.server_kills, quotas.server_kills)

@@ -57,7 +57,7 @@ def timing(run: Run) -> Row:
     count = SHORT_TRIES if run.short else TRIES
     with Fleet() as fleet:
         unbounded = ("--no-indexing", "--login-tries", "100000", "--login-tries-per-address", "100000")
-        server = Server(fleet, run.folder, arguments=unbounded)
+        server = Server(fleet, run.store(), arguments=unbounded)
         server.start()
         known, unknown = login_times(server.address, EMAIL, count, run.chosen)
     auc = time_auc(known, unknown)
@@ -74,7 +74,7 @@ def throttle(run: Run) -> Row:
     codes: Counter[str] = Counter()
     owner: list[float] = []
     with Fleet() as fleet:
-        server = Server(fleet, run.folder)
+        server = Server(fleet, run.store())
         server.start()
         with Relay(server.address, source="127.0.0.2") as elsewhere, ThreadPoolExecutor(ATTACKERS) as pool:
             attacks = [pool.submit(_attack, server.address, WRONG_TRIES // ATTACKERS) for _ in range(ATTACKERS)]
@@ -100,7 +100,7 @@ def flood(run: Run) -> Row:
     quiet: list[float] = []
     flooded: list[float] = []
     with Fleet() as fleet:
-        server = Server(fleet, run.folder)
+        server = Server(fleet, run.store())
         server.start()
         arguments = (server.address, str(FLOOD_PER_SECOND), str(FLOOD_ADDRESSES), str(run.folder / "answers"))
         flooder = fleet.start("login_flood", *arguments, log=run.folder / "log")

@@ -18,7 +18,7 @@ def run(run: Run) -> Row:
     each = count // PROCESSES
     files = [run.folder / f"ids-{number}" for number in range(PROCESSES)]
     with Fleet() as fleet:
-        server = Server(fleet, run.folder)
+        server = Server(fleet, run.store())
         environment = client_environment(server, run.folder / "spool")
         processes = [
             fleet.start("publisher", "stay", str(each), "0", str(ids), log=run.folder / "log", environment=environment)

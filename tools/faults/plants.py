@@ -1,6 +1,7 @@
 """Faults planted into a child of a run, to show that the run catches them; product code knows nothing of them."""
 
 import os
+import random
 import re
 import sqlite3
 import time
@@ -9,20 +10,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 VARIABLE = "FAULT_RUNS_PLANT"
 ACKNOWLEDGE_FIRST = "acknowledge-before-commit"
 UNSPOOL_FIRST = "delete-before-acknowledgement"
 NO_UNIQUE_KEY = "no-unique-key"
+BELIEVE_COMMITS = "commits-without-an-answer-are-believed"
+AWAY_IS_UNFORESEEN = "an-absent-database-is-an-unforeseen-error"
+WAIT_FOR_EVER = "calls-wait-long-for-a-connection"
+DRAW_BEFORE_LOCK = "numbers-are-drawn-before-the-lock"
+LOCK_BACKWARDS = "some-processes-lock-accounts-in-another-order"
+READ_OLD_SNAPSHOTS = "reads-see-what-was-before"
 _WINDOW = 0.2  # seconds between the two that are swapped or repeated, so that few kills suffice
 
 
-def into_server(data_dir: Path) -> None:
+def into_server(data_dir: Path, url: str | None) -> None:
     """Plant what the environment asks for; AttributeError when the code to patch is no longer there."""
     planted = os.environ.get(VARIABLE)
     if planted == ACKNOWLEDGE_FIRST:
         _acknowledge_first()
     elif planted == NO_UNIQUE_KEY:
-        _drop_unique_key(data_dir)
+        _drop_unique_key(data_dir, url)
+    elif planted == BELIEVE_COMMITS:
+        _believe_commits()
+    elif planted == AWAY_IS_UNFORESEEN:
+        _make_away_unforeseen()
+    elif planted == WAIT_FOR_EVER:
+        _wait_for_ever()
+    elif planted == DRAW_BEFORE_LOCK:
+        _draw_before_lock()
+    elif planted == LOCK_BACKWARDS:
+        _lock_backwards()
+    elif planted == READ_OLD_SNAPSHOTS:
+        _read_old_snapshots()
 
 
 def into_client() -> None:
@@ -48,10 +69,30 @@ def _acknowledge_first() -> None:
     _replace(group_commit, "_publish_together", acknowledging)
 
 
-def _drop_unique_key(data_dir: Path) -> None:
+def _drop_unique_key(data_dir: Path, url: str | None) -> None:
     """Neither the constraint nor the look-up by it: with one of them a repeated request could not be stored."""
     from reflexio_server.storage import publishing
-    from reflexio_server.storage.database import DATABASE_FILE, Database
+    from reflexio_server.storage.database import Database
+
+    if url is None:
+        _drop_unique_key_of_file(data_dir)
+    else:
+        with psycopg.connect(url) as conn:
+            conn.execute("ALTER TABLE requests DROP CONSTRAINT IF EXISTS requests_account_id_request_id_key")
+    _replace(publishing, "_stored_before", lambda _conn, _submitted: {})
+    write = Database.write
+
+    @contextmanager
+    def slow_write(self: Any) -> Iterator[Any]:
+        with write(self) as conn:
+            yield conn
+        time.sleep(_WINDOW)
+
+    _replace(Database, "write", slow_write)
+
+
+def _drop_unique_key_of_file(data_dir: Path) -> None:
+    from reflexio_server.storage.database import DATABASE_FILE
 
     conn = sqlite3.connect(data_dir / DATABASE_FILE, isolation_level=None)
     statements = [
@@ -63,16 +104,88 @@ def _drop_unique_key(data_dir: Path) -> None:
         for statement in without:
             conn.execute(statement)
     conn.close()
-    _replace(publishing, "_stored_before", lambda _conn, _submitted: {})
+
+
+def _believe_commits() -> None:
+    from reflexio_server.errors import DatabaseUnavailable
+    from reflexio_server.storage.database import Database
+
     write = Database.write
 
     @contextmanager
-    def slow_write(self: Any) -> Iterator[Any]:
-        with write(self) as conn:
-            yield conn
-        time.sleep(_WINDOW)
+    def believing(self: Any) -> Iterator[Any]:
+        is_done = False
+        try:
+            with write(self) as conn:
+                yield conn
+                is_done = True
+        except DatabaseUnavailable:
+            if not is_done:
+                raise
 
-    _replace(Database, "write", slow_write)
+    _replace(Database, "write", believing)
+
+
+def _make_away_unforeseen() -> None:
+    from reflexio_server.storage import postgres
+
+    _replace(postgres, "as_domain", lambda _error: None)
+
+
+def _wait_for_ever() -> None:
+    from reflexio_server.storage import postgres_server
+
+    _replace(postgres_server, "POOL_SECONDS", 60.0)
+
+
+def _draw_before_lock() -> None:
+    from reflexio_server.storage import postgres
+
+    draw = postgres.next_ids
+
+    def drawing(*arguments: Any) -> list[int]:
+        found = draw(*arguments)
+        time.sleep(random.uniform(0, _WINDOW))
+        return found
+
+    _replace(postgres, "lock_accounts", lambda _conn, _ids: None)
+    _replace(postgres, "next_ids", drawing)
+
+
+def _lock_backwards() -> None:
+    from reflexio_server.storage import postgres
+
+    lock = postgres.lock_accounts
+
+    def locking(conn: Any, account_ids: Any) -> None:
+        for account_id in sorted(account_ids, reverse=bool(os.getpid() % 2)):
+            lock(conn, [account_id])
+            time.sleep(_WINDOW / 4)
+
+    _replace(postgres, "lock_accounts", locking)
+
+
+def _read_old_snapshots() -> None:
+    """Each read sees what the one before it could see, as by a replica that is late."""
+    from reflexio_server.storage.database import Database
+
+    read = Database.read
+    begun: list[Any] = []
+
+    @contextmanager
+    def reading(self: Any) -> Iterator[Any]:
+        fresh = read(self)
+        conn = fresh.__enter__()
+        conn.exec_driver_sql("SELECT 1")  # takes the snapshot
+        begun.append((fresh, conn))
+        old, conn = begun.pop(0) if len(begun) > 1 else (None, conn)
+        try:
+            yield conn
+        finally:
+            if old is not None:
+                old.__exit__(None, None, None)
+
+    _replace(Database, "read", reading)
 
 
 def _unspool_first() -> None:

@@ -5,8 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tools.faults.stores import DatabaseStore, FileStore, Store
+from tools.postgres_run import Cluster
+
 SECONDS = 60.0
 SHORT_SECONDS = 6.0
+
+
+OF_POSTGRES = "it is about PostgreSQL: --store postgres"
+"""Why a row is left out on SQLite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +24,22 @@ class Run:
     chosen: random.Random
     seconds: float
     short: bool
+    cluster: Cluster | None = None
+    """The PostgreSQL server where everything is kept; None: each in SQLite's file."""
+
+    def store(self, name: str = "data") -> Store:
+        """A new store, with its data folder in the row's."""
+        data_dir = self.folder / name
+        return FileStore(data_dir) if self.cluster is None else DatabaseStore(data_dir, self.cluster)
 
     @property
     def scale(self) -> float:
         """1 for the long form; quotas of kills and publishes are multiplied by it."""
         return self.seconds / SECONDS
+
+    def deadlocks(self) -> int:
+        """How often PostgreSQL has found one so far."""
+        return 0 if self.cluster is None else self.cluster.log().count("deadlock detected")
 
 
 @dataclass(slots=True)

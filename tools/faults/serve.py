@@ -1,4 +1,4 @@
-"""`reflexio-server serve`, from the first byte of its input on, with a planted fault if one is asked for.
+"""A command of `reflexio-server`, from the first byte of its input on, with a planted fault if one is asked for.
 
 It ends when the run that started it is gone.
 """
@@ -24,5 +24,5 @@ if __name__ == "__main__":
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if not sys.stdin.buffer.read(1):
         sys.exit()
-    plants.into_server(Path(sys.argv[sys.argv.index("--data-dir") + 1]))
-    main(["serve", *sys.argv[1:]])
+    plants.into_server(Path(sys.argv[sys.argv.index("--data-dir") + 1]), os.environ.get("REFLEXIO_DATABASE_URL"))
+    main(sys.argv[1:])

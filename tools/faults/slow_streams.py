@@ -1,11 +1,8 @@
 """160 streams of 900 kB messages, over slow lines or to a server that cannot write: they take little of its memory."""
 
-import sqlite3
 import time
 from collections import Counter
-from contextlib import closing
 
-from reflexio_server.storage.database import DATABASE_FILE
 from tools.faults.crowd import CrowdedServer, Stream, publish, slow_links
 from tools.faults.row import Row, Run
 from tools.server_process import PeakMemory
@@ -21,7 +18,7 @@ def run(run: Run) -> Row:
     seconds = 8 if run.short else 20
     for name, arguments, most in (("slow", ("--no-indexing",), MOST_MB), ("open", _OPEN_TO_ALL, MOST_OPEN_MB)):
         with (
-            CrowdedServer(run.folder / name, 4, *arguments) as server,
+            CrowdedServer(run.store(name), 4, *arguments) as server,
             slow_links(server.address, MESSAGE_BYTES // seconds) as address,
             PeakMemory(server.pid) as peak,
         ):
@@ -33,10 +30,9 @@ def run(run: Run) -> Row:
             outcomes = [stream.outcome() for stream in streams]
         _add(row, name, outcomes, 1, peak.above_before, most)
     row.exactly("open_taken", row.figures["open_taken"], STREAMS)
-    with CrowdedServer(run.folder / "blocked", 4, "--no-indexing") as server:
-        with closing(sqlite3.connect(server.data_dir / DATABASE_FILE, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")  # the server waits as behind a slow disk, for less than 10 seconds
-            with PeakMemory(server.pid) as peak:
+    with CrowdedServer(run.store("blocked"), 4, "--no-indexing") as server:
+        with PeakMemory(server.pid) as peak:
+            with server.store.stalled():
                 streams = []
                 for number in range(STREAMS):
                     image = number.to_bytes(2, "big") * (MESSAGE_BYTES // 2)
@@ -44,8 +40,7 @@ def run(run: Run) -> Row:
                     streams.append(Stream(server.client(number), *requests))
                     streams[-1].close()
                 time.sleep(3 if run.short else 5)
-                other.execute("ROLLBACK")
-                outcomes = [stream.outcome() for stream in streams]
+            outcomes = [stream.outcome() for stream in streams]
         _add(row, "blocked", outcomes, 4, peak.above_before, MOST_MB)
     return row
 

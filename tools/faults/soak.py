@@ -164,7 +164,7 @@ class Load:
 def run(run: Run) -> Row:
     settle, seconds = (SHORT_SETTLE_SECONDS, SHORT_SECONDS) if run.short else (SETTLE_SECONDS, SECONDS)
     with Fleet() as fleet:
-        server = Server(fleet, run.folder, arguments=())
+        server = Server(fleet, run.store(), arguments=())
         server.start()
         load = _fill(server, run.chosen)
         began = time.monotonic()

@@ -39,8 +39,8 @@ FORESEEN = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 INSIDE = re.compile(
-    rb"Traceback|\.py\b|File \"|[A-Za-z]Error\b|Exception\b|sqlite|sqlalchemy|reflexio_server|object at 0x|SELECT |"
-    + tempfile.gettempdir().encode()
+    rb"Traceback|\.py\b|File \"|[A-Za-z]Error\b|Exception\b|sqlite|sqlalchemy|psycopg|postgres|"
+    rb"reflexio_server|object at 0x|SELECT |" + tempfile.gettempdir().encode()
 )
 """What would show that the text of an exception got out."""
 _LOGGED = re.compile(r"\b(ERROR|CRITICAL)\b|Traceback|unforeseen|\[libprotobuf")
@@ -191,7 +191,7 @@ def _converse(server: Server, seed: str, count: int, leaks: list[str]) -> Counte
 def run(run: Run) -> Row:
     count = SHORT_REQUESTS if run.short else REQUESTS
     with Fleet() as fleet:
-        server = Server(fleet, run.folder, arguments=())
+        server = Server(fleet, run.store(), arguments=())
         server.start()
         caller = server.caller()
         stock = _stock_up(caller)
