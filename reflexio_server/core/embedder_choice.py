@@ -27,7 +27,10 @@ def choose(database: Database, writer: Writer, embedder: Embedder, load: Load) -
     `load` gives those that turn out to be needed too, see `Embedders`.
     """
     if database.is_shared:
-        state = writer.submit(lambda conn: embedders.begin(conn, embedder.model_id, embedder.dimensions)).result()
+        with database.read() as conn:
+            state = embedders.state(conn)
+        if state is None:
+            state = writer.submit(lambda conn: embedders.begin(conn, embedder.model_id, embedder.dimensions)).result()
         number = _number_in_use(database, state, embedder)
         return Embedders([NumberedEmbedder(number, embedder)], load)
     number = writer.submit(lambda conn: embedders.register(conn, embedder.model_id, embedder.dimensions)).result()

@@ -133,16 +133,11 @@ class DatabaseServer:
             return bool(conn.execute(text(query), dict(zip(_PARTS, _OWNER_LOCK, strict=True))).scalar())
 
     def migrating(self, conn: Connection) -> None:
-        conn.execute(text("SET LOCAL statement_timeout = 0"))
-        conn.execute(text("SET LOCAL lock_timeout = 0"))
-        conn.execute(
-            text("SELECT pg_advisory_xact_lock(:first, :second)"), dict(zip(_PARTS, _SCHEMA_LOCK, strict=True))
-        )
+        _wait_for_schema(conn, "pg_advisory_xact_lock")
         conn.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
 
     def looking(self, conn: Connection) -> None:
-        lock = "SELECT pg_advisory_xact_lock_shared(:first, :second)"
-        conn.execute(text(lock), dict(zip(_PARTS, _SCHEMA_LOCK, strict=True)))
+        _wait_for_schema(conn, "pg_advisory_xact_lock_shared")
 
     def is_used_by_older(self, conn: Connection, schema: str) -> bool:
         query = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :first
@@ -224,6 +219,13 @@ class DatabaseServer:
         if not session.execute(f"SELECT {lock}(%s, %s)", _OWNER_LOCK).fetchone()[0]:
             what = "a server uses" if self._alone else "a command has to itself"
             raise DatabaseInUse(f"{what} {self.name}: wait for its end, or stop it first")
+
+
+def _wait_for_schema(conn: Connection, lock: str) -> None:
+    """However long somebody else changes it. The transaction may take as long as it likes."""
+    conn.execute(text("SET LOCAL statement_timeout = 0"))
+    conn.execute(text("SET LOCAL lock_timeout = 0"))
+    conn.execute(text(f"SELECT {lock}(:first, :second)"), dict(zip(_PARTS, _SCHEMA_LOCK, strict=True)))
 
 
 def _name(given: dict[str, Any]) -> str:
