@@ -18,9 +18,8 @@ from sqlalchemy.pool import QueuePool
 from reflexio.supervised import say
 from reflexio_server import ending
 from reflexio_server.errors import Damaged, DatabaseUnavailable, Ended, TooBusy
-from reflexio_server.storage import dialect, schema
+from reflexio_server.storage import dialect, schema, tables
 from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable, Store
-from reflexio_server.storage.tables import NEWEST_SCHEMA
 
 logger = logging.getLogger(__name__)
 
@@ -217,7 +216,7 @@ class Database:
         end = time.monotonic() + patience
         while True:
             try:
-                return self._store.own()
+                return self._store.own(tables.NEWEST_SCHEMA)
             except DatabaseInUse:  # a server that was killed may hold it for a moment
                 if time.monotonic() >= end:
                     raise
@@ -269,8 +268,8 @@ class Database:
             schema.must_fit(found, self.name)
         elif not found.is_of_this:
             raise DatabaseUnusable(
-                f"the running server's database has schema {found.revision}, this version needs {NEWEST_SCHEMA}: "
-                "restart the server with this version, or use the version it runs"
+                f"the running server's database has schema {found.revision}, this version needs "
+                f"{tables.NEWEST_SCHEMA}: restart the server with this version, or use the version it runs"
             )
 
 
@@ -280,7 +279,7 @@ def to_migrate(url: str) -> Iterator[Store]:
     store = dialect.open_store(Path(), url, owner=False, alone=False, readers=1)
     with closing(store):
         try:
-            store.own()
+            store.own(tables.NEWEST_SCHEMA)
             yield store
         except SQLAlchemyError as error:
             raise DatabaseUnusable(what_is_wrong(store.name, error)) from None

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from reflexio_server import ending
-from reflexio_server.storage import tables
 from reflexio_server.storage.postgres_claims import Claims
 from reflexio_server.storage.prepared import as_core
 from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable
@@ -107,13 +106,15 @@ class DatabaseServer:
             raise DatabaseUnusable("--database-url is no URL that PostgreSQL's libraries can read") from None
         self.name = _name(given)
         self._owner, self._alone = owner, alone
+        self._version = 0
         self.lanes = 1 if alone else _LANES
         self._given: dict[str, Any] = {**_NETWORK, **given, "client_encoding": "utf8"}
         self.write = self._engine(reads=False, connections=self.lanes)
         self.read = self._engine(reads=True, connections=readers)
         self.claims = Claims(self._session_of_claims)
 
-    def own(self) -> None:
+    def own(self, schema: str) -> None:
+        self._version = int(schema)
         with self.write.connect() as conn:
             version = int(conn.execute(text("SHOW server_version_num")).scalar_one()) // 10_000
             if version < OLDEST_VERSION:
@@ -207,8 +208,7 @@ class DatabaseServer:
             session.execute(_SET_DURABLE)
             if self._owner:
                 self._share(session)
-                version = int(tables.NEWEST_SCHEMA)
-                session.execute("SELECT pg_advisory_lock_shared(%s, %s)", (_VERSION_LOCKS, version))
+                session.execute("SELECT pg_advisory_lock_shared(%s, %s)", (_VERSION_LOCKS, self._version))
         session.autocommit = False
         session.read_only = reads
         level = psycopg.IsolationLevel

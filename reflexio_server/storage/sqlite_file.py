@@ -50,7 +50,7 @@ class DatabaseFile:
     def is_owned(self) -> None:
         return None
 
-    def own(self) -> None:
+    def own(self, schema: str) -> None:
         pass
 
     def begin(self) -> None:

@@ -84,8 +84,11 @@ class Store(Protocol):
     def is_used_by_older(self, conn: Connection, schema: str) -> bool:
         """Whether servers use it whose newest schema comes before this one."""
 
-    def own(self) -> None:
-        """Become its owner, before the schema is looked at. Raises DatabaseUnusable."""
+    def own(self, schema: str) -> None:
+        """Become its owner, before the schema is looked at, as a version whose newest one is this.
+
+        Raises DatabaseUnusable.
+        """
 
     def begin(self) -> None:
         """Begin to write, once its schema is this version's."""
