@@ -99,6 +99,11 @@ class Settings(BaseSettings):
         description="With PostgreSQL: bring an older database to this version's schema at the start, as "
         "`reflexio-server migrate` does.",
     )
+    leader_url: SecretStr | None = Field(
+        default=None,
+        description="URL of the same database for the one session of the server that leads, where the other goes "
+        "through a pooler that gives each transaction another session; no flag, as others see those.",
+    )
     model_dir: Path = Field(
         default_factory=_model_dir, description="Folder of the embedding model. Default: the platform's cache folder."
     )
@@ -263,7 +268,7 @@ class Settings(BaseSettings):
             raise UrlUnknown(f"--database-url-file: the first line of {file} {_NO_URL}")
         return url
 
-    @field_validator("database_url")
+    @field_validator("database_url", "leader_url")
     @classmethod
     def _is_of_a_known_kind(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith(_URLS):

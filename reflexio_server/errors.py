@@ -96,6 +96,10 @@ class ModelNotHere(DomainError):
     """The store uses an embedding model whose files this server does not have; another server may."""
 
 
+class NotLeader(DomainError):
+    """Another process may lead by now, so this one writes nothing of what only the leader may."""
+
+
 class DiskFull(DomainError):
     """The disk has no room for the write; nothing of it was stored."""
 

@@ -54,6 +54,9 @@ class Dialect(Protocol):
         They are counted as they begin to write; the two are the same when none writes.
         """
 
+    def database_id(self, conn: Connection) -> str:
+        """What tells this database from its copies, as far as that can be told."""
+
     def is_in_transaction(self, conn: Connection) -> bool:
         """Whether the transaction is still there: on some errors all of it is undone."""
 
@@ -92,6 +95,9 @@ class FullText(Protocol):
     def merge(self, conn: Connection, *, first: bool) -> bool:
         """Do a step of making it one piece, of all there are when it is the `first`; False when it is one."""
 
+    def take_up(self, conn: Connection) -> None:
+        """Take what is new into the index, where it waits beside it."""
+
     def drop_first_version(self, conn: Connection, *, first: bool) -> bool:
         """Do a step (see `merge`) of letting go what only rows of older words needed; False when it is gone."""
 
@@ -123,7 +129,9 @@ def full_text(conn: Connection) -> FullText:
     return _FULL_TEXTS[conn.dialect.name]
 
 
-def open_store(file: Path, url: str | None, *, owner: bool, alone: bool, readers: int) -> Store:
+def open_store(
+    file: Path, url: str | None, *, owner: bool, alone: bool, readers: int, leader_url: str | None = None
+) -> Store:
     """Open the database at this URL, or without one that in the file. Raises DatabaseUnusable."""
     if url is None:
         return DatabaseFile(file, owner=owner, readers=readers)
@@ -133,7 +141,7 @@ def open_store(file: Path, url: str | None, *, owner: bool, alone: bool, readers
         raise DatabaseUnusable(
             "PostgreSQL needs the extra postgres: pip install 'reflexio-grpc[server,postgres]'"
         ) from None
-    return DatabaseServer(url, owner=owner, alone=alone, readers=readers)
+    return DatabaseServer(url, owner=owner, alone=alone, readers=readers, leader_url=leader_url)
 
 
 def as_domain(error: BaseException) -> DomainError | Ended | None:

@@ -116,6 +116,11 @@ def under_way(_conn: Connection) -> tuple[int, int]:
     return 0, 0
 
 
+def database_id(_conn: Connection) -> str:
+    """Nothing does: files are told apart by where they are."""
+    return ""
+
+
 def is_in_transaction(conn: Connection) -> bool:
     """Whether the transaction is still there: on some errors, such as a full disk, SQLite undoes all of it."""
     return bool(conn.connection.driver_connection.in_transaction)  # type: ignore[union-attr]

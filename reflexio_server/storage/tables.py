@@ -243,6 +243,16 @@ collections = Table(
     Column("verified_at", BigInteger),
 )
 
+# One row, where processes of several machines ask the same Chroma server: what the names of its collections begin with.
+index_store = Table(
+    "index_store",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", String(16), nullable=False),
+    # Which database it was made in: a copy makes another.
+    Column("database", Text, nullable=False),
+)
+
 # What the owner of the data directory is asked to do with the index; whoever asked watches the row.
 jobs = Table(
     "jobs",

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from reflexio_server import app as app_module
+from reflexio_server import backstage
 from reflexio_server.cli import model_use
 from reflexio_server.core import embedder_change, embedders
 from reflexio_server.core.embedder_choice import OtherModel
@@ -40,9 +40,9 @@ def of(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     monkeypatch.setattr(embedders, "_LOOK_AGAIN_SECONDS", 0.2)
     monkeypatch.setattr(embedder_change, "_LOOK_SECONDS", 0.1)
     at: dict[Path, tuple[Embedder, ...]] = {}
-    monkeypatch.setattr(app_module, "load_embedder", lambda _name, folder: at[folder][0])
+    monkeypatch.setattr(backstage, "load_embedder", lambda _name, folder: at[folder][0])
     monkeypatch.setattr(
-        app_module,
+        backstage,
         "load_by_id",
         lambda model_id, folder: next((one for one in at[folder] if one.model_id == model_id), None),
     )
@@ -117,8 +117,8 @@ def test_another_model_takes_over_by_command(
     url: str, tmp_path: Path, of: Callable[..., LocalServer], use: Callable[[Embedder], str]
 ) -> None:
     """One server leads and makes the vectors; the other one only meets the new model when it is live."""
-    other = of("two", OLD, NEW, indexing=False)
     first = of("one", OLD, NEW)
+    other = of("two", OLD, NEW, indexing=False)
     caller = caller_of(first, url, tmp_path / "elsewhere")
     caller.publish("u", *(f"boat {number}" for number in range(100)))
     wait_until(lambda: models_of_vectors(url) == {"old": 100}, "the vectors")
