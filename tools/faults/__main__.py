@@ -33,6 +33,7 @@ from tools.faults import (
     power_cut,
     slow_streams,
     soak,
+    two_versions,
     unknown_commit,
     wire_fuzz,
 )
@@ -63,6 +64,7 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "freshness": freshness.run,
     "pool": pool.run,
     "unknown-commit": unknown_commit.run,
+    "two-versions": two_versions.run,
 }
 
 
