@@ -10,7 +10,7 @@ from tools.faults.plants import (
     ACKNOWLEDGE_FIRST,
     AWAY_IS_UNFORESEEN,
     BELIEVE_COMMITS,
-    DRAW_BEFORE_LOCK,
+    DRAW_AHEAD,
     LOCK_BACKWARDS,
     NO_UNIQUE_KEY,
     READ_OLD_SNAPSHOTS,
@@ -29,7 +29,7 @@ _OF_POSTGRES: dict[str, tuple[Callable[[Run, str], Row], str]] = {
     BELIEVE_COMMITS: (unknown_commit.run, "lost"),
     AWAY_IS_UNFORESEEN: (database_away.run, "internal"),
     WAIT_FOR_EVER: (pool.run, "refused"),
-    DRAW_BEFORE_LOCK: (order.run, "never_seen"),
+    DRAW_AHEAD: (order.run, "never_seen"),
     LOCK_BACKWARDS: (order.run, "deadlocks"),
     READ_OLD_SNAPSHOTS: (freshness.run, "not_seen"),
 }
