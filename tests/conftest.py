@@ -26,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"{stores.MARK}: about SQLite, or chooses its database: not for --store postgres"
     )
+    config.addinivalue_line("markers", "store: of what is stored and found: .ci/run has it on PostgreSQL too")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,8 +42,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("store") == "postgres":
         for item in items:
-            opens_it = {"sqlite3", "DATABASE_FILE"} & vars(getattr(item, "module", None) or item).keys()
-            if opens_it or item.get_closest_marker(stores.MARK):
+            if item.get_closest_marker(stores.MARK):
                 item.add_marker(pytest.mark.skip(reason="it is about SQLite, or chooses its database itself"))
 
 

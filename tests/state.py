@@ -1,7 +1,9 @@
 """What a server holds and still has to do, as a test looks at it from beside."""
 
+import shutil
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,42 @@ from tests.wire import wait_until
 
 def rows(data_dir: Path, query: str, *values: Any) -> list[Any]:
     """What SQL says of the database of a data directory; values stand for `?`."""
+    with _executed(data_dir, query, values) as found:
+        return list(found)
+
+
+def change(data_dir: Path, statement: str, *values: Any) -> int:
+    """Change the database of a data directory beside what uses it; how many rows that were."""
+    with _executed(data_dir, statement, values) as done:
+        return int(done.rowcount)
+
+
+@contextmanager
+def _executed(data_dir: Path, statement: str, values: tuple[Any, ...]) -> Iterator[Any]:
     if stores.databases is not None:
         with psycopg.connect(stores.databases.of(data_dir)) as other:
-            return other.execute(query.replace("?", "%s").encode(), values).fetchall()
-    with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
-        return conn.execute(query, values).fetchall()
+            yield other.execute(statement.replace("?", "%s").encode(), values)
+    else:
+        with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn, conn:
+            yield conn.execute(statement, values)
+
+
+def copy_store(data_dir: Path, to: Path) -> None:
+    """Copy a data directory that nobody uses, with its database."""
+    shutil.copytree(data_dir, to)
+    if stores.databases is not None:
+        stores.databases.copy(data_dir, to)
+
+
+def put_back_database(copy: Path, data_dir: Path) -> None:
+    """Let a data directory have the database of a copy: all else in it, as the index, is newer then."""
+    if stores.databases is not None:
+        stores.databases.copy(copy, data_dir)
+        return
+    for old in data_dir.glob(f"{DATABASE_FILE}*"):
+        old.unlink()
+    for file in copy.glob(f"{DATABASE_FILE}*"):
+        shutil.copy(file, data_dir)
 
 
 def found_in(data_dir: Path, texts: list[str]) -> dict[str, str]:

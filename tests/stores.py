@@ -15,7 +15,7 @@ from reflexio_server.storage.database import Database
 from tools import postgres_run
 
 MARK = "sqlite"
-"""Of tests that are about SQLite, or choose their database; those of a module that opens its file need it not."""
+"""Of tests that are about SQLite, or choose their database."""
 
 
 class Databases:
@@ -32,6 +32,10 @@ class Databases:
         if data_dir not in self._of:
             self._of[data_dir] = postgres_run.new_database(self._server, template=self._template)
         return self._of[data_dir]
+
+    def copy(self, data_dir: Path, to: Path) -> None:
+        """Give a data directory a copy of another's database, which nobody uses."""
+        self._of[to.resolve()] = postgres_run.new_database(self._server, template=self.of(data_dir))
 
 
 databases: Databases | None = None

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 BATCH = 64  # rows whose vectors are committed together
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 10.0
 _LOOK_SECONDS = 5.0  # how often it is looked for rows that wait for other reasons than a publish
+_OTHERS_SECONDS = 0.01  # how often it is looked whether another process is through with a row
 _MOST_KEPT = 4096  # vectors that could not be written and are kept for the next try: 6 MB
 
 
@@ -48,7 +49,6 @@ class VectorMaker:
         self._stored = stored
         self._aside = aside
         self.failed = 0
-        self._claimed: set[int] = set()
         self._unwritten: dict[tuple[int, int], Matrix] = {}  # by model and row
         self._changed = threading.Condition()
         self._wake = threading.Event()
@@ -135,20 +135,33 @@ class VectorMaker:
 
     def _embed(self, rows: Sequence[Waiting], deadline: float | None) -> bool:
         """Embed rows and store their vectors, leaving those to others that others have begun; whether all are done."""
+        while True:
+            taken = self._database.claims.take([row.ref for row in rows])
+            mine = [row for row in rows if row.ref in taken]
+            try:
+                done = self._make_vectors(mine, deadline)
+            finally:
+                self._database.claims.release(taken)
+                with self._changed:
+                    self._changed.notify_all()
+            if done < len(mine):
+                self._wake.set()
+                return False
+            theirs = [row.ref for row in rows if row.ref not in taken]
+            if deadline is None or not theirs:
+                return True
+            rows = self._left(theirs, deadline)
+            if not rows:
+                return True
+            if self._stopping or time.monotonic() >= deadline:
+                return False
+
+    def _left(self, refs: list[int], deadline: float) -> list[Waiting]:
+        """Which of these still wait, after some time in which others, of this process or another, may be through."""
         with self._changed:
-            mine = [row for row in rows if row.ref not in self._claimed]
-            theirs = {row.ref for row in rows} - {row.ref for row in mine}
-            self._claimed.update(row.ref for row in mine)
-        try:
-            done = self._make_vectors(mine, deadline)
-        finally:
-            with self._changed:
-                self._claimed.difference_update(row.ref for row in mine)
-                self._changed.notify_all()
-        if done < len(mine):
-            self._wake.set()
-            return False
-        return deadline is None or self._wait_for(theirs, deadline)
+            self._changed.wait(max(0.0, min(_OTHERS_SECONDS, deadline - time.monotonic())))
+        with self._database.read() as conn:
+            return waiting.among(conn, refs)
 
     def _make_vectors(self, rows: Sequence[Waiting], deadline: float | None) -> int:
         """Embed rows with the live model and store their vectors; how many, when the deadline comes before the end."""
@@ -174,18 +187,6 @@ class VectorMaker:
             if stored:  # else anew with the other model, which took over meanwhile
                 self._stored({row.account_id for row, _ in embedded})
                 return len(embedded)
-
-    def _wait_for(self, refs: set[int], deadline: float) -> bool:
-        if not refs:
-            return True
-        with self._changed:
-            released = self._changed.wait_for(
-                lambda: self._stopping or not refs & self._claimed, deadline - time.monotonic()
-            )
-        if not released or self._stopping:
-            return False
-        with self._database.read() as conn:
-            return not waiting.among(conn, list(refs))
 
     def _vectors_of(self, row: Waiting, model: NumberedEmbedder) -> Matrix:
         kept = self._unwritten.get((model.number, row.ref))

@@ -122,7 +122,8 @@ class Database:
         self._store: Store = dialect.open_store(
             data_dir / DATABASE_FILE, url, owner=owner, alone=alone, readers=readers
         )
-        self.name, self.mending, self.lanes = self._store.name, self._store.mending, self._store.lanes
+        self.name, self.mending = self._store.name, self._store.mending
+        self.lanes, self.claims = self._store.lanes, self._store.claims
         try:
             if owner:
                 self._own(patience)

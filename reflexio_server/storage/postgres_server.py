@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from reflexio_server import ending
+from reflexio_server.storage.postgres_claims import Claims
 from reflexio_server.storage.prepared import as_core
 from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable
 
@@ -104,6 +105,7 @@ class DatabaseServer:
         self._given: dict[str, Any] = {**_NETWORK, **given, "client_encoding": "utf8"}
         self.write = self._engine(reads=False, connections=self.lanes)
         self.read = self._engine(reads=True, connections=readers)
+        self.claims = Claims(self._session_of_claims)
 
     def own(self) -> None:
         with self.write.connect() as conn:
@@ -146,6 +148,13 @@ class DatabaseServer:
     def close(self) -> None:
         self.read.dispose()
         self.write.dispose()
+        self.claims.close()
+
+    def _session_of_claims(self) -> _Session:
+        session = _Session.connect(**self._given)
+        session.autocommit = True
+        session.execute(_set(_SETTINGS))
+        return session
 
     def _engine(self, *, reads: bool, connections: int) -> Engine:
         engine = create_engine(

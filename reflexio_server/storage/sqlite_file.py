@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from reflexio_server.storage import own_log, sqlite
 from reflexio_server.storage.own_log import OwnLog, WrongLog, log_of
-from reflexio_server.storage.store import DatabaseUnusable
+from reflexio_server.storage.store import DatabaseUnusable, OwnClaims
 
 
 class DatabaseFile:
@@ -26,6 +26,7 @@ class DatabaseFile:
         self.name = str(path)
         self._path = path
         self._own_log: OwnLog | None = None
+        self.claims = OwnClaims()
         if owner:
             try:
                 own_log.check(path)

@@ -1,5 +1,7 @@
 """What an open database is to the rest, whatever keeps it."""
 
+import threading
+from collections.abc import Collection
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
@@ -14,6 +16,37 @@ class DatabaseUnusable(Exception):
 
 class DatabaseInUse(DatabaseUnusable):
     """Another process owns it."""
+
+
+class Claims(Protocol):
+    """Rows that are being embedded: by which threads is told apart, and by which processes on the same database."""
+
+    def take(self, refs: Collection[int]) -> set[int]:
+        """Claim those of these interactions that nobody has claimed; some that wait no longer may be left out.
+
+        Raises DatabaseUnavailable.
+        """
+
+    def release(self, refs: Collection[int]) -> None:
+        """Let go of what was taken; it never raises."""
+
+
+class OwnClaims:
+    """Where one process alone writes."""
+
+    def __init__(self) -> None:
+        self._held: set[int] = set()
+        self._lock = threading.Lock()
+
+    def take(self, refs: Collection[int]) -> set[int]:
+        with self._lock:
+            taken = set(refs) - self._held
+            self._held |= taken
+            return taken
+
+    def release(self, refs: Collection[int]) -> None:
+        with self._lock:
+            self._held.difference_update(refs)
 
 
 class Store(Protocol):
@@ -32,6 +65,10 @@ class Store(Protocol):
     mending: str
     read: Engine
     write: Engine
+
+    @property
+    def claims(self) -> Claims:
+        """What is being embedded."""
 
     def migrating(self, conn: Connection) -> None:
         """Prepare the transaction that makes or changes the schema, which may take long."""

@@ -18,6 +18,8 @@ from tests.command import EMAIL, create, run, said
 from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import to_first_schema
 
+pytestmark = pytest.mark.sqlite  # a backup is a copy of its file
+
 Start = Callable[..., ServerProcess]
 
 

@@ -18,6 +18,8 @@ from reflexio_server.core.publishing import Publisher
 from tests.support import LocalServer, ServerProcess, create_account, log_in
 from tests.wire import MIB, expect, failure, publish, say
 
+pytestmark = pytest.mark.sqlite  # its driver's errors
+
 CODES = [
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_IOERR_WRITE,

@@ -23,6 +23,8 @@ from tests.support import Caller, LocalServer
 from tests.wire import code_of, publish, wait_until
 from tests.words import Words, use
 
+pytestmark = pytest.mark.sqlite  # what is overwritten in its file
+
 NOTHING = bytes(32)
 
 

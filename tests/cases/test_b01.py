@@ -12,6 +12,8 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from tests.support import Caller
 from tests.wire import MICROS, publish, timestamp
 
+pytestmark = pytest.mark.store
+
 Say = noun.InteractionData
 
 

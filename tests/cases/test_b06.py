@@ -33,6 +33,7 @@ def reached_by_all() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("command", COMMANDS[1:], ids=" ".join)  # serve would look for its model first
 @pytest.mark.parametrize("what", ["the database", "its log", "the folder"])
 def test_a_file_that_may_not_be_used(
@@ -62,6 +63,7 @@ def test_a_file_that_may_not_be_used(
     assert "check" in text
 
 
+@pytest.mark.sqlite
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
     """A file that may not grow (RLIMIT_FSIZE) is to SQLite what a full disk is."""
     assert create(tmp_path).exit_code == 0

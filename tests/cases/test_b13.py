@@ -13,7 +13,7 @@ from tests.cases.index_server import found, quick_server
 from tests.state import wait_for_index
 from tests.wire import wait_until
 
-pytestmark = pytest.mark.usefixtures("every_account")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 
 @pytest.mark.parametrize("by_publish", [False, True])

@@ -9,6 +9,8 @@ from reflexio_server.rpc.publish_messages import MOST_FIELDS
 from tests.support import Caller
 from tests.wire import failure, say
 
+pytestmark = pytest.mark.store
+
 EMPTY = b"\x12\x00"  # interactions { }
 
 

@@ -28,6 +28,7 @@ NAMES = (
 )
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_lies_in_the_folder_that_was_named(
     tmp_path: Path, start: Callable[..., LocalServer], name: str
@@ -57,6 +58,7 @@ def test_the_model_too(tmp_path: Path, model_dir: Path) -> None:
     ServerProcess(tmp_path / "data", models).kill()
 
 
+@pytest.mark.sqlite
 def test_a_home_is_resolved_in_variables_and_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No shell does it in files of variables, and `--data-dir=~/d` is none for a shell either."""
     env = {"HOME": str(tmp_path), "REFLEXIO_DATA_DIR": "~/d"}
@@ -75,6 +77,7 @@ def test_a_home_is_resolved_in_variables_and_flags(tmp_path: Path, monkeypatch: 
     assert "a user's home, which is not known" in text
 
 
+@pytest.mark.sqlite
 def test_a_relative_folder_is_the_one_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., LocalServer]
 ) -> None:
@@ -101,6 +104,7 @@ def test_a_folder_that_is_gone_or_no_text_is_said(tmp_path: Path, monkeypatch: p
     assert "the current folder, which cannot be used" in said(run("accounts", "list", "--data-dir", "here"))
 
 
+@pytest.mark.sqlite
 def test_the_database_is_opened_by_its_path(tmp_path: Path) -> None:
     folder = tmp_path / "d?cache=shared"
     folder.mkdir()

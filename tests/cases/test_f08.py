@@ -23,6 +23,8 @@ from reflexio_server.storage.publishing import store_requests
 from tests.support import Caller
 from tests.wire import publish, seeded
 
+pytestmark = pytest.mark.store
+
 LONG = bool(os.environ.get("REFLEXIO_LONG"))
 EXAMPLES = 3_000 if LONG else 150
 WIDE = {code: code + 0xFEE0 for code in range(0x21, 0x7F)} | {0x20: 0x3000}
@@ -115,6 +117,7 @@ texts = st.lists(pieces, min_size=1, max_size=5).map("".join)
 
 
 @pytest.mark.timeout(1800 if LONG else 180)
+@pytest.mark.sqlite  # looks what its index holds
 def test_any_text_is_found_by_all_its_forms_and_erased_with_all_its_words(tmp_path: Path) -> None:
     database = Database(tmp_path, owner=True)
     counted = {"texts": 0, "with words": 0, "words": 0}

@@ -4,6 +4,8 @@ import pytest
 
 from tests.support import Caller
 
+pytestmark = pytest.mark.store
+
 TEXTS = (
     "我的包裹一直没有送到",
     "今天玩成语接龙游戏",

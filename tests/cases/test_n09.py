@@ -13,6 +13,8 @@ from tests.reference import pages, threads
 from tests.support import Caller
 from tests.wire import MICROS, failure, publish, seeded, timestamp
 
+pytestmark = pytest.mark.store
+
 Say = noun.InteractionData
 CLICK = noun.USER_ACTION_CLICK
 

@@ -14,6 +14,8 @@ from tests.support import LocalServer
 from tests.wire import metric, publish, scrape, wait_until
 from tests.words import Words, use
 
+pytestmark = pytest.mark.store
+
 COUNTS = ("reflexio_accounts", "reflexio_users", "reflexio_interactions", "reflexio_images")
 
 

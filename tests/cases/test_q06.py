@@ -4,6 +4,8 @@ import pytest
 
 from tests.support import Caller
 
+pytestmark = pytest.mark.store
+
 SAME = [
     ("Sil\u00adben\u00adtren\u00adnung", "Silbentrennung"),  # soft hyphens
     ("pass\u200bword", "password"),  # a zero width space as pages and chats put it into long words

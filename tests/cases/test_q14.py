@@ -7,6 +7,8 @@ import reflexio
 from reflexio_server.rpc.convert import _beginning
 from tests.support import PASSWORD, Caller, LocalServer
 
+pytestmark = pytest.mark.store
+
 MOST = 4096
 
 

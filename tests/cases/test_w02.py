@@ -13,6 +13,8 @@ from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from tests.support import Caller, LocalServer
 
+pytestmark = pytest.mark.sqlite  # counts steps of its machine
+
 SHORT, LONG = 50, 8_000  # requests
 STEP = 100
 

@@ -19,6 +19,7 @@ from tests.wire import MIB, blocked_writer, everything, say, wait_until
 from tools.server_process import PeakMemory
 
 
+@pytest.mark.sqlite
 def test_many_large_publishes_at_once_take_bounded_memory(tmp_path: Path, model_dir: Path) -> None:
     emails = [create_account(tmp_path, f"{name}@example.com") for name in ("one", "two")]
     server = ServerProcess(tmp_path, model_dir, "--no-indexing")

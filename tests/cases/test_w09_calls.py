@@ -12,6 +12,8 @@ from reflexio_server.storage.database import DATABASE_FILE
 from tests.support import Caller, LocalServer
 from tests.wire import failure
 
+pytestmark = pytest.mark.sqlite  # its file is damaged
+
 
 def health(caller: Caller) -> int:
     stub: Any = health_pb2_grpc.HealthStub(caller.channel)

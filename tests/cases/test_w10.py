@@ -14,6 +14,8 @@ from reflexio_server.storage.database import DATABASE_FILE, LOCK_FILE, DataDirec
 from tests.command import EMAIL, create, run, run_alone, said
 from tests.support import PASSWORD, LocalServer, ServerProcess, create_account
 
+pytestmark = pytest.mark.sqlite  # its lock file
+
 
 @pytest.mark.parametrize("removed", ["removed", "replaced", "renamed"])
 def test_a_second_server_does_not_start_when_the_lock_file_is_gone(tmp_path: Path, removed: str) -> None:

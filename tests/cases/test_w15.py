@@ -11,6 +11,8 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from tests.support import Caller, LocalServer
 from tests.wire import failure, publish
 
+pytestmark = pytest.mark.store
+
 READS = ["get", "get_requests"]
 
 

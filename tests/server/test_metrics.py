@@ -1,9 +1,7 @@
 """What Prometheus reads: the counts are right, the document names them all, and a scrape asks no database."""
 
 import re
-import sqlite3
 import urllib.request
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,13 @@ import pytest
 
 from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio_server.core import index_lag
-from reflexio_server.storage.database import DATABASE_FILE, Database
+from reflexio_server.storage.database import Database
 from reflexio_server.transport import CannotListen
+from tests.state import change
 from tests.support import LocalServer
 from tests.wire import OpenStream, blocked_writer, code_of, metric, say, scrape, wait_until
+
+pytestmark = pytest.mark.store
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
 SERVICE = "/reflexio.v1.InteractionService/"
@@ -132,7 +133,6 @@ def test_the_cache_tells_of_hits_and_misses(start: Any) -> None:
     assert (metric(server, "reflexio_vector_cache_bytes") or 0) > (empty or 0)
 
 
-@pytest.mark.sqlite
 def test_the_lag_is_what_waits(start: Any, every_account: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_lag, "LOOK_SECONDS", 0.05)
     server = start(metrics_port=0, indexing=False)
@@ -146,11 +146,10 @@ def test_the_lag_is_what_waits(start: Any, every_account: None, monkeypatch: pyt
     wait_until(lambda: metric(server, "reflexio_index_waiting_interactions") == 0, "none to wait for vectors")
     wait_until(lambda: metric(server, "reflexio_index_waiting_vectors") == 0, "none to wait for Chroma")
     assert metric(server, "reflexio_index_open") == 1
-    with closing(sqlite3.connect(server.data_dir / DATABASE_FILE, isolation_level=None)) as conn:
-        assert conn.execute("UPDATE collections SET applied = applied - 2").rowcount == 1
-        wait_until(lambda: metric(server, "reflexio_index_waiting_vectors") == 2, "two that wait for Chroma")
-        conn.execute("DELETE FROM collections")
-        wait_until(lambda: metric(server, "reflexio_index_waiting_vectors") == 3, "all three to wait for Chroma")
+    assert change(server.data_dir, "UPDATE collections SET applied = applied - 2") == 1
+    wait_until(lambda: metric(server, "reflexio_index_waiting_vectors") == 2, "two that wait for Chroma")
+    change(server.data_dir, "DELETE FROM collections")
+    wait_until(lambda: metric(server, "reflexio_index_waiting_vectors") == 3, "all three to wait for Chroma")
 
 
 def test_a_scrape_asks_no_database(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.core import accounts as core
 from reflexio_server.rpc import publish_stream
 from reflexio_server.storage.database import own
+from tests import stores
 from tests.command import EMAIL, Terminal, create, run, said
 from tests.support import PASSWORD, Caller, LocalServer, log_in
 from tests.wire import OpenStream, code_of, expect, failure, to_first_schema, wait_until
@@ -117,7 +118,6 @@ def test_a_wrong_id_revokes_nothing(server: LocalServer, caller: Caller) -> None
     assert shown.count("valid") == 1
 
 
-@pytest.mark.sqlite
 def test_revoking_needs_a_yes(server: LocalServer, caller: Caller) -> None:
     mine = key_id(caller)
     for arguments in ((), ("--all", mine)):
@@ -126,7 +126,8 @@ def test_revoking_needs_a_yes(server: LocalServer, caller: Caller) -> None:
     text = said(run("keys", "revoke", caller.email, mine, "--data-dir", server.data_dir))
     assert "--yes" in text
     for answer, revoked in (("n", False), ("y", True)):
-        terminal = Terminal("keys", "revoke", caller.email, mine, "--data-dir", server.data_dir)
+        with stores.in_environment(server.data_dir):
+            terminal = Terminal("keys", "revoke", caller.email, mine, "--data-dir", server.data_dir)
         terminal.wait_for(f"Revoke 1 keys of {caller.email} for good? [y/N]:")
         terminal.type(answer)
         assert terminal.exit_code() == (0 if revoked else 1)

@@ -30,6 +30,8 @@ from tests.wire import everything, seeded, wait_until
 from tests.words import Words
 from tools.pictures import png
 
+pytestmark = pytest.mark.sqlite  # what it is taken from
+
 REQUESTS = 60
 PICTURES = (b"", b"", png(3, 3), png(4, 3), png(5, 3))
 # Kills itself when so many transactions were begun, before or after the commit of the last, or in the one that ends it.

@@ -1,13 +1,12 @@
 """`reflexio-server index`: what it tells, and that nobody who searches notices what it does."""
 
 import json
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from reflexio_server.index.chroma_process import ChromaProcess
 from reflexio_server.index.nearest import BATCH
 from reflexio_server.model import NewInteraction, NewRequest, UserAction
 from reflexio_server.storage import accounts, collections, embedders, jobs, vectors, waiting
-from reflexio_server.storage.database import DATABASE_FILE, Database
+from reflexio_server.storage.database import Database
 from reflexio_server.storage.publishing import store_requests
-from tests.state import wait_for_index
+from tests.state import change, rows, wait_for_index
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words
@@ -86,9 +85,8 @@ def _interaction(content: str) -> NewInteraction:
 
 def is_in_chroma(data_dir: Path) -> bool:
     """Whether the collection of the one account there is holds every vector."""
-    with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
-        query = "SELECT (SELECT max(applied) FROM collections) = (SELECT max(id) FROM vectors)"
-        return bool(conn.execute(query).fetchone()[0])
+    query = "SELECT (SELECT max(applied) FROM collections) = (SELECT max(id) FROM vectors)"
+    return bool(rows(data_dir, query)[0][0])
 
 
 @contextmanager
@@ -151,15 +149,13 @@ class Searching:
 
 
 def stamps(data_dir: Path) -> list[Any]:
-    with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
-        return conn.execute("SELECT id, interaction_ref, model FROM vectors ORDER BY id").fetchall()
+    return rows(data_dir, "SELECT id, interaction_ref, model FROM vectors ORDER BY id")
 
 
 def job(data_dir: Path) -> tuple[str, int, str]:
     """State, progress and result of the latest job."""
-    with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
-        found = conn.execute("SELECT state, done, result FROM jobs ORDER BY id DESC LIMIT 1").fetchone()
-    return found or ("", 0, "")
+    found = rows(data_dir, "SELECT state, done, result FROM jobs ORDER BY id DESC LIMIT 1")
+    return found[0] if found else ("", 0, "")
 
 
 # ---- Real processes
@@ -290,8 +286,8 @@ def test_verify_rebuilds_where_vectors_do_not_find_themselves(
 def test_verify_has_lost_vectors_made_again(start: Callable[..., LocalServer], embedder: Words) -> None:
     server = start()
     caller = filled(server)
-    with closing(sqlite3.connect(server.data_dir / DATABASE_FILE, isolation_level=None)) as conn:
-        conn.execute("DELETE FROM vectors WHERE interaction_ref IN (SELECT id FROM interactions WHERE id % 100 = 7)")
+    lost = "SELECT id FROM interactions WHERE mod(id, 100) = 7"
+    assert change(server.data_dir, f"DELETE FROM vectors WHERE interaction_ref IN ({lost})") == 3
     embedder.embedded.clear()
     assert "3 interactions had lost their vectors" in run(server.data_dir, "verify").stdout
     wait_for_index(server)

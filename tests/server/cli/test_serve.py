@@ -75,6 +75,7 @@ def test_a_missing_model_names_the_command_that_brings_it(tmp_path: Path) -> Non
     assert text.endswith(f"Run: reflexio-server model install --model-dir {folder}")
 
 
+@pytest.mark.sqlite
 def test_a_damaged_database_is_said(tmp_path: Path) -> None:
     file = tmp_path / DATABASE_FILE
     file.write_bytes(bytes(range(256)) * 100)
@@ -112,6 +113,7 @@ def test_a_directory_without_permission_is_said(tmp_path: Path, read_only: None)
         assert text.startswith(f"cannot use {tmp_path / 'data'}: Permission denied")
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("running", [False, True], ids=["alone", "beside a server"])
 def test_a_schema_of_a_newer_version_is_refused(tmp_path: Path, running: bool) -> None:
     assert create(tmp_path).exit_code == 0
@@ -136,6 +138,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.sqlite
 def test_only_their_user_may_read_the_files(tmp_path: Path, model_dir: Path) -> None:
     data_dir = tmp_path / "data"
     made = run_alone("accounts", "create", EMAIL, "--data-dir", data_dir, given=PASSWORD, umask=0)
@@ -156,6 +159,7 @@ def test_only_their_user_may_read_the_files(tmp_path: Path, model_dir: Path) -> 
     assert mode(data_dir) == 0o700
 
 
+@pytest.mark.sqlite
 def test_in_a_directory_that_others_may_read_the_data_is_closed_to_them(tmp_path: Path, model_dir: Path) -> None:
     """A volume that was there before keeps its mode; what is in it must not need that."""
     tmp_path.chmod(0o755)

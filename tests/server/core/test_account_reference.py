@@ -21,6 +21,8 @@ from tests.support import Caller, LocalServer
 from tests.wire import NEVER_STORED, RPCS, seeded
 from tests.words import Words, use
 
+pytestmark = pytest.mark.store
+
 RUNS, STEPS, RESTART_EVERY = 200, 15, 25
 ACCOUNTS, OPERATIONS = 5, 2_000
 OFTEN = ("PublishInteractions", "PublishInteractions", "PublishInteractions", *sorted(CALLS))

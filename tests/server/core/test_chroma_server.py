@@ -1,34 +1,31 @@
 """The index on a real Chroma server: found as in the folder, and whole again whatever was done to the server."""
 
 import json
-import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from reflexio_server.core import candidates, index_jobs
+from reflexio_server.core import candidates, following, index_jobs
 from reflexio_server.core.index_truth import IndexTruth
 from reflexio_server.index.chroma_http import ChromaHttp
 from reflexio_server.index.chroma_server import ServerIndex
 from reflexio_server.index.nearest import are_equal
 from reflexio_server.storage import collections, vectors
-from reflexio_server.storage.database import DATABASE_FILE
 from tests.command import run
 from tests.server.core.recovery import LATER, back, publish, same, searches, texts, unindexed
-from tests.state import has_followed, index_command, wait_for_index
+from tests.state import change, copy_store, has_followed, index_command, put_back_database, rows, wait_for_index
 from tests.support import Caller, LocalServer
 from tests.wire import wait_until
 from tools.chroma_run import COLLECTIONS, ChromaRun
 
-pytestmark = pytest.mark.usefixtures("every_account", "embedder")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account", "embedder")]
 Start = Callable[..., LocalServer]
 
 
@@ -40,8 +37,9 @@ def chroma(tmp_path: Path) -> Iterator[ChromaRun]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked often whether the server has what it must."""
+    """It is looked often whether the server has what it must, and tried often again while it fails."""
     monkeypatch.setattr(index_jobs, "_SWEEP_SECONDS", 0.5)
+    monkeypatch.setattr(following, "_FIRST_PAUSE", 0.2)
 
 
 def filled(
@@ -59,17 +57,15 @@ def stamps(server: LocalServer) -> set[int]:
 
 
 def stamps_in(data_dir: Path) -> set[int]:
-    with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
-        return {stamp for (stamp,) in conn.execute("SELECT id FROM vectors")}
+    return {stamp for (stamp,) in rows(data_dir, "SELECT id FROM vectors")}
 
 
 def live_names(server: LocalServer, chroma: ChromaRun) -> list[str]:
     """The server's own names of the collections that searches ask."""
     index = server.app.follower._index
     assert index
-    with closing(sqlite3.connect(server.data_dir / DATABASE_FILE)) as conn:
-        rows = conn.execute("SELECT folder, account_id, model, generation FROM collections").fetchall()
-    found = [f"{number}-account-{account}-model-{model}-{last}" for number, account, model, last in rows]
+    live = rows(server.data_dir, "SELECT folder, account_id, model, generation FROM collections")
+    found = [f"{number}-account-{account}-model-{model}-{last}" for number, account, model, last in live]
     return [name for name in chroma.collections() if name.partition("-")[2].partition("-")[2] in found]
 
 
@@ -236,16 +232,13 @@ def test_newer_than_a_database_that_was_restored(start: Start, chroma: ChromaRun
     """What it has under stamps that are given out again is never taken for what they are of now."""
     server, caller = filled(start, chroma, tmp_path / "data", 150)
     server.stop()
-    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    copy_store(tmp_path / "data", tmp_path / "copy")
     server = start(tmp_path / "data", chroma_url=chroma.url)
     publish(back(server, caller), [f"{one} bread" for one in texts(130, seed=2)])
     wait_for_index(server)
     server.stop()
     newer = chroma.copy(tmp_path / "newer")
-    for file in ("reflexio.db", "reflexio.db-wal", "reflexio.db-note"):
-        (tmp_path / "data" / file).unlink(missing_ok=True)
-        if (tmp_path / "copy" / file).exists():
-            shutil.copy(tmp_path / "copy" / file, tmp_path / "data" / file)
+    put_back_database(tmp_path / "copy", tmp_path / "data")
     server = start(tmp_path / "data", chroma_url=chroma.url)
     caller = back(server, caller)
     wait_for_index(server)
@@ -278,7 +271,7 @@ def vectors_are_right(server: LocalServer) -> bool:
 
 
 def test_a_collection_that_it_cannot_read_is_built_anew(
-    start: Start, chroma: ChromaRun, monkeypatch: pytest.MonkeyPatch
+    start: Start, chroma: ChromaRun, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
     """As when its files are damaged; but not while its disk is full."""
     server, caller = filled(start, chroma, count=60)
@@ -392,7 +385,7 @@ def test_what_is_not_its_own_on_a_shared_server_stays(start: Start, chroma: Chro
         chroma.make(name, [1.0, 2.0])
     first, caller = filled(start, chroma, tmp_path / "first", 30)
     first.stop()
-    shutil.copytree(tmp_path / "first", tmp_path / "second")  # a copy is another store
+    copy_store(tmp_path / "first", tmp_path / "second")  # a copy is another store
     first = start(tmp_path / "first", chroma_url=chroma.url)
     wait_for_index(first)
     before = set(live_names(first, chroma))
@@ -406,8 +399,7 @@ def test_what_is_not_its_own_on_a_shared_server_stays(start: Start, chroma: Chro
     assert is_whole(first, chroma)
     assert is_whole(second, chroma)
     index_command(first, "rebuild")
-    with closing(sqlite3.connect(first.data_dir / DATABASE_FILE)) as conn, conn:
-        conn.execute("DELETE FROM collections")
+    change(first.data_dir, "DELETE FROM collections")
     first.stop()
     first = start(tmp_path / "first", chroma_url=chroma.url)  # which begins anew
     wait_for_index(first)

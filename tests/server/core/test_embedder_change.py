@@ -2,10 +2,8 @@
 
 import itertools
 import json
-import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,13 @@ from reflexio_server.core.embedding import BATCH
 from reflexio_server.index.embedder import Embedder
 from reflexio_server.index.loading import load_by_id, load_embedder
 from reflexio_server.storage import collections, embedders, waiting
-from reflexio_server.storage.database import DATABASE_FILE
 from tests.server.core.recovery import back
+from tests.state import rows
 from tests.support import Caller, LocalServer, ServerProcess, create_account, log_in
 from tests.wire import to_first_schema, wait_until
 from tests.words import Words, use
 
-pytestmark = pytest.mark.usefixtures("every_account")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 QUESTION = "yachts at sea"  # in no text: a word of many texts would not be embedded
 THINGS = (
@@ -79,9 +77,7 @@ def answers_by(embedder: Embedder, caller: Caller, users: tuple[str | None, ...]
 
 def rows_by_model(data_dir: Path) -> dict[int, int]:
     """How many interactions have vectors of each model."""
-    with closing(sqlite3.connect(data_dir / DATABASE_FILE)) as conn:
-        query = "SELECT model, count(DISTINCT interaction_ref) FROM vectors GROUP BY model"
-        return dict(conn.execute(query).fetchall())
+    return dict(rows(data_dir, "SELECT model, count(DISTINCT interaction_ref) FROM vectors GROUP BY model"))
 
 
 def wait_for_change(server: LocalServer, number: int) -> None:

@@ -16,6 +16,8 @@ from tests.state import rows
 from tests.support import Caller, LocalServer
 from tests.wire import blocked_writer, everything, expect, failure, publish, say, timestamp, wait_until
 
+pytestmark = pytest.mark.store
+
 Say = noun.InteractionData
 PNG = b"\x89PNG\r\n\x1a\n "
 GONE = grpc.StatusCode.NOT_FOUND

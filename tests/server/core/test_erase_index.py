@@ -3,12 +3,10 @@
 import random
 import re
 import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +25,15 @@ from reflexio_server.index import chroma_folder
 from reflexio_server.index.chroma_process import ChromaProcess
 from reflexio_server.index.nearest import Expected
 from reflexio_server.storage import collections, settling, standing, vectors, waiting
-from reflexio_server.storage.database import DATABASE_FILE
 from reflexio_server.storage.standing import Standing
 from reflexio_server.storage.vectors import Vectors
 from tests.soundness import faults
-from tests.state import index_command
+from tests.state import index_command, rows
 from tests.support import Caller, LocalServer
 from tests.wire import everything, say, seeded, wait_until
 from tests.words import Words, use
 
-pytestmark = pytest.mark.usefixtures("every_account")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 Say = noun.InteractionData
 WORDS = "boat river ship lake dog cat horse bread cheese wine apple car train plane city house".split()
@@ -377,8 +374,7 @@ def test_a_snapshot_older_than_what_memory_holds_does_not_spoil_it(server: Local
     caller = server.new_caller()
     fill(caller, 10)
     check(server)
-    with closing(sqlite3.connect(server.data_dir / DATABASE_FILE)) as conn:
-        ((account_id,),) = conn.execute("SELECT account_id FROM users WHERE user_id = 'ann'")
+    ((account_id,),) = rows(server.data_dir, "SELECT account_id FROM users WHERE user_id = 'ann'")
     cache = server.app.cache
 
     def held_in(conn: Any) -> Vectors:

@@ -11,6 +11,8 @@ from tests.reference import fill, random_scope, selected
 from tests.support import Caller, LocalServer
 from tests.wire import MIB, publish, seeded
 
+pytestmark = pytest.mark.store
+
 Say = noun.InteractionData
 SEARCHABLE = pb.WAIT_UNTIL_SEARCHABLE
 TEXTS = ["We adopted a grey kitten from the shelter", "A loaf with walnuts", "The café on Łódź street", "Grey weather"]

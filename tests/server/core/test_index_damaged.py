@@ -2,9 +2,7 @@
 
 import os
 import random
-import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,7 +17,7 @@ from reflexio_server.index import chroma_folder
 from reflexio_server.index.embedder import Embedder
 from reflexio_server.index.loading import load_embedder
 from reflexio_server.storage import collections
-from reflexio_server.storage.database import DATABASE_FILE, Database
+from reflexio_server.storage.database import Database
 from tests.server.core.recovery import (
     LATER,
     QUESTIONS,
@@ -39,7 +37,7 @@ from tests.server.core.recovery import (
     unindexed,
     wait_for_index,
 )
-from tests.state import folders
+from tests.state import change, copy_store, folders, rows
 from tests.support import Caller, LocalServer, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words, use
@@ -69,19 +67,17 @@ def base(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Base:
         publish(caller, texts(1100))
         wait_until(lambda: unindexed(caller) == 0, "all vectors")
         expected = searches(caller)
-        with sqlite3.connect(data_dir / DATABASE_FILE) as conn:
-            query = "SELECT (SELECT max(applied) FROM collections) = (SELECT max(id) FROM vectors)"
-            wait_until(lambda: conn.execute(query).fetchone()[0], "the index")
-        conn.close()
+        query = "SELECT (SELECT max(applied) FROM collections) = (SELECT max(id) FROM vectors)"
+        wait_until(lambda: rows(data_dir, query)[0][0], "the index")
         assert same(searches(caller), expected)
         server.kill()
-    shutil.copytree(data_dir, root / "killed")
+    copy_store(data_dir, root / "killed")
     with serving(data_dir, model_dir, "--embedder", "minilm-int8") as server:
         lines = server.lines
         wait_until(lambda: any("the Chroma index is" in line for line in lines), "the check")
         assert any("the Chroma index is in order" in line for line in lines), lines
         assert server.terminate() == 0
-    shutil.copytree(data_dir, root / "stopped")
+    copy_store(data_dir, root / "stopped")
     assert (root / "stopped/chroma/1.closed").exists()
     embedder = load_embedder("minilm-int8", model_dir)
     kept = {state: root / state for state in ("killed", "stopped")}
@@ -117,7 +113,7 @@ def test_a_damaged_file_is_noticed_and_the_index_built_anew(
     how: str,
 ) -> None:
     data_dir = tmp_path / "data"
-    shutil.copytree(base.folders[state], data_dir)
+    copy_store(base.folders[state], data_dir)
     (path,) = (data_dir / "chroma/1").rglob(file)
     damage(path, how)
     use(monkeypatch, base.embedder)
@@ -139,7 +135,7 @@ def test_not_one_page_of_zeros_among_the_vectors_goes_unnoticed(tmp_path: Path, 
     seed = int(os.environ.get("REFLEXIO_TEST_SEED") or random.SystemRandom().getrandbits(32))
     print(f"REFLEXIO_TEST_SEED={seed}")
     data_dir = tmp_path / "data"
-    shutil.copytree(base.folders["stopped"], data_dir)
+    copy_store(base.folders["stopped"], data_dir)
     database = Database(data_dir, owner=False)
     with database.read() as conn:
         model = conn.exec_driver_sql("SELECT model FROM collections").scalar_one()
@@ -160,9 +156,7 @@ def test_damage_where_nothing_of_use_is(
     tmp_path: Path, start: Callable[..., LocalServer], embedder: Words, asked: Asked
 ) -> None:
     caller, expected = stopped_store(start, tmp_path)
-    with sqlite3.connect(tmp_path / DATABASE_FILE) as conn:
-        conn.execute("DELETE FROM collections")
-    conn.close()
+    change(tmp_path, "DELETE FROM collections")
     damage(tmp_path / "chroma/1/chroma.sqlite3", "noise")
     server = start(tmp_path)
     wait_for_index(server)

@@ -2,7 +2,6 @@
 
 import os
 import random
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ from reflexio_server.core.index_truth import expected_of
 from reflexio_server.index import chroma_folder
 from reflexio_server.index.chroma import ChromaIndex
 from reflexio_server.storage import collections, vectors
-from reflexio_server.storage.database import DATABASE_FILE, Database
+from reflexio_server.storage.database import Database
 from tests.server.core.recovery import problem_of
+from tests.state import rows
 from tests.support import Caller, ServerProcess, create_account, log_in
 from tests.wire import wait_until
 
@@ -109,7 +109,4 @@ def test_nothing_is_missing_and_nothing_is_left_over_after_twenty_kills(tmp_path
 
 def looked_up(data_dir: Path, query: str) -> list[int]:
     """A column, seen from outside of the server."""
-    with sqlite3.connect(data_dir / DATABASE_FILE) as conn:
-        found = [row[0] for row in conn.execute(query)]
-    conn.close()
-    return found
+    return [value for (value,) in rows(data_dir, query)]

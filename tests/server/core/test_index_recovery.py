@@ -1,7 +1,6 @@
 """The Chroma index is lost, late or not as its note says: the server answers all the same, and builds it anew."""
 
 import shutil
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from reflexio_server.core import following
 from reflexio_server.index.chroma_process import ChromaProcess
 from reflexio_server.index.loading import load_embedder
-from reflexio_server.storage.database import DATABASE_FILE
 from tests.server.core.recovery import (
     LATER,
     QUESTIONS,
@@ -31,12 +29,12 @@ from tests.server.core.recovery import (
     wait_for_index,
     wait_for_vectors,
 )
-from tests.state import folders
+from tests.state import change, copy_store, folders, put_back_database
 from tests.support import LocalServer, create_account, log_in
 from tests.wire import wait_until
 from tests.words import Words, use
 
-pytestmark = pytest.mark.usefixtures("every_account")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 
 def test_an_index_that_is_behind_after_a_kill_catches_up(
@@ -92,9 +90,7 @@ def test_what_the_index_has_but_did_not_note_is_applied_again(
 ) -> None:
     """As after a kill between the index's write and the note of it in SQL."""
     caller, expected = stopped_store(start, tmp_path)
-    with sqlite3.connect(tmp_path / DATABASE_FILE) as conn:
-        conn.execute("UPDATE collections SET applied = applied - 80")
-    conn.close()
+    change(tmp_path, "UPDATE collections SET applied = applied - 80")
     server = start(tmp_path)
     wait_for_index(server)
     assert same(searches(back(server, caller)), expected)
@@ -132,6 +128,7 @@ def test_a_folder_deleted_while_it_is_in_use_is_built_anew(
     assert same(searches(caller), expected)
 
 
+@pytest.mark.sqlite  # on PostgreSQL it is always checked: the database may have had another index meanwhile
 def test_after_an_orderly_end_nothing_is_checked(
     tmp_path: Path, start: Callable[..., LocalServer], embedder: Words, asked: Asked
 ) -> None:
@@ -187,12 +184,12 @@ def test_a_database_put_back_from_a_backup_does_not_keep_the_newer_index(
     """What was stored after the backup would crowd out what is there, and its stamps are given again."""
     data_dir = tmp_path / "data"
     caller, expected = stopped_store(start, data_dir)
-    shutil.copy(data_dir / DATABASE_FILE, tmp_path / "backup.db")
+    copy_store(data_dir, tmp_path / "backup")
     server = start(data_dir)
     publish(back(server, caller), [f"boat river {number}" for number in range(250)])
     wait_for_index(server)
     server.stop()
-    shutil.copy(tmp_path / "backup.db", data_dir / DATABASE_FILE)
+    put_back_database(tmp_path / "backup", data_dir)
     server = start(data_dir)
     wait_for_index(server)
     assert same(searches(back(server, caller)), expected)

@@ -31,10 +31,9 @@ from tests.support import LocalServer
 from tests.wire import wait_until
 from tests.words import Words, use
 
-pytestmark = pytest.mark.usefixtures("every_account")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 
-@pytest.mark.sqlite
 def test_a_change_of_model_that_is_taken_back_half_way_loses_nothing(
     tmp_path: Path, start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +86,6 @@ def test_rows_that_wait_for_another_model_are_counted_from_the_first_search_on(
     assert unindexed(back(server, caller)) > 2500 - 2 * BATCH
 
 
-@pytest.mark.sqlite
 def test_a_text_that_cannot_be_embedded_does_not_stop_the_others(
     tmp_path: Path, start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +107,6 @@ def test_a_text_that_cannot_be_embedded_does_not_stop_the_others(
     assert len(stamps(tmp_path)) == 30
 
 
-@pytest.mark.sqlite
 def test_a_text_that_could_not_be_embedded_at_first_is_tried_again(
     tmp_path: Path, start: Callable[..., LocalServer], embedder: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +126,6 @@ def test_a_text_that_could_not_be_embedded_at_first_is_tried_again(
     assert (len(tries), server.app.vector_maker.failed, len(stamps(tmp_path))) == (3, 0, 1)
 
 
-@pytest.mark.sqlite
 def test_a_text_that_one_model_cannot_embed_is_tried_by_the_next(
     tmp_path: Path, start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,11 +150,11 @@ def test_vectors_that_cannot_be_written_now_are_not_made_again(
     submit = server.app.vector_maker._writer.submit
     refused: list[int] = []
 
-    def busy(operation: Any) -> Any:
+    def busy(*given: Any) -> Any:
         if len(refused) < 3:
             refused.append(1)
             raise TooBusy("writes waiting")
-        return submit(operation)
+        return submit(*given)
 
     monkeypatch.setattr(server.app.vector_maker._writer, "submit", busy)
     publish(caller, texts(30))

@@ -15,7 +15,7 @@ from reflexio_server.storage.collections import lagging_accounts
 from tests.support import PASSWORD, Caller, LocalServer, log_in
 from tests.wire import NEVER_STORED, RPCS, expect, failure, publish, wait_until
 
-pytestmark = pytest.mark.usefixtures("every_account")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 Say = noun.InteractionData
 SHARED_PICTURE = b"\x89PNG\r\n\x1a\n the same picture in both accounts"

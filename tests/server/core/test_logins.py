@@ -24,6 +24,8 @@ from tests.wire import expect, failure, seeded, wait_until
 from tools.faults.logins import login_times, time_auc
 from tools.relay import Relay
 
+pytestmark = pytest.mark.store
+
 Start = Callable[..., LocalServer]
 
 

@@ -16,6 +16,8 @@ from reflexio_server.storage.facts import ROW, Texts
 from tests.support import Caller
 from tests.wire import publish, timestamp
 
+pytestmark = pytest.mark.store
+
 Say = noun.InteractionData
 
 

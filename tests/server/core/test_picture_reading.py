@@ -19,6 +19,8 @@ from tests.state import found_in, rows
 from tests.support import Caller, LocalServer
 from tests.wire import everything, publish, wait_until
 
+pytestmark = pytest.mark.store
+
 Say = noun.InteractionData
 
 

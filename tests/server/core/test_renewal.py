@@ -30,6 +30,8 @@ from tests.support import Caller, LocalServer, ServerProcess, create_account, lo
 from tests.wire import wait_until
 from tests.words import Words, use
 
+pytestmark = pytest.mark.sqlite  # its own words of an earlier version
+
 SAID = ("Straße gesperrt", "Bestätigung fehlt", unicodedata.normalize("NFD", "Überweisung da"), "İade talebim", "plain")
 KILLS = 2
 LEFT_OF_IT = "SELECT name FROM sqlite_master WHERE name LIKE 'interactions_fts%' OR name = 'interactions_text'"

@@ -13,7 +13,7 @@ from tests.state import wait_for_index
 from tests.support import Caller, LocalServer
 from tests.wire import publish
 
-pytestmark = pytest.mark.usefixtures("every_account")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 Say = noun.InteractionData
 SEARCHABLE = pb.WAIT_UNTIL_SEARCHABLE

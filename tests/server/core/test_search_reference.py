@@ -19,7 +19,7 @@ from tests.support import Caller, LocalServer
 from tests.wire import MICROS, everything, publish, seeded, timestamp
 from tests.words import Words
 
-pytestmark = pytest.mark.usefixtures("every_account")
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 VOCABULARY = (
     "boat river ship lake dog cat horse bread cheese wine apple car train plane city house garden music guitar "

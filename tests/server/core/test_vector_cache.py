@@ -23,6 +23,8 @@ from reflexio_server.storage.publishing import store_requests
 from reflexio_server.storage.vectors import Vectors
 from tests.support import LocalServer
 
+pytestmark = pytest.mark.store
+
 ACCOUNT, DIMENSIONS, MIB = 1, 8, 1024 * 1024
 numbers = itertools.count()
 

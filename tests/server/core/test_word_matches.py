@@ -24,6 +24,8 @@ from reflexio_server.storage.publishing import store_requests
 from reflexio_server.storage.standing import Standing
 from tests.wire import seeded
 
+pytestmark = pytest.mark.store
+
 WORDS = [f"word{number}" for number in range(12)]
 TEXTS, ACCOUNT, MOST = 400, 1, 15
 

@@ -17,6 +17,8 @@ from reflexio_server.storage.tables import accounts
 from tests.support import PASSWORD, Caller, LocalServer, log_in
 from tests.wire import code_of, expect, failure, micros_of
 
+pytestmark = pytest.mark.store
+
 
 def who_am_i(caller: Caller) -> auth_pb.WhoAmIResponse:
     return caller.auth.WhoAmI(auth_pb.WhoAmIRequest(), metadata=caller.metadata, timeout=10)

@@ -15,6 +15,8 @@ from tests.reference import fill, newest_first, random_scope, selected
 from tests.support import Caller, LocalServer
 from tests.wire import MIB, MICROS, NEVER_STORED, everything, expect, failure, publish, seeded, timestamp
 
+pytestmark = pytest.mark.store
+
 Say = noun.InteractionData
 CLICK = noun.USER_ACTION_CLICK  # an interaction without text makes no work for the index
 MOST = 3 * MIB

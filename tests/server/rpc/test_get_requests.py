@@ -19,6 +19,8 @@ from tests.reference import Threads, fill, pages, random_requests_scope, selecte
 from tests.support import Caller, LocalServer
 from tests.wire import MIB, MICROS, expect, failure, publish, seeded, timestamp, to_first_schema
 
+pytestmark = pytest.mark.store
+
 Say = noun.InteractionData
 CLICK = noun.USER_ACTION_CLICK  # an interaction without text makes no work for the index
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from reflexio_server.rpc.pictures import PictureHeader, read_header
 from tools.pictures import JPEG_START, PNG_SIGNATURE, frame, gif, jpeg, png, png_header, segment, vp8x, webp
 
+pytestmark = pytest.mark.store
+
 OCTETS = "application/octet-stream"
 MEDIA_TYPES = {"image/png", "image/jpeg", "image/webp", "image/gif", OCTETS}
 

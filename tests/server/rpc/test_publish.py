@@ -16,6 +16,8 @@ from reflexio_server.storage.tables import accounts, images
 from tests.support import Caller, LocalServer
 from tests.wire import MIB, RPCS, call_raw, everything, expect, failure, micros_of, publish, timestamp
 
+pytestmark = pytest.mark.store
+
 Say = noun.InteractionData
 PUBLISH = RPCS["reflexio.v1.InteractionService.PublishInteractions"]
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d494844520000001e0000000a0806000000")

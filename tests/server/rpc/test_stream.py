@@ -17,6 +17,8 @@ from reflexio_server.rpc.publish_stream import READ_AHEAD_BYTES, READ_AHEAD_REQU
 from tests.support import Caller, LocalServer, log_in
 from tests.wire import MIB, RPCS, OpenStream, blocked_writer, call_raw, everything, say, seeded, wait_until
 
+pytestmark = pytest.mark.store
+
 Say = noun.InteractionData
 STREAM = RPCS["reflexio.v1.InteractionService.PublishInteractionStream"]
 Start = Callable[..., LocalServer]

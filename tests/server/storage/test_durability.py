@@ -28,6 +28,8 @@ from reflexio_server.storage.database import DATABASE_FILE, Database, own
 from tests.support import PASSWORD, Caller, ServerProcess, failure_of, log_in
 from tests.wire import wait_until
 
+pytestmark = pytest.mark.sqlite  # its file on a disk that loses power
+
 SEED = random.SystemRandom().randrange(1_000_000)
 KILLS = 5
 EMAIL = "durable@example.com"

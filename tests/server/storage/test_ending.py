@@ -15,6 +15,8 @@ from reflexio_server.errors import Ended
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.prepared import Prepared
 
+pytestmark = pytest.mark.store
+
 ENDLESS = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT count(*) FROM n"
 LONG = Prepared(text(f"SELECT count(*) FROM ({ENDLESS.replace('count(*)', 'n')} LIMIT 20000) found"))
 READS: dict[str, Callable[[Connection], object]] = {

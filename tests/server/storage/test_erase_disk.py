@@ -22,6 +22,8 @@ from tests.support import Caller, LocalServer, ServerProcess, create_account, lo
 from tests.wire import everything, publish, seeded, wait_until
 from tests.words import Words, use
 
+pytestmark = pytest.mark.sqlite  # what is overwritten in its file
+
 Say = noun.InteractionData
 FIELDS = ("user", "group", "source", "version", "role", "said", "described", "image")
 KILLS = 5

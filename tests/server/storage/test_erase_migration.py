@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
@@ -12,6 +13,8 @@ from sqlalchemy import create_engine
 from reflexio_server.storage import database as database_module
 from reflexio_server.storage.database import DATABASE_FILE, Database
 from tests.soundness import faults
+
+pytestmark = pytest.mark.sqlite  # its first schema
 
 DELETED = "zqdeleted long ago"
 USERS, REQUESTS = 5, 40

@@ -20,6 +20,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
+from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server import ending
 from reflexio_server.errors import DatabaseUnavailable, Ended, TooBusy
 from reflexio_server.storage.accounts import add_account
@@ -32,6 +33,7 @@ from tests.command import run, said
 from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, failure_of, log_in
 from tests.wire import everything, scrape, wait_until
 from tests.words import Words
+from tools.faults.commit_relay import WAYS, CommitRelay
 from tools.postgres_run import Cluster
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -170,6 +172,48 @@ def test_while_it_is_away_calls_are_told_to_come_again(
         "it is no fault of the index"
     )
     assert not [record for record in caplog.records if "unforeseen" in record.getMessage()]
+
+
+class Once:
+    """Chooses to cut one commit, in this way."""
+
+    def __init__(self, way: str) -> None:
+        self._way, self._left = way, 1
+
+    def random(self) -> float:
+        self._left -= 1
+        return 0.0 if self._left == 0 else 1.0
+
+    def choice(self, _ways: tuple[str, ...]) -> str:
+        return self._way
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_commit_without_an_answer_is_found_out(
+    cluster: Cluster, tmp_path: Path, start: Callable[..., LocalServer], embedder: Words, way: str
+) -> None:
+    chosen: Any = Once(way)
+    with CommitRelay(cluster.folder, chosen) as relay:
+        url = cluster.new()
+        server = start(database_url=relay.leading_to(url))
+        caller = log_in(server.address, account(url, tmp_path / "elsewhere"))
+        caller.publish("u", "kept", wait_until=pb.WAIT_UNTIL_SEARCHABLE)
+        interaction = everything(caller)[0].interaction_id
+        done: list[Any] = []
+        calls: list[Callable[[], Any]] = [
+            lambda: caller.publish("u", "once", request_id="r"),
+            lambda: caller.delete_interaction(interaction),
+            lambda: log_in(server.address, caller.email),
+        ]
+        for call in calls:
+            relay._chosen, relay.share = Once(way), 1.0  # type: ignore[assignment]
+            done.append(call())
+            relay.share = 0.0
+        assert relay.cuts[way] == 3
+        published, erased, again = done
+        assert not published.replayed
+        assert erased.interactions == 1
+        assert [item.content for item in everything(again)] == ["once"]
 
 
 def _works(call: Callable[[], Any]) -> bool:

@@ -12,6 +12,8 @@ from reflexio_server.storage.database import Database
 from reflexio_server.storage.prepared import Prepared
 from reflexio_server.storage.tables import accounts
 
+pytestmark = pytest.mark.store
+
 # The second row cannot be made: what Core raises when it is fetched.
 LATE = Prepared(text("SELECT json(value) FROM json_each(:values)"))
 VALUES = '["1", "no JSON", "3"]'

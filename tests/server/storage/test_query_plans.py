@@ -41,6 +41,8 @@ from reflexio_server.storage.publishing import store_requests
 from reflexio_server.storage.requests import RequestScope
 from reflexio_server.storage.tables import metadata
 
+pytestmark = pytest.mark.sqlite  # its plans
+
 ID = "01900000-0000-7000-8000-000000000000"
 CONDITIONS: dict[str, Any] = {
     "request_id": "r",

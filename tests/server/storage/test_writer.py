@@ -21,6 +21,8 @@ from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import DATABASE_FILE, Database
 from reflexio_server.storage.writer import Writer
 
+pytestmark = pytest.mark.sqlite  # its locks and driver
+
 ACCOUNT = 1
 NO_SUCH_ACCOUNT = 999
 SECONDS = 30
