@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         le=1000,
         description=f"Connections to PostgreSQL at the same time, {OTHER_CONNECTIONS} not for reading.",
     )
+    leader_url: SecretStr | None = Field(
+        default=None,
+        description="URL of the same database for the one session of the server that leads, where the other goes "
+        "through a pooler that gives each transaction another session; no flag, as others see those.",
+    )
     model_dir: Path = Field(
         default_factory=_model_dir, description="Folder of the embedding model. Default: the platform's cache folder."
     )
@@ -258,7 +263,7 @@ class Settings(BaseSettings):
             raise UrlUnknown(f"--database-url-file: the first line of {file} {_NO_URL}")
         return url
 
-    @field_validator("database_url")
+    @field_validator("database_url", "leader_url")
     @classmethod
     def _is_of_a_known_kind(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith(_URLS):

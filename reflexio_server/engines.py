@@ -6,10 +6,12 @@ from reflexio_server.config import Settings
 from reflexio_server.index.chroma_folder import CHROMA_FOLDER, ChromaFolders
 from reflexio_server.index.chroma_store import checked_token, read_token, store_id
 from reflexio_server.index.nearest import Engine
+from reflexio_server.storage import index_store
+from reflexio_server.storage.writer import Writer
 
 
-def engine_of(settings: Settings) -> Engine:
-    """The engine for a data directory that this process owns.
+def engine_of(settings: Settings, writer: Writer) -> Engine:
+    """The engine for a store that this process owns, alone or with others.
 
     Raises TokenUnusable.
     """
@@ -23,7 +25,7 @@ def engine_of(settings: Settings) -> Engine:
         settings.chroma_url,
         settings.chroma_tenant,
         settings.chroma_database,
-        store_id(settings.data_dir),
+        store_id(settings.data_dir) if settings.database is None else writer.submit(index_store.store_id).result(),
         token,
         settings.data_dir / CHROMA_FOLDER,
     )

@@ -92,6 +92,10 @@ class DatabaseUnavailable(DomainError):
     """The database cannot be reached at the moment; whether a write that was under way is stored is not known."""
 
 
+class NotLeader(DomainError):
+    """Another process may lead by now, so this one writes nothing of what only the leader may."""
+
+
 class DiskFull(DomainError):
     """The disk has no room for the write; nothing of it was stored."""
 

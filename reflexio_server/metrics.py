@@ -3,7 +3,7 @@
 A scrape reads numbers that are kept anyway: it asks no database and waits for nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, disable_created_metrics, start_http_server
@@ -13,8 +13,9 @@ from prometheus_client.registry import Collector
 from reflexio import __version__
 from reflexio.supervised import Supervised
 from reflexio_server.core.embedding import VectorMaker
-from reflexio_server.core.following import Follower
+from reflexio_server.core.index_access import IndexAccess
 from reflexio_server.core.index_lag import IndexLag
+from reflexio_server.core.leading import Leads
 from reflexio_server.core.picture_reading import PictureReading
 from reflexio_server.core.stored import Stored
 from reflexio_server.core.vector_cache import VectorCache
@@ -71,11 +72,12 @@ class Parts(Collector):
 
     writer: Writer
     vector_maker: VectorMaker
-    follower: Follower
+    index: IndexAccess
+    leading: Leads
     cache: VectorCache
     lag: IndexLag
     stored: Stored
-    threads: Sequence[Supervised]
+    threads: Callable[[], Sequence[Supervised]]
     pictures: PictureReading | None
 
     def collect(self) -> Iterator[Metric]:
@@ -91,7 +93,12 @@ class Parts(Collector):
             "Vectors that are not in Chroma yet, counted every few seconds.",
             self.lag.not_in_chroma,
         )
-        yield _gauge("reflexio_index_open", "1 while Chroma can be asked, else 0.", self.follower.is_open)
+        yield _gauge("reflexio_index_open", "1 while Chroma can be asked, else 0.", self.index.is_open)
+        yield _gauge(
+            "reflexio_leader",
+            "1 while this process leads: it takes care of the index, and of what was erased.",
+            self.leading.term is not None,
+        )
         yield _counter(
             "reflexio_embedding_failures", "Texts that could not be embedded in three tries.", self.vector_maker.failed
         )
@@ -119,7 +126,7 @@ class Parts(Collector):
             "Times that a thread's work ended by a failure and began anew.",
             labels=["thread"],
         )
-        for thread in self.threads:
+        for thread in self.threads():
             failures.add_metric([thread.name], thread.failures)
         yield failures
         yield _gauge("reflexio_vector_cache_bytes", "What the vector cache holds.", self.cache.bytes_held)

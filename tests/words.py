@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reflexio_server import app as app_module
+from reflexio_server import backstage
 from reflexio_server.index.embedder import Embedder, Scale
 
 
@@ -40,4 +40,4 @@ class Words:
 
 def use(monkeypatch: pytest.MonkeyPatch, chosen: Embedder) -> None:
     """Have servers started in this process from now on embed with this."""
-    monkeypatch.setattr(app_module, "load_embedder", lambda _name, _folder: chosen)
+    monkeypatch.setattr(backstage, "load_embedder", lambda _name, _folder: chosen)

@@ -17,7 +17,7 @@ from reflexio_server.config import CHROMA_SETTINGS, Settings
 from reflexio_server.core.accounts import normal_email
 from reflexio_server.core.watching import troubles
 from reflexio_server.storage import accounts as account_store
-from reflexio_server.storage import collections, embedders, jobs
+from reflexio_server.storage import collections, embedders, index_store, jobs
 from reflexio_server.storage.collections import AccountIndex
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.jobs import Job
@@ -161,9 +161,9 @@ def _do(kind: str, settings: Settings, email: str | None) -> None:
             from reflexio_server.core.following import Follower  # imported here, as numpy takes a while
             from reflexio_server.storage.writer import Writer
 
-            engine = _engine(settings, database)
             writer = Writer(database, 100)
             opened.callback(writer.close)
+            engine = _engine(settings, database, writer)
             job_id = writer.submit(lambda conn: jobs.ask(conn, kind, account_id, now)).result()
             follower = Follower(database, writer, engine)
             opened.callback(follower.stop)
@@ -177,13 +177,15 @@ def _do(kind: str, settings: Settings, email: str | None) -> None:
         click.echo(job.result)
 
 
-def _engine(settings: Settings, database: Database) -> Any:
+def _engine(settings: Settings, database: Database, writer: Any) -> Any:
     """The index's engine; never another than the one that has the index, just because a setting was not given."""
     from reflexio_server.engines import engine_of
     from reflexio_server.index.chroma_folder import CHROMA_FOLDER
     from reflexio_server.index.chroma_store import TokenUnusable, has_store
 
-    if settings.chroma_url is None and has_store(settings.data_dir):
+    with database.read() as conn:
+        on_server = has_store(settings.data_dir) if settings.database is None else index_store.has_store(conn)
+    if settings.chroma_url is None and on_server:
         with database.read() as conn:
             numbers = {collection.folder for collection in collections.in_use(conn)}
         if any(not (settings.data_dir / CHROMA_FOLDER / str(number)).exists() for number in numbers):
@@ -192,7 +194,7 @@ def _engine(settings: Settings, database: Database) -> Any:
                 "has it, or start the server and run the command beside it"
             )
     try:
-        return engine_of(settings)
+        return engine_of(settings, writer)
     except TokenUnusable as error:
         raise click.ClickException(str(error)) from None
 

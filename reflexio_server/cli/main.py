@@ -1,9 +1,8 @@
-"""`reflexio-server`: serve, health, accounts, keys, index, backup, restore, import-store, model."""
+"""`reflexio-server`: serve, worker, health, accounts, keys, index, backup, restore, import-store, model."""
 
 from pathlib import Path
 
 import click
-from sqlalchemy.exc import DatabaseError
 
 from reflexio import __version__
 from reflexio_server.cli.accounts import accounts, keys
@@ -11,15 +10,9 @@ from reflexio_server.cli.backup import backup, restore
 from reflexio_server.cli.health import health
 from reflexio_server.cli.import_store import import_store
 from reflexio_server.cli.index import index
-from reflexio_server.cli.options import folder_errors
+from reflexio_server.cli.serving import serve, worker
 from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
-from reflexio_server.cores import NoSuchCore
-from reflexio_server.errors import Damaged, DatabaseUnavailable, DiskFull
-from reflexio_server.index.chroma_store import TokenUnusable
-from reflexio_server.index.embedder import ModelMissing
-from reflexio_server.storage.database import DATABASE_FILE, DataDirectoryInUse, what_is_wrong
-from reflexio_server.storage.store import DatabaseUnusable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -31,6 +24,8 @@ def main() -> None:
     """
 
 
+main.add_command(serve)
+main.add_command(worker)
 main.add_command(accounts)
 main.add_command(keys)
 main.add_command(index)
@@ -38,33 +33,6 @@ main.add_command(backup)
 main.add_command(restore)
 main.add_command(import_store)
 main.add_command(health)
-
-
-@main.command()
-@settings_options()
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C."""
-    from reflexio_server.lifecycle import serve as run  # imported here, as it takes a second
-    from reflexio_server.transport import CannotListen
-
-    try:
-        with folder_errors():
-            run(settings)
-    except (DataDirectoryInUse, ModelMissing, TokenUnusable, NoSuchCore, CannotListen, DatabaseUnusable) as error:
-        raise click.ClickException(str(error)) from None
-    except DatabaseError as error:
-        raise click.ClickException(what_is_wrong(_database(settings), error)) from None
-    except Damaged:
-        backup = "`reflexio-server restore FILE`" if settings.database is None else "the server's own means"
-        raise click.ClickException(f"{_database(settings)} is damaged: bring a backup in with {backup}") from None
-    except DatabaseUnavailable:
-        raise click.ClickException(f"{_database(settings)} cannot be reached: look whether it runs") from None
-    except DiskFull:
-        raise click.ClickException(f"cannot use {settings.data_dir}: the disk is full: make room") from None
-
-
-def _database(settings: Settings) -> str:
-    return str(settings.data_dir / DATABASE_FILE) if settings.database is None else "the database of --database-url"
 
 
 @main.group()

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from reflexio_server.core import ranking
 from reflexio_server.core.embedders import Embedders
-from reflexio_server.core.following import Follower
+from reflexio_server.core.index_access import IndexAccess
 from reflexio_server.core.query_words import search_words, without_everyday_words
 from reflexio_server.core.ranking import Named
 from reflexio_server.core.vector_cache import VectorCache
@@ -79,7 +79,7 @@ class Finder:
     """Finds the candidates of one search at a time: all that is asked of the database and the index is asked here."""
 
     cache: VectorCache
-    follower: Follower
+    index: IndexAccess
     embedders: Embedders
 
     def find(self, conn: Connection, scope: Scope, of: Standing, query: str, deadline: float) -> Candidates:
@@ -158,10 +158,10 @@ class Finder:
         collection = collections.live_collection(conn, scope.account_id, model)
         applied = 0
         fetched, enough = NEAREST, False
-        by = min(deadline, time.monotonic() + self.follower.query_seconds)
+        by = min(deadline, time.monotonic() + self.index.query_seconds)
         while collection is not None and not enough:
             seconds = max(0.0, by - time.monotonic())
-            found = self.follower.query(collection, vector, fetched, scope.user_ref, seconds)
+            found = self.index.query(collection, vector, fetched, scope.user_ref, seconds)
             if found is None:
                 break
             stamps, cosines = found

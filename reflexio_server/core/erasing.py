@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from reflexio_server.clock import now_us
-from reflexio_server.core.following import Follower
-from reflexio_server.core.settling import Settler
 from reflexio_server.errors import Draining, NotFound, TooBusy
 from reflexio_server.model import ErasedCounts
 from reflexio_server.storage import erasing
@@ -24,12 +22,14 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Eraser:
-    """Erases in one account at a time. What is not there, or another account's, raises NotFound."""
+    """Erases in one account at a time. What is not there, or another account's, raises NotFound.
+
+    `erased` is called with the account after each step.
+    """
 
     database: Database
     writer: Writer
-    follower: Follower
-    settler: Settler
+    erased: Callable[[int], None]
     draining: threading.Event
 
     def interaction(self, account_id: int, interaction_id: str, user_id: str | None) -> ErasedCounts:
@@ -63,7 +63,7 @@ class Eraser:
         erased = self.writer.submit(_as_first_tried(erase), [account_id]).result()
         if not erased.interactions:
             raise NotFound(resource)
-        self._tell(account_id)
+        self.erased(account_id)
         return erased
 
     def _in_steps(
@@ -87,7 +87,7 @@ class Eraser:
             if not step.interactions:
                 break
             steps.append(step)
-            self._tell(account_id)
+            self.erased(account_id)
         if not steps:
             raise NotFound("user" if request_group is None else "request_group")
         return ErasedCounts(
@@ -95,10 +95,6 @@ class Eraser:
             sum(step.interactions for step in steps),
             sum(step.images for step in steps),
         )
-
-    def _tell(self, account_id: int) -> None:
-        self.follower.follow({account_id})
-        self.settler.wake()
 
 
 def _as_first_tried(erase: Callable[[Connection], ErasedCounts]) -> Callable[[Connection], ErasedCounts]:

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -37,14 +38,18 @@ class Follower:
     it is in order.
     """
 
-    def __init__(self, database: Database, writer: Writer, engine: Engine) -> None:
+    def __init__(
+        self, database: Database, writer: Writer, engine: Engine, prove: Callable[[], None] = lambda: None
+    ) -> None:
+        """`prove` raises NotLeader once another process takes care of the index; asked before anything is dropped."""
+        self._prove = prove
         self._database = database
         self._writer = writer
         self._engine = engine
         self._truth = IndexTruth(database)
         self.query_seconds = engine.query_seconds
         """How long a search waits for the index at most."""
-        self._jobs = IndexJobs(database, writer)
+        self._jobs = IndexJobs(database, writer, prove)
         self._index: Index | None = None
         self._failing: tuple[Index, BaseException, str | None] | None = None  # what a search met, and a shortage
         self._damaged = False
@@ -167,6 +172,7 @@ class Follower:
             self._left_jobs = False
         if self._index is not None:
             return
+        self._prove()
         live = self._truth.live()
         # Searches that began before must not take another index for theirs, see `query`.
         self._last = max([self._last, *(collection.folder for collection in live)])
@@ -180,6 +186,7 @@ class Follower:
             self._writer.submit(collections.drop_collections).result()
             self._engine.set_aside()
         self._damaged = False
+        self._prove()
         index = index or self._engine.begin(self._last, lambda: self._stopping)
         try:
             self._writer.submit(collections.drop_small).result()

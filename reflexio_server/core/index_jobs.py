@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 
@@ -37,7 +37,8 @@ class IndexJobs:
     What a job builds is not live before it is complete; when the process ends before, the next start drops it.
     """
 
-    def __init__(self, database: Database, writer: Writer) -> None:
+    def __init__(self, database: Database, writer: Writer, prove: Callable[[], None]) -> None:
+        self._prove = prove
         self._database = database
         self._writer = writer
         self._truth = IndexTruth(database)
@@ -92,6 +93,7 @@ class IndexJobs:
 
     def _sweep(self, index: Index, now: float) -> None:
         """Drop the collections that were replaced a while ago, and have the index look after itself."""
+        self._prove()
         unneeded = set(index.names()) - {collection.name for collection in self._truth.live()}
         self._unneeded = {name: self._unneeded.get(name, now) for name in unneeded}
         index.drop({name for name, since in self._unneeded.items() if now - since >= KEEP_SECONDS})

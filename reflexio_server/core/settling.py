@@ -56,12 +56,13 @@ class Settler:
             self._first = self._first or self._last
             self._changed.notify_all()
 
-    def stop(self) -> None:
-        """Do what is to be done, as far as STOP_SECONDS allow."""
+    def stop(self, *, finish: bool = True) -> None:
+        """Do what is to be done, as far as STOP_SECONDS allow; without `finish` the next process that leads does it."""
         with self._changed:
-            self._stop_by = time.monotonic() + STOP_SECONDS
+            self._stop_by = time.monotonic() + (STOP_SECONDS if finish else 0)
+            self._first = self._first if finish else 0.0
             self._changed.notify_all()
-        self.thread.end()
+        self.thread.end(None if finish else STOP_SECONDS)
 
     def _work(self) -> None:
         while self._wait():

@@ -26,11 +26,13 @@ class Watch(Looking):
     may hold anything; the log has all of it.
     """
 
-    def __init__(self, data_dir: Path, threads: Iterable[Supervised], tell: Callable[[bool], None]) -> None:
-        """`tell` is called with whether all are well, at the begin and at each change."""
+    def __init__(
+        self, data_dir: Path, threads: Callable[[], Iterable[Supervised]], tell: Callable[[bool], None]
+    ) -> None:
+        """`threads` gives those there are; `tell` is called with whether all are well, at first and at each change."""
         self._file = data_dir / _FILE
         super().__init__("watch", _LOOK_SECONDS)
-        self.threads = [*threads, self.thread]
+        self._threads = threads
         self._tell = tell
         self._told: dict[str, str] | None = None
 
@@ -43,7 +45,9 @@ class Watch(Looking):
         self._file.unlink(missing_ok=True)
 
     def _look(self) -> None:
-        failing = {one.name: one.last_failure.split(":")[0] for one in self.threads if one.last_failure}
+        failing = {
+            one.name: one.last_failure.split(":")[0] for one in (*self._threads(), self.thread) if one.last_failure
+        }
         if failing == self._told:
             return
         self._tell(not failing)

@@ -45,6 +45,9 @@ class ChromaFolders:
         used = [int(path.name.split(".")[0]) for path in self._root.glob("*") if path.name.split(".")[0].isdigit()]
         return _opened(self._root / str(max([last, *used]) + 1), stopping)
 
+    def reading(self, number: int) -> None:
+        return None
+
     def set_aside(self) -> None:
         folder = newest_folder(self._root)
         if folder is not None:

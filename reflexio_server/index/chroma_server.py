@@ -99,6 +99,9 @@ class ChromaServer:
         self._remove_unused()
         return index
 
+    def reading(self, number: int) -> "ServerIndex":
+        return ServerIndex(self._http(lambda: False), number, self._prefix_of(number), Counter())
+
     def set_aside(self) -> None:
         """The next `begin` drops it."""
 
@@ -111,18 +114,24 @@ class ChromaServer:
     def _prefix(self) -> str:
         return f"reflexio-{self.store}-"
 
-    def _connect(self, number: int, stopping: Callable[[], bool]) -> "ServerIndex":
+    def _prefix_of(self, number: int) -> str:
+        return f"{self._prefix}{number}-"
+
+    def _http(self, stopping: Callable[[], bool]) -> ChromaHttp:
         try:
             token = self.token()
         except TokenUnusable as error:
             raise Unavailable(str(error)) from None
-        http = ChromaHttp(self.url, self.tenant, self.database, token, stopping)
+        return ChromaHttp(self.url, self.tenant, self.database, token, stopping)
+
+    def _connect(self, number: int, stopping: Callable[[], bool]) -> "ServerIndex":
+        http = self._http(stopping)
         try:
             http.make_database()
         except BaseException:
             http.close()
             raise
-        return ServerIndex(http, number, f"{self._prefix}{number}-", self.faults)
+        return ServerIndex(http, number, self._prefix_of(number), self.faults)
 
     def _remove_unused(self) -> None:
         if self.unused.exists():

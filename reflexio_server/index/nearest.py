@@ -186,6 +186,13 @@ class Engine(Protocol):
         """A new index, with a higher number than `last`, which may be that of one that is gone."""
         ...
 
+    def reading(self, number: int) -> Index | None:
+        """The index with this number for asking only, of which another process takes care; nothing is asked yet.
+
+        None: only who takes care of it can ask it. Raises Unavailable.
+        """
+        ...
+
     def set_aside(self) -> None:
         """Set the damaged index aside; only the latest such is kept, for a look at it."""
         ...

@@ -111,6 +111,9 @@ _TOLD = {
         f"the server cannot read or write its files at the moment: {_AGAIN}",
         retry_after=5,
     ),
+    errors.NotLeader: _Told(
+        code_pb2.UNAVAILABLE, "STORAGE_UNAVAILABLE", f"another server writes this now: {_AGAIN}", retry_after=1
+    ),
     errors.DatabaseUnavailable: _Told(
         code_pb2.UNAVAILABLE,
         "STORAGE_UNAVAILABLE",

@@ -19,6 +19,7 @@ from reflexio.supervised import say
 from reflexio_server import ending
 from reflexio_server.errors import Damaged, DatabaseUnavailable, Ended, TooBusy
 from reflexio_server.storage import dialect
+from reflexio_server.storage.candidate import Candidate
 from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable, Store
 from reflexio_server.storage.tables import NEWEST_SCHEMA
 
@@ -110,6 +111,7 @@ class Database:
         alone: bool = False,
         readers: int = 1,
         url: str | None = None,
+        leader_url: str | None = None,
         create: bool = True,
         patience: float = 0,
         part: bool = False,
@@ -120,7 +122,7 @@ class Database:
         self.on_damage: Callable[[], None] = lambda: None
         self._data_dir = data_dir
         self._store: Store = dialect.open_store(
-            data_dir / DATABASE_FILE, url, owner=owner, alone=alone, readers=readers
+            data_dir / DATABASE_FILE, url, owner=owner, alone=alone, readers=readers, leader_url=leader_url
         )
         self.name, self.mending = self._store.name, self._store.mending
         self.lanes, self.claims = self._store.lanes, self._store.claims
@@ -164,6 +166,11 @@ class Database:
             with conn.begin():
                 yield conn
             self._store.committed(conn)
+
+    def candidate(self) -> Candidate | None:
+        """What may come to lead; it connects when it first tries. None: whoever owns the data directory leads."""
+        engine = self._store.candidate()
+        return None if engine is None else Candidate(self._store, engine, self._telling)
 
     def report_damage(self, what: str) -> None:
         """Say once that the file is damaged, and tell who set `on_damage`."""

@@ -48,6 +48,9 @@ class Dialect(Protocol):
     def neighbours(self, conn: Connection, refs: Sequence[int]) -> list[tuple[int, list[int], list[int]]]:
         """Of these interactions those in a thread: (id, ids of the two before it, nearest first, of the two after)."""
 
+    def database_id(self, conn: Connection) -> str:
+        """What tells this database from its copies, as far as that can be told."""
+
     def is_in_transaction(self, conn: Connection) -> bool:
         """Whether the transaction is still there: on some errors all of it is undone."""
 
@@ -86,6 +89,9 @@ class FullText(Protocol):
     def merge(self, conn: Connection, *, first: bool) -> bool:
         """Do a step of making it one piece, of all there are when it is the `first`; False when it is one."""
 
+    def take_up(self, conn: Connection) -> None:
+        """Take what is new into the index, where it waits beside it."""
+
     def drop_first_version(self, conn: Connection, *, first: bool) -> bool:
         """Do a step (see `merge`) of letting go what only rows of older words needed; False when it is gone."""
 
@@ -117,7 +123,9 @@ def full_text(conn: Connection) -> FullText:
     return _FULL_TEXTS[conn.dialect.name]
 
 
-def open_store(file: Path, url: str | None, *, owner: bool, alone: bool, readers: int) -> Store:
+def open_store(
+    file: Path, url: str | None, *, owner: bool, alone: bool, readers: int, leader_url: str | None = None
+) -> Store:
     """Open the database at this URL, or without one that in the file. Raises DatabaseUnusable."""
     if url is None:
         return DatabaseFile(file, owner=owner, readers=readers)
@@ -127,7 +135,7 @@ def open_store(file: Path, url: str | None, *, owner: bool, alone: bool, readers
         raise DatabaseUnusable(
             "PostgreSQL needs the extra postgres: pip install 'reflexio-grpc[server,postgres]'"
         ) from None
-    return DatabaseServer(url, owner=owner, alone=alone, readers=readers)
+    return DatabaseServer(url, owner=owner, alone=alone, readers=readers, leader_url=leader_url)
 
 
 def as_domain(error: BaseException) -> DomainError | Ended | None:

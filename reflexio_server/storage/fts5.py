@@ -77,6 +77,10 @@ def merge(conn: Connection, *, first: bool) -> bool:
     return any(steps)
 
 
+def take_up(_conn: Connection) -> None:
+    """Nothing waits beside it: each transaction adds a piece."""
+
+
 def matches(
     conn: Connection, account_id: int, user_ref: int | None, words: Mapping[str, str], most: int
 ) -> list[Matches]:

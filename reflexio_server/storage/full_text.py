@@ -46,6 +46,11 @@ def merge(conn: Connection, *, first: bool) -> bool:
     return dialect.full_text(conn).merge(conn, first=first)
 
 
+def take_up(conn: Connection) -> None:
+    """Take what is new into the index, where it waits beside it, and every search reads it, until somebody does."""
+    dialect.full_text(conn).take_up(conn)
+
+
 def matches(
     conn: Connection, account_id: int, user_ref: int | None, words: Mapping[str, str], most: int
 ) -> list[Matches]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from reflexio.supervised import say
 from reflexio_server.clock import now_us
-from reflexio_server.errors import Damaged, DatabaseUnavailable
+from reflexio_server.errors import Damaged, DatabaseUnavailable, NotLeader
 from reflexio_server.model import NewRequest, Outcome, StoredRequest
 from reflexio_server.storage import dialect
 from reflexio_server.storage.prepared import execute
@@ -92,7 +92,7 @@ class GroupCommit:
             results = [(batch[0].done, None, _as_domain(undone.cause))]
         except BaseException as error:  # nothing of the batch is stored; or, when a COMMIT got no answer, it may be
             failed = _as_domain(error)
-            if not isinstance(failed, Damaged | DatabaseUnavailable):  # which the database told
+            if not isinstance(failed, Damaged | DatabaseUnavailable | NotLeader):  # which the database told
                 say(logger.exception, "a commit of %d writes failed", len(batch))
             results = [(work.done, None, failed) for work in batch]
         else:

@@ -37,6 +37,12 @@ def unread(conn: Connection, most: int) -> list[Unread]:
     return [Unread(*row) for row in _UNREAD.rows(conn, most=most)]
 
 
+def text_of(conn: Connection, account_id: int, sha256: bytes) -> str | None:
+    """What stands in a picture; None if it was not read, or nobody has it any more."""
+    this = (images.c.account_id == account_id) & (images.c.sha256 == sha256)
+    return conn.execute(select(images.c.text).where(this)).scalar()
+
+
 def set_text(conn: Connection, account_id: int, sha256: bytes, text: str, reader: str) -> None:
     """Keep what stands in a picture, unless nobody has it any more. Needs a write transaction."""
     this = (images.c.account_id == account_id) & (images.c.sha256 == sha256)

@@ -180,6 +180,14 @@ def go_on_after(conn: Connection, table: str, column: str, number: int) -> None:
         conn.execute(sequence, {"table": table, "column": column, "last": last})
 
 
+def database_id(conn: Connection) -> str:
+    """Its number on the server, and the server's own where that may be read; a copy of all its files has the same."""
+    number = conn.execute(text("SELECT oid FROM pg_database WHERE datname = current_database()")).scalar_one()
+    if not conn.execute(text("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')")).scalar():
+        return str(number)
+    return f"{conn.execute(text('SELECT system_identifier FROM pg_control_system()')).scalar_one()}/{number}"
+
+
 def is_in_transaction(conn: Connection) -> bool:
     """Whether the transaction is still there: it ends with its connection."""
     if conn.invalidated:

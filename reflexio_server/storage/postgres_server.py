@@ -11,15 +11,18 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from reflexio_server import ending
+from reflexio_server.errors import NotLeader
 from reflexio_server.storage.postgres_claims import Claims
 from reflexio_server.storage.prepared import as_core
 from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable
 
 POOL_SECONDS = 2.0  # that a call waits for a connection
 CONNECT_SECONDS = 5
+LEADER_SECONDS = 15  # without a sign of life of the leader
 OLDEST_VERSION = 15
 _ROWS_AT_ONCE = 50  # that are fetched on demand
 _OWNER_LOCK = (0x5265666C, 1)  # "Refl"; the second: who writes; servers share it
+_LEADER_LOCK = (0x5265666C, 2)
 _LANES = 2  # so that a transaction that waits for an account's row does not hold up all others
 _CANCEL_SECONDS = 1.0
 
@@ -38,6 +41,11 @@ _SETTINGS_OF_WRITING = {
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
 }
+# A leader whose process or machine stands still is one no more after a while: nothing of it is left under way.
+_SETTINGS_OF_LEADING = {
+    "idle_session_timeout": f"{LEADER_SECONDS}s",
+    "idle_in_transaction_session_timeout": f"{LEADER_SECONDS}s",
+}
 
 
 def _set(settings: dict[str, str]) -> str:
@@ -46,6 +54,9 @@ def _set(settings: dict[str, str]) -> str:
 
 _SET_DURABLE = """SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
+_LEAD = text("SELECT pg_try_advisory_lock(:first, :second)")
+# Passed over are tables that the server itself is at just now.
+_VACUUM = "VACUUM (SKIP_LOCKED) interactions, requests, users, images, vectors, erased_vectors, waiting, full_text"
 # A dead peer is noticed in half a minute, when nothing is under way, and in ten seconds else.
 _NETWORK = {
     "connect_timeout": CONNECT_SECONDS,
@@ -87,25 +98,25 @@ class DatabaseServer:
     """See `store.Store`. The URL is libpq's, whose files and variables hold for what it does not say.
 
     `owner`: every session that writes shares a lock on the database with those of other servers, so that whoever needs
-    it `alone` can have it only when none runs, and none starts meanwhile.
+    it `alone` can have it only when none runs, and none starts meanwhile. `leader_url`: by what the session goes that
+    leads, where the other way there is through a pooler that gives each transaction another session.
 
     Raises DatabaseUnusable.
     """
 
     mending = "restore a backup of the database"
 
-    def __init__(self, url: str, *, owner: bool, alone: bool, readers: int) -> None:
-        try:
-            given = conninfo_to_dict(url)
-        except psycopg.Error:
-            raise DatabaseUnusable("--database-url is no URL that PostgreSQL's libraries can read") from None
+    def __init__(self, url: str, *, owner: bool, alone: bool, readers: int, leader_url: str | None = None) -> None:
+        given = _parts(url, "--database-url")
         self.name = _name(given)
         self._owner, self._alone = owner, alone
         self.lanes = 1 if alone else _LANES
-        self._given: dict[str, Any] = {**_NETWORK, **given, "client_encoding": "utf8"}
+        self._given = {**_NETWORK, **given, "client_encoding": "utf8"}
+        leading = given if leader_url is None else _parts(leader_url, "REFLEXIO_LEADER_URL")
+        self._leading = {**_NETWORK, **leading, "client_encoding": "utf8", "application_name": "reflexio-server leader"}
         self.write = self._engine(reads=False, connections=self.lanes)
         self.read = self._engine(reads=True, connections=readers)
-        self.claims = Claims(self._session_of_claims)
+        self.claims = Claims(self._session_apart)
 
     def own(self) -> None:
         with self.write.connect() as conn:
@@ -118,6 +129,12 @@ class DatabaseServer:
 
     def begin(self) -> None:
         pass
+
+    def candidate(self) -> Engine:
+        return self._engine(reads=False, connections=1, leads=True)
+
+    def lead(self, conn: Connection) -> bool:
+        return bool(conn.execute(_LEAD, dict(zip(("first", "second"), _LEADER_LOCK, strict=True))).scalar())
 
     def is_owned(self) -> bool:
         """Whether some session holds the owner's lock."""
@@ -138,7 +155,18 @@ class DatabaseServer:
             session.cancel_safe(timeout=_CANCEL_SECONDS)
 
     def empty_log(self) -> bool:
-        """Nothing can be done: the server overwrites what was deleted by itself, in time."""
+        """Give what deleted rows took to new ones, which overwrite it in time. More cannot be done: see docs."""
+        try:
+            session = self._session_apart()
+        except psycopg.OperationalError:
+            return False
+        try:
+            session.execute("SET statement_timeout = 0")
+            session.execute(_VACUUM)
+        except psycopg.OperationalError:
+            return False
+        finally:
+            session.close()
         return True
 
     def sizes(self) -> tuple[int, int]:
@@ -150,13 +178,13 @@ class DatabaseServer:
         self.write.dispose()
         self.claims.close()
 
-    def _session_of_claims(self) -> _Session:
+    def _session_apart(self) -> _Session:
         session = _Session.connect(**self._given)
         session.autocommit = True
         session.execute(_set(_SETTINGS))
         return session
 
-    def _engine(self, *, reads: bool, connections: int) -> Engine:
+    def _engine(self, *, reads: bool, connections: int, leads: bool = False) -> Engine:
         engine = create_engine(
             "postgresql+psycopg://",  # what it connects to is known to `connect` alone
             paramstyle="format",
@@ -168,11 +196,17 @@ class DatabaseServer:
             use_native_hstore=False,
         )
 
+        made = False
+
         @event.listens_for(engine, "do_connect")
         def connect(*_: Any) -> Any:
-            session = _Session.connect(**self._given)
+            nonlocal made
+            if leads and made:
+                raise NotLeader
+            session = _Session.connect(**(self._leading if leads else self._given))
+            made = True
             try:
-                self._set_up(session, reads=reads)
+                self._set_up(session, reads=reads, leads=leads)
             except BaseException:
                 session.close()
                 raise
@@ -184,13 +218,15 @@ class DatabaseServer:
 
         return engine
 
-    def _set_up(self, session: _Session, *, reads: bool) -> None:
+    def _set_up(self, session: _Session, *, reads: bool, leads: bool) -> None:
         session.autocommit = True
         session.execute(_set(_SETTINGS if reads else _SETTINGS | _SETTINGS_OF_WRITING))
         if not reads:
             session.execute(_SET_DURABLE)
             if self._owner:
                 self._share(session)
+            if leads:
+                session.execute(_set(_SETTINGS_OF_LEADING))
         session.autocommit = False
         session.read_only = reads
         level = psycopg.IsolationLevel
@@ -201,6 +237,13 @@ class DatabaseServer:
         if not session.execute(f"SELECT {lock}(%s, %s)", _OWNER_LOCK).fetchone()[0]:
             what = "a server uses" if self._alone else "a command has to itself"
             raise DatabaseInUse(f"{what} {self.name}: wait for its end, or stop it first")
+
+
+def _parts(url: str, setting: str) -> dict[str, Any]:
+    try:
+        return conninfo_to_dict(url)
+    except psycopg.Error:
+        raise DatabaseUnusable(f"{setting} is no URL that PostgreSQL's libraries can read") from None
 
 
 def _name(given: dict[str, Any]) -> str:

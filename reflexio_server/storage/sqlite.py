@@ -111,6 +111,11 @@ def _casefold_other(element: CasefoldOther, compiler: SQLCompiler, **named: Any)
     return f"CASE WHEN {given} GLOB '*[^ -~]*' THEN casefold({given}) END"  # which calls Python
 
 
+def database_id(_conn: Connection) -> str:
+    """Nothing does: files are told apart by where they are."""
+    return ""
+
+
 def is_in_transaction(conn: Connection) -> bool:
     """Whether the transaction is still there: on some errors, such as a full disk, SQLite undoes all of it."""
     return bool(conn.connection.driver_connection.in_transaction)  # type: ignore[union-attr]

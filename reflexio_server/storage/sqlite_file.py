@@ -50,6 +50,12 @@ class DatabaseFile:
         with self.write.connect() as conn:
             self._own_log = OwnLog(self._path, _driver(conn))
 
+    def candidate(self) -> None:
+        return None
+
+    def lead(self, conn: Connection) -> bool:
+        return True
+
     def committed(self, conn: Connection) -> None:
         if self._own_log:
             self._own_log.committed(_driver(conn))

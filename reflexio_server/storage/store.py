@@ -82,6 +82,15 @@ class Store(Protocol):
     def is_owned(self) -> bool | None:
         """Whether some process owns it; None: whoever owns the data directory does."""
 
+    def candidate(self) -> Engine | None:
+        """One connection that may come to `lead`: when it is lost no other takes its place, but NotLeader is raised.
+
+        None: whoever owns the data directory leads.
+        """
+
+    def lead(self, conn: Connection) -> bool:
+        """Let this connection lead until it ends; False while another one does."""
+
     def committed(self, conn: Connection) -> None:
         """Do what is due after a commit of `write`; it never raises."""
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from reflexio_server.storage.dialect import NEVER_AGAIN, OFTEN_UPDATED, Id, only_where
 
-NEWEST_SCHEMA = "0009"  # of the migrations, that has these tables
+NEWEST_SCHEMA = "0011"  # of the migrations, that has these tables
 
 metadata = MetaData()
 
@@ -241,6 +241,16 @@ collections = Table(
     Column("folder", Integer, nullable=False, server_default="0"),
     Column("rebuilt_at", BigInteger),
     Column("verified_at", BigInteger),
+)
+
+# One row, where processes of several machines ask the same Chroma server: what the names of its collections begin with.
+index_store = Table(
+    "index_store",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", String(16), nullable=False),
+    # Which database it was made in: a copy makes another.
+    Column("database", Text, nullable=False),
 )
 
 # What the owner of the data directory is asked to do with the index; whoever asked watches the row.

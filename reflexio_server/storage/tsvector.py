@@ -45,6 +45,12 @@ _HAVING = Prepared(
            WHERE one.words @@ CAST(:match AS tsquery)"""
     )
 )
+_TAKE_UP = Prepared(
+    text(
+        """SELECT gin_clean_pending_list(oid) FROM pg_class
+           WHERE oid = to_regclass('full_text_by_word') AND pg_has_role(relowner, 'USAGE')"""
+    )
+)
 _ERASE = Prepared(text("DELETE FROM full_text WHERE id = ANY(CAST(:refs AS bigint[]))"))
 
 
@@ -67,6 +73,11 @@ def pieces(_conn: Connection) -> int:
 def merge(_conn: Connection, *, first: bool) -> bool:
     """Nothing is to be done."""
     return False
+
+
+def take_up(conn: Connection) -> None:
+    """Only the owner of the index may; without that it is done when the list is full."""
+    _TAKE_UP.rows(conn)
 
 
 def drop_first_version(_conn: Connection, *, first: bool) -> bool:

@@ -38,6 +38,7 @@ class Writer:
         lanes: how many transactions there are at a time; each account keeps to one of them. More than one needs a
             database that takes them, and `transaction` a connection for each.
         transaction: default: the database's `write`.
+        name: of its thread.
     """
 
     def __init__(
@@ -47,10 +48,11 @@ class Writer:
         committed: Callable[[float, int], None] | None = None,
         lanes: int = 1,
         transaction: Callable[[], AbstractContextManager[Connection]] | None = None,
+        name: str = "writer",
     ) -> None:
         self._lanes = [
             _Lane(
-                f"writer {number}" if lanes > 1 else "writer",
+                f"{name} {number}" if lanes > 1 else name,
                 queue_size,
                 GroupCommit(transaction or database.write, database.report_damage, committed),
             )

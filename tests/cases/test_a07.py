@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
-from reflexio_server.storage import fts5
+from reflexio_server.storage import fts5, tsvector
 from reflexio_server.storage.prepared import Prepared
 from tests.support import LocalServer
 from tests.wire import wait_until
@@ -46,16 +46,19 @@ def _ended(caplog: pytest.LogCaptureFixture) -> bool:
 
 @pytest.mark.parametrize("end", ["deadline", "cancelled", "drained"])
 def test_whatever_a_call_reads_stops_with_it(
-    start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, end: str
+    start: Callable[..., LocalServer],
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    end: str,
 ) -> None:
     caplog.set_level(logging.DEBUG, "reflexio_server.calls")
     server = start(indexing=False, grace_seconds=0.5)
     caller = server.new_caller()
     caller.publish("u", "a text")
-    endless = (
-        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT 0, count(*), :matches, :most FROM n"
-    )
-    monkeypatch.setattr(fts5, "_LISTED", Prepared(text(endless)))
+    endless = """WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n)
+        SELECT 0, count(*), CAST(:matches AS text), CAST(:most AS int) FROM n"""
+    monkeypatch.setattr(tsvector if store == "postgres" else fts5, "_LISTED", Prepared(text(endless)))
     search = pb.SearchInteractionsRequest(query="text")
     timeout = 0.5 if end == "deadline" else 30
     call = caller.interactions.SearchInteractions.future(search, metadata=caller.metadata, timeout=timeout)

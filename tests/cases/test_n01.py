@@ -65,6 +65,7 @@ def test_the_tracer_sees_a_look_up_and_a_call(traced: tuple[list[str], dict[str,
     assert [line for line in _found(traces) if "htons(53)" in line]
 
 
+@pytest.mark.sqlite  # PostgreSQL's library asks the system who the user is
 def test_install_serve_search_and_check_call_nobody(
     traced: tuple[list[str], dict[str, str], Path, Path], tmp_path: Path
 ) -> None:

@@ -102,8 +102,8 @@ def test_a_failing_model_thread_is_told_too(server: LocalServer, monkeypatch: py
 
 
 def test_what_a_killed_server_left_is_not_told(server: LocalServer) -> None:
-    wait_until(lambda: server.app._watch._told is not None, "its first look, which removes the file")
-    server.app._watch._file.write_text('{"chroma": "PanicException"}')
+    wait_until(lambda: server.app.backstage.watch._told is not None, "its first look, which removes the file")
+    server.app.backstage.watch._file.write_text('{"chroma": "PanicException"}')
     assert "by PanicException" in status(server)
-    server.app._watch._file.write_text("damaged")
+    server.app.backstage.watch._file.write_text("damaged")
     assert "Failing" not in status(server)

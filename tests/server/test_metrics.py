@@ -107,7 +107,7 @@ def test_open_streams_and_waiting_writes_are_seen(server: LocalServer) -> None:
 def test_commits_are_counted_with_their_writes(start: Any) -> None:
     server = start(metrics_port=0, indexing=False)
     caller = server.new_caller()
-    wait_until(lambda: not server.app._renewal.thread.is_alive(), "the end of what a start writes")
+    wait_until(lambda: not server.app.term.renewal.thread.is_alive(), "the end of what a start writes")
     before = scrape(server)
     for _ in range(5):
         caller.publish("u", "said")

@@ -15,6 +15,7 @@ from tests.command import run
 COMMANDS = (
     (),
     ("serve",),
+    ("worker",),
     ("health",),
     ("accounts",),
     ("accounts", "create"),

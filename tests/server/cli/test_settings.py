@@ -174,7 +174,7 @@ def test_every_setting_is_a_flag_and_a_variable(served: list[Settings]) -> None:
     assert run("serve", env=by_variable).exit_code == 0
     assert run("serve", *flags).exit_code == 0
     assert run("serve").exit_code == 0
-    expected = {name: value for name, (_, value) in RIGHT.items()} | {"chroma_token": None}
+    expected = {name: value for name, (_, value) in RIGHT.items()} | dict.fromkeys(SECRETS)
     assert [served[0].model_dump(), served[1].model_dump()] == [expected, expected]
     defaults = served[2].model_dump()
     assert [name for name in RIGHT if defaults[name] == expected[name]] == []
@@ -229,6 +229,19 @@ def test_a_token_is_a_variable_and_no_flag(served: list[Settings]) -> None:
     assert settings.chroma_token is not None
     assert settings.chroma_token.get_secret_value() == SECRET
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+def test_the_leaders_url_is_a_variable_and_no_flag(served: list[Settings]) -> None:
+    url = f"postgresql://me:{SECRET}@direct/name"
+    assert run("serve", "--leader-url", url).exit_code == 2
+    assert run("serve", env={"REFLEXIO_LEADER_URL": url}).exit_code == 0
+    (settings,) = served
+    assert settings.leader_url is not None
+    assert settings.leader_url.get_secret_value() == url
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()}"
+    wrong = said(run("serve", env={"REFLEXIO_LEADER_URL": f"mysql://me:{SECRET}@direct/name"}))
+    assert "REFLEXIO_LEADER_URL): " in wrong
+    assert SECRET not in wrong
 
 
 def test_a_flag_is_stronger_than_a_variable_and_an_empty_variable_is_none(served: list[Settings]) -> None:

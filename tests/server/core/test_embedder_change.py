@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from reflexio_server import app as app_module
+from reflexio_server import backstage
 from reflexio_server.cli.main import main
 from reflexio_server.core.embedder_change import EmbedderChange
 from reflexio_server.core.embedding import BATCH
@@ -36,7 +36,7 @@ CONTENTS = [f"{thing} {number}" for number, thing in zip(range(3 * BATCH), itert
 def at_hand(monkeypatch: pytest.MonkeyPatch, *embedders: Embedder) -> None:
     """Embedders that a server finds when it needs the one it had before."""
     by_id = {embedder.model_id: embedder for embedder in embedders}
-    monkeypatch.setattr(app_module, "load_by_id", lambda model_id, _folder: by_id.get(model_id))
+    monkeypatch.setattr(backstage, "load_by_id", lambda model_id, _folder: by_id.get(model_id))
 
 
 class Gate:

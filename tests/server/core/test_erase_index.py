@@ -295,7 +295,7 @@ def test_what_is_erased_during_a_change_of_model_gets_no_vectors_of_the_next(
     fill(caller, 40)
     check(server)
     server.stop()
-    monkeypatch.setattr("reflexio_server.app.load_by_id", lambda *_: first)
+    monkeypatch.setattr("reflexio_server.backstage.load_by_id", lambda *_: first)
     monkeypatch.setattr(embedder_change, "BATCH", 20)
     use(monkeypatch, second)
     second.goes_on.clear()

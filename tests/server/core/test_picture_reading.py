@@ -146,7 +146,7 @@ def test_what_passes_is_tried_again_and_what_cannot_be_read_is_not(
     wait_until_read(server)
     assert len(given) == 5
     assert [hit.interaction.content for hit in caller.search(query="zeppelin", min_score=0.1).hits] == ["look"]
-    reading = server.app._picture_reading
+    reading = server.app.backstage.picture_reading
     assert reading
     assert (reading.read, reading.unreadable) == (1, 1)
     assert [item.image.text for item in everything(caller, user_id="u")] == ["", "zeppelin"]

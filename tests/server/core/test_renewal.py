@@ -117,7 +117,7 @@ def test_everything_is_found_before_in_the_midst_of_it_and_after(
     server.stop()
     again = start(server.data_dir)
     assert lexical(log_in(again.address, EMAIL), "STRASSE").keys() == with_it
-    wait_until(lambda: not again.app._renewal.thread.is_alive(), "it to see that there is nothing to do")
+    wait_until(lambda: not again.app.term.renewal.thread.is_alive(), "it to see that there is nothing to do")
 
 
 @pytest.mark.parametrize("steps", [0, 13, 40])
@@ -234,7 +234,7 @@ def test_runs_that_were_whole_words_are_cut_into_parts_and_what_is_as_before_is_
     monkeypatch.setattr(full_text, "erase", noted)
     again = start(server.data_dir)
     caller = log_in(again.address, email)
-    wait_until(lambda: not again.app._renewal.thread.is_alive(), "all to be cut anew")
+    wait_until(lambda: not again.app.term.renewal.thread.is_alive(), "all to be cut anew")
     assert changed == [1, 2]
     for query, request_id in (("包裹", "zh"), ("посылки", "ru"), ("STRASSE", "latin"), ("plain", "ascii")):
         assert lexical(caller, query, user_id="ann").keys() == {request_id}
