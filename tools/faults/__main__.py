@@ -17,6 +17,7 @@ import click
 from tools.faults import (
     cancelled_calls,
     chroma_server,
+    cluster_kill,
     database_away,
     erase,
     exit_matrix,
@@ -25,6 +26,7 @@ from tools.faults import (
     hostile_pictures,
     idle_streams,
     kill_sweep,
+    leader,
     logins,
     order,
     outage,
@@ -59,8 +61,10 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "cancelled-calls": cancelled_calls.run,
     "chroma-server": chroma_server.run,
     "database-away": database_away.run,
+    "cluster-kill": cluster_kill.run,
     "order": order.run,
     "freshness": freshness.run,
+    "leader": leader.run,
     "pool": pool.run,
     "unknown-commit": unknown_commit.run,
 }

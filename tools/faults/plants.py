@@ -20,6 +20,7 @@ AWAY_IS_UNFORESEEN = "an-absent-database-is-an-unforeseen-error"
 WAIT_FOR_EVER = "calls-wait-long-for-a-connection"
 DRAW_AHEAD = "sessions-draw-numbers-ahead"
 LOCK_BACKWARDS = "some-processes-lock-accounts-in-another-order"
+ALL_LEAD = "every-process-leads"
 READ_OLD_SNAPSHOTS = "reads-see-what-was-before"
 _WINDOW = 0.2  # seconds between the two that are swapped or repeated, so that few kills suffice
 
@@ -41,6 +42,8 @@ def into_server(data_dir: Path, url: str | None) -> None:
         _draw_ahead(url)
     elif planted == LOCK_BACKWARDS:
         _lock_backwards(data_dir)
+    elif planted == ALL_LEAD:
+        _let_all_lead()
     elif planted == READ_OLD_SNAPSHOTS:
         _read_old_snapshots()
 
@@ -155,6 +158,12 @@ def _lock_backwards(data_dir: Path) -> None:
             time.sleep(_WINDOW)
 
     _replace(postgres, "lock_accounts", locking)
+
+
+def _let_all_lead() -> None:
+    from reflexio_server.storage.postgres_server import DatabaseServer
+
+    _replace(DatabaseServer, "lead", lambda _self, _conn: True)
 
 
 def _read_old_snapshots() -> None:
