@@ -23,6 +23,7 @@ from reflexio_server.core.listing import Lister
 from reflexio_server.core.logins import Logins
 from reflexio_server.core.publishing import Publisher
 from reflexio_server.core.searching import Searcher
+from reflexio_server.core.shared_tries import SharedTries
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.embedder import Embedder
 from reflexio_server.metrics import Metrics
@@ -57,7 +58,8 @@ _HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class App:
     """A server on a data directory: it owns the directory from construction to `stop`.
 
-    Raises DataDirectoryInUse, ModelMissing, TokenUnusable or transport.CannotListen; then nothing is left running.
+    Raises DataDirectoryInUse, DatabaseUnusable, ModelMissing, OtherModel, TokenUnusable or transport.CannotListen; then
+    nothing is left running.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -143,7 +145,9 @@ class App:
         settings = self._settings
         shares = _shares(settings)
         behind = self.backstage
-        logins = Logins(settings.login_tries, settings.login_tries_per_address)
+        bounds = settings.login_tries, settings.login_tries_per_address
+        shared = SharedTries(behind.writer, *bounds) if behind.database.is_shared else None
+        logins = Logins(*bounds, shared=shared)
         self.accounts = accounts = Accounts(behind.database, behind.writer, logins)
         server = grpc.server(
             ThreadPoolExecutor(1),  # each call brings its own, see Admit

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from reflexio.supervised import Supervised
 from reflexio_server.config import OTHER_CONNECTIONS, Settings
-from reflexio_server.core.embedders import Embedders, NumberedEmbedder
+from reflexio_server.core.embedder_choice import choose
 from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.forgetting import Forgetting
 from reflexio_server.core.index_access import IndexAccess
@@ -23,9 +23,8 @@ from reflexio_server.index.loading import load_by_id, load_embedder
 from reflexio_server.index.ocr import Reader
 from reflexio_server.metrics import Metrics, Parts
 from reflexio_server.rpc.lines import aside
-from reflexio_server.storage import embedders
 from reflexio_server.storage.accounts import counts
-from reflexio_server.storage.database import Database, own
+from reflexio_server.storage.database import Database, own, to_migrate
 from reflexio_server.storage.writer import Writer
 from reflexio_server.term import Shared, Term
 from reflexio_server.transport import CannotListen, joined
@@ -39,7 +38,8 @@ _PATIENCE_SECONDS = 5.0  # for the database of a server that was just killed
 class Backstage:
     """It owns the data directory from construction to `stop`.
 
-    Raises DataDirectoryInUse, ModelMissing, TokenUnusable or DatabaseUnusable; then nothing is left running.
+    Raises DataDirectoryInUse, ModelMissing, OtherModel, TokenUnusable or DatabaseUnusable; then nothing is left
+    running.
 
     Attributes:
         others: threads beside its own that are watched.
@@ -60,6 +60,8 @@ class Backstage:
             readers = settings.workers + _BACKGROUND_READERS
             if settings.database is not None:
                 readers = min(readers, settings.database_connections - OTHER_CONNECTIONS)
+                if settings.migrate:
+                    _migrate(settings.database)
             self.database = Database(
                 settings.data_dir,
                 owner=True,
@@ -73,14 +75,18 @@ class Backstage:
             self.writer = Writer(self.database, settings.write_queue, told, self.database.lanes)
             opened.callback(self.writer.close)
             self.cache = VectorCache(settings.vector_cache_mb * 1024 * 1024)
-            self.embedders, self._coming = self._choose_embedder()
+            self.embedders = choose(
+                self.database, self.writer, self.embedder, lambda model_id: load_by_id(model_id, settings.model_dir)
+            )
             self._engine = engine_of(settings, self.writer)
             alone = settings.database is None
             self.leading: Sole[Term] | Leading[Term] = Sole(self._term) if alone else Leading(self.database, self._term)
             opened.callback(self.leading.stop)
             self.index = IndexAccess(self._engine, self.leading)
             opened.callback(self.index.close)
-            self.vector_maker = VectorMaker(self.database, self.writer, self.embedders, self._follow, aside)
+            self.vector_maker = VectorMaker(
+                self.database, self.writer, self.embedders, self._follow, aside, alone=alone
+            )
             opened.callback(self.vector_maker.stop)
             self._forgetting = None if alone else Forgetting(self.database, self.cache)
             if self._forgetting:
@@ -117,15 +123,19 @@ class Backstage:
             self._forgetting.thread.start()
         if self.picture_reading:
             self.picture_reading.thread.start()
+        for thread in self._more:
+            thread.start()
 
     def open_metrics(self) -> str | None:
-        """Let the metrics, if there are to be any, be scraped until `stop`; the address. Raises CannotListen."""
+        """Before `start`: let the metrics, if there are to be any, be scraped until `stop`; the address.
+
+        Raises CannotListen.
+        """
         if self._metrics is None:
             return None
-        lag = IndexLag(self.database)
+        lag = IndexLag(self.database, self.leading)
         stored = Stored(self.database, self._settings.data_dir / CHROMA_FOLDER)
         for part in (lag, stored):
-            part.thread.start()
             self._opened.callback(part.thread.end)
             self._more.append(part.thread)
         self._metrics.read(
@@ -169,7 +179,6 @@ class Backstage:
             engine=self._engine,
             cache=self.cache,
             embedders=self.embedders,
-            coming=self._coming,
             vector_maker=self.vector_maker,
             indexing=self._settings.indexing,
             alone=writer is None,
@@ -182,26 +191,6 @@ class Backstage:
         if term := self.leading.term:
             term.follower.follow(accounts)
 
-    def _choose_embedder(self) -> tuple[Embedders, NumberedEmbedder | None]:
-        """The models to load, and the one that is to take over from the live one, if it is another."""
-        embedder = self.embedder
-        number = self.writer.submit(
-            lambda conn: embedders.register(conn, embedder.model_id, embedder.dimensions)
-        ).result()
-        wanted = NumberedEmbedder(number, embedder)
-        state = self.writer.submit(lambda conn: embedders.choose(conn, number)).result()
-        if state.live == number:
-            return Embedders([wanted]), None
-        with self.database.read() as conn:
-            old_id = embedders.model_id(conn, state.live)
-        old = load_by_id(old_id, self._settings.model_dir)
-        if old is None:
-            released = self.writer.submit(lambda conn: embedders.replace(conn, number)).result()
-            logger.warning("%s is not here any more: %d interactions wait for other vectors", old_id, released)
-            return Embedders([wanted]), None
-        logger.info("%s is to take over from %s, which answers until then", embedder.model_id, old_id)
-        return Embedders([NumberedEmbedder(state.live, old), wanted]), wanted
-
     def _open_picture_reading(self) -> PictureReading | None:
         if not self._settings.read_pictures:
             return None
@@ -209,3 +198,10 @@ class Backstage:
         return PictureReading(
             self.database, self.writer, Reader(self._settings.model_dir), self.vector_maker, alone=alone
         )
+
+
+def _migrate(url: str) -> None:
+    from reflexio_server.storage.migrating import migrate_in_steps  # Alembic takes a while to load
+
+    with to_migrate(url) as store:
+        migrate_in_steps(store, lambda step: logger.info("schema %s", step))

@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         le=1000,
         description=f"Connections to PostgreSQL at the same time, {OTHER_CONNECTIONS} not for reading.",
     )
+    migrate: bool = Field(
+        default=False,
+        description="With PostgreSQL: bring an older database to this version's schema at the start, as "
+        "`reflexio-server migrate` does.",
+    )
     leader_url: SecretStr | None = Field(
         default=None,
         description="URL of the same database for the one session of the server that leads, where the other goes "

@@ -92,6 +92,10 @@ class DatabaseUnavailable(DomainError):
     """The database cannot be reached at the moment; whether a write that was under way is stored is not known."""
 
 
+class ModelNotHere(DomainError):
+    """The store uses an embedding model whose files this server does not have; another server may."""
+
+
 class NotLeader(DomainError):
     """Another process may lead by now, so this one writes nothing of what only the leader may."""
 

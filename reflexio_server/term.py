@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from reflexio.supervised import Supervised
 from reflexio_server.core.embedder_change import EmbedderChange
-from reflexio_server.core.embedders import Embedders, NumberedEmbedder
+from reflexio_server.core.embedders import Embedders
 from reflexio_server.core.embedding import VectorMaker
 from reflexio_server.core.following import Follower
 from reflexio_server.core.merging import Merging
@@ -14,7 +14,6 @@ from reflexio_server.core.renewal import Renewal
 from reflexio_server.core.settling import Settler
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.index.nearest import Engine
-from reflexio_server.storage import embedders
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.writer import Writer
 
@@ -23,15 +22,13 @@ from reflexio_server.storage.writer import Writer
 class Shared:
     """What the parts of every term of a process use; see `Term`.
 
-    `coming`: the model that is to take over, None when none is, or no vectors are to be made here. `alone`: no other
-    process uses the store.
+    `alone`: no other process uses the store.
     """
 
     database: Database
     engine: Engine
     cache: VectorCache
     embedders: Embedders
-    coming: NumberedEmbedder | None
     vector_maker: VectorMaker
     indexing: bool
     alone: bool
@@ -44,7 +41,7 @@ class Term:
         database, vector_maker = shared.database, shared.vector_maker
         self.settler = Settler(database, writer, shared.cache)
         self.follower = Follower(database, writer, shared.engine, prove)
-        self._change = EmbedderChange(database, writer, _coming(shared), vector_maker, self.follower)
+        self._change = EmbedderChange(database, writer, shared.embedders, vector_maker, self.follower)
         self.renewal = Renewal(database, writer, shared.embedders, vector_maker)
         self._merging = Merging(database, writer)
         self._noticing = None if shared.alone else Noticing(database, writer, self.follower, self.settler)
@@ -74,10 +71,3 @@ class Term:
         self._change.thread.end()
         self.follower.stop()
         self.settler.stop(finish=finish)
-
-
-def _coming(shared: Shared) -> NumberedEmbedder | None:
-    """The model that is to take over, unless it did in another term."""
-    with shared.database.read() as conn:
-        state = embedders.state(conn)
-    return shared.coming if state and shared.coming and state.next == shared.coming.number else None

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from reflexio_server.config import Settings
-from reflexio_server.storage import dialect
+from reflexio_server.index.embedder import Embedder
+from reflexio_server.storage import dialect, embedders
 from reflexio_server.storage.database import Database
 from tools import postgres_run
 
@@ -58,6 +59,15 @@ def use(monkeypatch: pytest.MonkeyPatch, made: Databases) -> None:
 
     monkeypatch.setattr(Settings, "database", property(database))
     monkeypatch.setattr(dialect, "open_store", open_store)
+
+
+def let_take_over(data_dir: Path, embedder: Embedder) -> None:
+    """Do what `model use` does, where no start chooses another model."""
+    if databases is not None:
+        database = Database(data_dir, owner=False)
+        with database.write() as conn:
+            embedders.choose(conn, embedders.register(conn, embedder.model_id, embedder.dimensions))
+        database.close()
 
 
 def environment(data_dir: Path, given: Mapping[str, str] | None = None) -> dict[str, str] | None:

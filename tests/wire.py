@@ -190,7 +190,7 @@ def to_first_schema(data_dir: Path) -> None:
                    (SELECT v.model FROM vectors v WHERE v.interaction_ref = interactions.id) WHERE model IS NULL;
                CREATE INDEX interactions_waiting ON interactions (account_id, user_ref, id)
                WHERE model IS NULL;
-               DROP TABLE index_store; DROP TABLE waiting; DROP TABLE account_counters;
+               DROP TABLE schema_range; DROP TABLE index_store; DROP TABLE waiting; DROP TABLE account_counters;
                DROP TABLE full_text; DROP VIEW full_text_rows; DROP TABLE words_state;
                DROP TABLE IF EXISTS interactions_fts; DROP VIEW IF EXISTS interactions_text;
                ALTER TABLE interactions DROP COLUMN words; ALTER TABLE interactions DROP COLUMN words_version;

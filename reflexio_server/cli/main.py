@@ -1,4 +1,4 @@
-"""`reflexio-server`: serve, worker, health, accounts, keys, index, backup, restore, import-store, model."""
+"""`reflexio-server`: serve, worker, health, accounts, keys, index, backup, restore, import-store, migrate, model."""
 
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from reflexio_server.cli.backup import backup, restore
 from reflexio_server.cli.health import health
 from reflexio_server.cli.import_store import import_store
 from reflexio_server.cli.index import index
+from reflexio_server.cli.migrate import migrate
+from reflexio_server.cli.model_use import use
 from reflexio_server.cli.serving import serve, worker
 from reflexio_server.cli.settings import settings_options
 from reflexio_server.config import Settings
@@ -32,12 +34,16 @@ main.add_command(index)
 main.add_command(backup)
 main.add_command(restore)
 main.add_command(import_store)
+main.add_command(migrate)
 main.add_command(health)
 
 
 @main.group()
 def model() -> None:
     """The models: of embeddings, and of what stands in pictures."""
+
+
+model.add_command(use)
 
 
 @model.command()

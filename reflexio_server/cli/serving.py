@@ -65,12 +65,21 @@ def worker(settings: Settings) -> None:
 @contextmanager
 def _told(settings: Settings) -> Iterator[None]:
     """Why it cannot start, in a line."""
+    from reflexio_server.core.embedder_choice import OtherModel
     from reflexio_server.transport import CannotListen
 
     try:
         with folder_errors():
             yield
-    except (DataDirectoryInUse, ModelMissing, TokenUnusable, NoSuchCore, CannotListen, DatabaseUnusable) as error:
+    except (
+        DataDirectoryInUse,
+        ModelMissing,
+        OtherModel,
+        TokenUnusable,
+        NoSuchCore,
+        CannotListen,
+        DatabaseUnusable,
+    ) as error:
         raise click.ClickException(str(error)) from None
     except DatabaseError as error:
         raise click.ClickException(what_is_wrong(_database(settings), error)) from None

@@ -18,7 +18,7 @@ from reflexio_server.core.query_words import search_words, without_everyday_word
 from reflexio_server.core.ranking import Named
 from reflexio_server.core.vector_cache import VectorCache
 from reflexio_server.core.word_matches import WordMatches
-from reflexio_server.index.embedder import Scale
+from reflexio_server.index.embedder import Embedder, Scale
 from reflexio_server.model import Filter, Hit
 from reflexio_server.stages import stage
 from reflexio_server.storage import collections, facts, interactions, vectors, waiting
@@ -93,10 +93,11 @@ class Finder:
         words = WordMatches(conn, of, search_words(query), WORD_ROWS if held is None else EXACT_USER)
         words.weigh(count)
         telling = query if of.user_ref is None else without_everyday_words(query, count, words.counts)
-        vector = self._embedded(of, query, telling)
+        embedder = self.embedders.of(conn, of.model)
+        vector = self._embedded(embedder, query, telling)
         unfiltered = scope.filter == Filter()
 
-        scale = self.embedders.of(of.model).scale
+        scale = embedder.scale
         unindexed = of.waiting if unfiltered else waiting.count_in(conn, scope)
         allowed = None if unfiltered else _allowed(conn, scope, held)
         if held is not None:
@@ -117,10 +118,9 @@ class Finder:
             texts = Texts.of(rows)
         return Candidates(texts, cosines, scale, words, unindexed)
 
-    def _embedded(self, of: Standing, query: str, telling: str) -> Matrix:
+    def _embedded(self, embedder: Embedder, query: str, telling: str) -> Matrix:
         """The vector of what is telling of a query, or of all of it where the model knows nothing of that."""
         with stage("embed"):
-            embedder = self.embedders.of(of.model)
             vector = embedder.embed_query(telling)
             return vector if telling == query or vector.any() else embedder.embed_query(query)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from cachetools import LRUCache
 
@@ -62,6 +63,48 @@ class _Buckets:
         return bucket
 
 
+class Tries(Protocol):
+    """Counts the tries of an account at an address, and those of the address, both by keys that tell nothing."""
+
+    def take(self, by_account: bytes, by_address: bytes) -> float:
+        """Take one of each; else seconds until both have one, and nothing is taken."""
+
+    def give_back(self, by_account: bytes, by_address: bytes) -> None:
+        """Give both back what was taken: nothing was tried."""
+
+    def succeed(self, by_account: bytes, by_address: bytes) -> None:
+        """Let the account have all its tries, and give the address back what was taken."""
+
+
+class TriesHere:
+    """Those of this process. Memory is bounded by REMEMBERED, about 8 MiB."""
+
+    def __init__(self, tries: int, tries_per_address: int, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._accounts = _Buckets(tries, 1 / REFILL_SECONDS)
+        self._addresses = _Buckets(at_once(tries_per_address), tries_per_address / REFILL_SECONDS)
+        self._lock = threading.Lock()
+
+    def take(self, by_account: bytes, by_address: bytes) -> float:
+        with self._lock:
+            now = self._clock()
+            wait = max(self._accounts.wait(by_account, now), self._addresses.wait(by_address, now))
+            if not wait:
+                self._accounts.take(by_account, now)
+                self._addresses.take(by_address, now)
+            return wait
+
+    def give_back(self, by_account: bytes, by_address: bytes) -> None:
+        with self._lock:
+            self._accounts.give_back(by_account, self._clock())
+            self._addresses.give_back(by_address, self._clock())
+
+    def succeed(self, by_account: bytes, by_address: bytes) -> None:
+        with self._lock:
+            self._accounts.forget(by_account)
+            self._addresses.give_back(by_address, self._clock())
+
+
 class Logins:
     """Bounds failed logins, and logins at once, before any work is done for them.
 
@@ -71,16 +114,19 @@ class Logins:
         tries_per_address: failed logins from one address in a minute, whatever the account; a third of them at once,
             as each one checked takes 20 to 30 ms of a core from everybody else.
         clock: seconds that only go forward.
+        shared: counts the tries instead, for all servers of a store. Logins at once are those of this process.
 
-    Accounts that are not there count as those that are. Memory is bounded by REMEMBERED, about 8 MiB.
+    Accounts that are not there count as those that are.
     """
 
     def __init__(
-        self, tries: int = 10, tries_per_address: int = 30, clock: Callable[[], float] = time.monotonic
+        self,
+        tries: int = 10,
+        tries_per_address: int = 30,
+        clock: Callable[[], float] = time.monotonic,
+        shared: Tries | None = None,
     ) -> None:
-        self._clock = clock
-        self._accounts = _Buckets(tries, 1 / REFILL_SECONDS)
-        self._addresses = _Buckets(max(1, tries_per_address // 3), tries_per_address / REFILL_SECONDS)
+        self._tries = shared or TriesHere(tries, tries_per_address, clock)
         self._lock = threading.Lock()
         self._places: Counter[str] = Counter()
 
@@ -91,30 +137,26 @@ class Logins:
         Raises TooBusy at once when the account at this address, or the address, failed too often, or when too many
         log in at the same time.
         """
-        by_address = _digest(address)
-        by_account = _digest(address, email)
-        with self._lock:
-            now = self._clock()
-            wait = max(self._accounts.wait(by_account, now), self._addresses.wait(by_address, now))
-            if wait:
-                raise TooBusy("logins", math.ceil(wait))
-            self._take_place(address)
+        keys = _digest(address, email), _digest(address)
+        with self._place(address):
             # Taken before the work, so that many at once get no more tries than one after the other.
-            self._accounts.take(by_account, now)
-            self._addresses.take(by_address, now)
+            if wait := self._tries.take(*keys):
+                raise TooBusy("logins", math.ceil(wait))
+            try:
+                yield
+            except Unauthenticated:
+                raise
+            except BaseException:
+                self._tries.give_back(*keys)
+                raise
+            self._tries.succeed(*keys)
+
+    @contextmanager
+    def _place(self, address: str) -> Iterator[None]:
+        with self._lock:
+            self._take_place(address)
         try:
             yield
-        except Unauthenticated:
-            raise
-        except BaseException:
-            with self._lock:
-                self._accounts.give_back(by_account, self._clock())
-                self._addresses.give_back(by_address, self._clock())
-            raise
-        else:
-            with self._lock:
-                self._accounts.forget(by_account)
-                self._addresses.give_back(by_address, self._clock())
         finally:
             with self._lock:
                 self._places[address] -= 1
@@ -125,6 +167,11 @@ class Logins:
         if self._places.total() >= PLACES or self._places[address] >= PLACES_PER_ADDRESS:
             raise TooBusy("logins")
         self._places[address] += 1
+
+
+def at_once(tries_per_address: int) -> int:
+    """How many of the tries of a minute an address has at once."""
+    return max(1, tries_per_address // 3)
 
 
 def _digest(*parts: str) -> bytes:

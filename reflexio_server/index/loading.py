@@ -15,14 +15,19 @@ _NAMES = {
 
 def load_by_id(model_id: str, model_dir: Path) -> Embedder | None:
     """Load the embedder with exactly this model_id; None when its files are not here, or are of another version."""
-    for beginning, name in _NAMES.items():
-        if model_id.startswith(beginning):
-            try:
-                embedder = load_embedder(name, model_dir)
-            except ModelMissing:
-                return None
-            return embedder if embedder.model_id == model_id else None
-    return None
+    name = name_of(model_id)
+    if name is None:
+        return None
+    try:
+        embedder = load_embedder(name, model_dir)
+    except ModelMissing:
+        return None
+    return embedder if embedder.model_id == model_id else None
+
+
+def name_of(model_id: str) -> str | None:
+    """The name that `load_embedder` takes for a model_id; None when it is none of ours."""
+    return next((name for beginning, name in _NAMES.items() if model_id.startswith(beginning)), None)
 
 
 def load_embedder(name: str, model_dir: Path) -> Embedder:

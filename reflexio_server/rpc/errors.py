@@ -120,6 +120,12 @@ _TOLD = {
         f"the server's database cannot be reached at the moment: {_AGAIN}",
         retry_after=1,
     ),
+    errors.ModelNotHere: _Told(
+        code_pb2.UNAVAILABLE,
+        "STORAGE_UNAVAILABLE",
+        f"the server does not have the embedding model that searches use now; its operator must install it: {_AGAIN}",
+        retry_after=5,
+    ),
     errors.DiskFull: _Told(
         code_pb2.UNAVAILABLE, "DISK_FULL", f"the server's disk is full: nothing was stored; {_AGAIN}", retry_after=30
     ),

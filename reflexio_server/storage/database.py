@@ -6,11 +6,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
@@ -18,10 +18,9 @@ from sqlalchemy.pool import QueuePool
 from reflexio.supervised import say
 from reflexio_server import ending
 from reflexio_server.errors import Damaged, DatabaseUnavailable, Ended, TooBusy
-from reflexio_server.storage import dialect
+from reflexio_server.storage import dialect, schema, tables
 from reflexio_server.storage.candidate import Candidate
 from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable, Store
-from reflexio_server.storage.tables import NEWEST_SCHEMA
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +30,6 @@ _PATIENCE_SECONDS = 0.2  # for those who only look whether somebody owns the dir
 
 _PAUSE_SECONDS = 0.2
 _IN_VAIN_SECONDS = 0.5  # after a call waited for a connection in vain
-
-# Stands for the schema while a store is imported: no version takes it for its own.
-_PART = "importing "
-_PART_OF_THIS = _PART + NEWEST_SCHEMA
 
 
 class DataDirectoryInUse(Exception):
@@ -94,11 +89,11 @@ def _lock(fd: int, data_dir: Path, patience: float) -> None:
 class Database:
     """The database of a data directory.
 
-    `owner`: the process holds the directory (see `own`), so it may migrate an older schema and checkpoint. Others
-    must find the schema as this version knows it. `alone`: no other process may own it meanwhile, also where a server
-    keeps it, which many may own else. `readers` is how many threads may read at the same time. `part`: a
-    new one is marked as one that a store is imported into, which nobody opens else (see importing.py), and `is_part`
-    tells whether it is one.
+    `owner`: the process holds the directory (see `own`), so it may make the schema, migrate an older one that nobody
+    else uses, and checkpoint. Others must find one that this version can use. `alone`: no other process may own it
+    meanwhile, also where a server keeps it, which many may own else. `readers` is how many threads may read at the same
+    time. `part`: a new one is marked as one that a store is imported into, which nobody opens else (see importing.py),
+    and `is_part` tells whether it is one.
 
     Raises DatabaseUnusable.
     """
@@ -124,12 +119,13 @@ class Database:
         self._store: Store = dialect.open_store(
             data_dir / DATABASE_FILE, url, owner=owner, alone=alone, readers=readers, leader_url=leader_url
         )
+        self.is_shared = self._store.is_shared
         self.name, self.mending = self._store.name, self._store.mending
         self.lanes, self.claims = self._store.lanes, self._store.claims
         try:
             if owner:
                 self._own(patience)
-                self._migrate(create, part)
+                self._make(create, part)
                 self._store.begin()
             else:
                 self._check_schema()
@@ -227,7 +223,7 @@ class Database:
         end = time.monotonic() + patience
         while True:
             try:
-                return self._store.own()
+                return self._store.own(tables.NEWEST_SCHEMA)
             except DatabaseInUse:  # a server that was killed may hold it for a moment
                 if time.monotonic() >= end:
                     raise
@@ -238,61 +234,62 @@ class Database:
         owned = self._store.is_owned()
         return is_owned(self._data_dir) if owned is None else owned
 
-    def _migrate(self, create: bool, part: bool) -> None:
+    def _make(self, create: bool, part: bool) -> None:
+        """Have a schema that this version can use; one that others use too is only made, never changed."""
         with self._store.write.connect() as conn, conn.begin():
-            found = _schema(conn)
-            if part and found == _PART_OF_THIS:
+            self._store.looking(conn)
+            found = schema.look(conn)
+        with self._store.write.connect() as conn, conn.begin():
+            if found.revision is None and create:
+                self._store.migrating(conn)
+                found = schema.look(conn)  # another server may have made it just now
+            if part and found.is_part_of_this:
                 self.is_part = True
                 return
-            self._must_be_whole(found)
-            if found == NEWEST_SCHEMA:
+            schema.must_be_whole(found, self.name)
+            if found.is_of_this:
                 return
-            if part and found is not None:
-                raise DatabaseUnusable(f"{self.name} has something else in it, of schema {found}: make a new database")
-            if found is None and not create:
+            if part and found.revision is not None:
+                raise DatabaseUnusable(
+                    f"{self.name} has something else in it, of schema {found.revision}: make a new database"
+                )
+            if found.revision is None and not create:
                 raise DatabaseUnusable(f"{self.name} has nothing of Reflexio's: check --database-url")
+            if found.revision is not None and self._store.is_shared:
+                schema.must_fit(found, self.name)
+                return
             from reflexio_server.storage.migrating import known_schemas, migrate
 
-            if found is not None and found not in known_schemas():
-                raise DatabaseUnusable(
-                    f"{self.name} has schema {found}, and this version knows none after {NEWEST_SCHEMA}: "
-                    "a newer version made it, use that one"
-                )
-            self._store.migrating(conn)
+            if found.revision is not None and found.revision not in known_schemas():
+                raise schema.unknown(found, self.name)
             migrate(conn)
             if part:
-                mark_part(conn, True)
+                schema.mark_part(conn, True)
                 self.is_part = True
 
     def _check_schema(self) -> None:
         with self._store.read.connect() as conn, conn.begin():
-            found = _schema(conn)
-        self._must_be_whole(found)
-        if found != NEWEST_SCHEMA:
+            found = schema.look(conn)
+        schema.must_be_whole(found, self.name)
+        if self._store.is_shared:
+            schema.must_fit(found, self.name)
+        elif not found.is_of_this:
             raise DatabaseUnusable(
-                f"the running server's database has schema {found}, this version needs {NEWEST_SCHEMA}: "
-                "restart the server with this version, or use the version it runs"
-            )
-
-    def _must_be_whole(self, schema: str | None) -> None:
-        if schema is not None and schema.startswith(_PART):
-            by = "" if schema == _PART_OF_THIS else f" with the version that began it (schema {schema[len(_PART) :]})"
-            raise DatabaseUnusable(
-                f"{self.name} has only a part of a store: run `reflexio-server import-store`{by} to its end"
+                f"the running server's database has schema {found.revision}, this version needs "
+                f"{tables.NEWEST_SCHEMA}: restart the server with this version, or use the version it runs"
             )
 
 
-def mark_part(conn: Connection, is_part: bool) -> None:
-    """Mark a database of this version's schema as one that a store is imported into, or as whole."""
-    schema = _PART_OF_THIS if is_part else NEWEST_SCHEMA
-    conn.execute(text("UPDATE alembic_version SET version_num = :schema"), {"schema": schema})
-
-
-def _schema(conn: Connection) -> str | None:
-    """The database's revision; None when it is new."""
-    if not inspect(conn).has_table("alembic_version"):
-        return None
-    return conn.execute(text("SELECT version_num FROM alembic_version")).scalar()
+@contextmanager
+def to_migrate(url: str) -> Iterator[Store]:
+    """A database that servers may use meanwhile. Raises DatabaseUnusable, also for what fails in the block."""
+    store = dialect.open_store(Path(), url, owner=False, alone=False, readers=1)
+    with closing(store):
+        try:
+            store.own(tables.NEWEST_SCHEMA)
+            yield store
+        except SQLAlchemyError as error:
+            raise DatabaseUnusable(what_is_wrong(store.name, error)) from None
 
 
 def is_of_database(error: BaseException) -> bool:

@@ -48,6 +48,12 @@ class Dialect(Protocol):
     def neighbours(self, conn: Connection, refs: Sequence[int]) -> list[tuple[int, list[int], list[int]]]:
         """Of these interactions those in a thread: (id, ids of the two before it, nearest first, of the two after)."""
 
+    def under_way(self, conn: Connection) -> tuple[int, int]:
+        """As this snapshot has it: the oldest transaction that may still write, and the first that has not begun yet.
+
+        They are counted as they begin to write; the two are the same when none writes.
+        """
+
     def database_id(self, conn: Connection) -> str:
         """What tells this database from its copies, as far as that can be told."""
 

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from reflexio_server.storage import tables, waiting
-from reflexio_server.storage.tables import accounts, collections, interactions, live_model, models, vectors
+from reflexio_server.storage.tables import (
+    accounts,
+    collections,
+    interactions,
+    live_model,
+    models,
+    schema_range,
+    vectors,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +46,15 @@ def model_id(conn: Connection, number: int) -> str:
     return str(conn.execute(select(models.c.model_id).where(models.c.id == number)).scalar_one())
 
 
+def begin(conn: Connection, name: str, dimensions: int) -> ModelState:
+    """Let the model with this id be live if none is yet: which one is. Needs a write transaction."""
+    _alone(conn)
+    return state(conn) or choose(conn, register(conn, name, dimensions))
+
+
 def register(conn: Connection, name: str, dimensions: int) -> int:
     """The number of the model with this id, new if it was never used. Needs a write transaction."""
+    _alone(conn)
     number = conn.execute(select(models.c.id).where(models.c.model_id == name)).scalar()
     if number is None:
         added = insert(models).values(model_id=name, dimensions=dimensions).returning(models.c.id)
@@ -52,6 +67,7 @@ def choose(conn: Connection, number: int) -> ModelState:
 
     Needs a write transaction.
     """
+    _alone(conn)
     found = state(conn)
     if found is None:
         conn.execute(insert(live_model).values(id=1, model=number))
@@ -75,18 +91,21 @@ def replace(conn: Connection, number: int) -> int:
     return waiting.let_wait_where(conn, waiting.has_text)
 
 
-def note_done(conn: Connection, done: int) -> None:
-    """Remember up to which row all have vectors of the next model. Needs a write transaction."""
-    conn.execute(update(live_model).values(done=done))
+def note_done(conn: Connection, number: int, done: int) -> None:
+    """Remember up to which row all have vectors of this model, if it is the next one. Needs a write transaction."""
+    conn.execute(update(live_model).where(live_model.c.next == number).values(done=done))
 
 
-def take_over(conn: Connection, most_waiting: int) -> bool:
-    """Let the next model be live, if at most so many interactions are without its vectors; those wait for them then.
+def take_over(conn: Connection, number: int, most_waiting: int) -> bool:
+    """Let this model, if it is the next one, be live; at most so many interactions may be without its vectors.
+
+    Those wait for them then.
 
     Needs a transaction that has locked all accounts.
     """
+    _alone(conn)
     found = state(conn)
-    if found is None or found.next is None:
+    if found is None or found.next != number:
         return False
     left = select(interactions.c.id).where(interactions.c.id > found.done, waiting.has_text).limit(most_waiting + 1)
     refs = conn.execute(left).scalars().all()
@@ -94,7 +113,7 @@ def take_over(conn: Connection, most_waiting: int) -> bool:
         return False
     waiting.let_wait(conn, refs)
     waiting.wait_no_more(conn, tables.waiting.c.id <= found.done)
-    _set_live(conn, found.next)
+    _set_live(conn, number)
     return True
 
 
@@ -122,6 +141,11 @@ def progress(conn: Connection, done: int) -> tuple[int, int]:
     count = select(func.count()).select_from(interactions)
     so_far = conn.execute(count.where(waiting.has_text, interactions.c.id <= done)).scalar_one()
     return so_far, conn.execute(count.where(waiting.has_text)).scalar_one()
+
+
+def _alone(conn: Connection) -> None:
+    """Let nobody else decide about models before this transaction ends: the row is one that is always there."""
+    conn.execute(select(schema_range.c.id).with_for_update())
 
 
 def _set_live(conn: Connection, number: int) -> None:

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, LargeBinary, String, Table, cast, delete, fun
 
 from reflexio_server import words
 from reflexio_server.storage import full_text, postgres, sqlite
-from reflexio_server.storage.database import Database, mark_part
-from reflexio_server.storage.tables import images, interactions, metadata, words_state
+from reflexio_server.storage.database import Database
+from reflexio_server.storage.schema import mark_part
+from reflexio_server.storage.tables import images, interactions, metadata, schema_range, words_state
 
 ROWS_AT_ONCE = 2000
 _BYTES_AT_ONCE = 8_000_000
@@ -77,7 +78,12 @@ def import_store(source: Database, target: Database, show: Show) -> Imported:
 
 def _copied() -> list[Table]:
     """Every table after those that it refers to, but for the one that is there from the beginning on."""
-    return [table for table in metadata.sorted_tables if table is not words_state]
+    return [table for table in _tables() if table is not words_state]
+
+
+def _tables() -> list[Table]:
+    """Every table of the store; what is about the schema itself is each database's own."""
+    return [table for table in metadata.sorted_tables if table is not schema_range]
 
 
 def _names(table: Table) -> tuple[str, ...]:
@@ -94,7 +100,7 @@ def _rows(database: Database, table: Table) -> Generator[Row]:
 
 
 def _counts(conn: Connection) -> dict[str, int]:
-    return {table.name: _count(conn, table) for table in metadata.sorted_tables}
+    return {table.name: _count(conn, table) for table in _tables()}
 
 
 def _count(conn: Connection, table: Table) -> int:
@@ -118,7 +124,7 @@ def _beginning(target: Database, table: Table, coming: Iterator[Row]) -> Generat
 def _must_be_all(source: Database, target: Database, rows: dict[str, int], show: Show) -> None:
     """The target, which is no part, has all of the store and nothing else."""
     done, total = 0, sum(rows.values())
-    for table in metadata.sorted_tables:
+    for table in _tables():
         with closing(_rows(source, table)) as coming:
             for _ in _beginning(target, table, coming):
                 done += 1

@@ -95,6 +95,9 @@ _LOCK_ACCOUNTS = Prepared(
 _NEXT_IDS = Prepared(
     text("SELECT nextval(CAST(CAST(:sequence AS text) AS regclass)) FROM generate_series(1, CAST(:count AS integer))")
 )
+_UNDER_WAY = Prepared(
+    text("SELECT CAST(pg_snapshot_xmin(s) AS text), CAST(pg_snapshot_xmax(s) AS text) FROM pg_current_snapshot() AS s")
+)
 _KEYS = "unnest(CAST(:accounts AS bigint[]), CAST(:names AS text[])) AS k(account_id, name)"
 _STORED_REQUESTS = Prepared(
     text(
@@ -178,6 +181,12 @@ def go_on_after(conn: Connection, table: str, column: str, number: int) -> None:
     if (last := max(number, highest)) > 0:
         sequence = text("SELECT setval(pg_get_serial_sequence(:table, :column), :last)")
         conn.execute(sequence, {"table": table, "column": column, "last": last})
+
+
+def under_way(conn: Connection) -> tuple[int, int]:
+    """The oldest transaction that may still write, and the first that has not begun yet."""
+    (row,) = _UNDER_WAY.rows(conn)
+    return int(row[0]), int(row[1])
 
 
 def database_id(conn: Connection) -> str:

@@ -24,6 +24,10 @@ _ROWS_AT_ONCE = 50  # that are fetched on demand
 _OWNER_LOCK = (0x5265666C, 1)  # "Refl"; the second: who writes; servers share it
 _LEADER_LOCK = (0x5265666C, 2)
 _LANES = 2  # so that a transaction that waits for an account's row does not hold up all others
+_SCHEMA_LOCK = (0x5265666C, 3)  # who changes the schema; who looks at it shares it
+_VERSION_LOCKS = 0x52656676  # "Refv"; the second: the newest schema of the version that writes
+_PARTS = ("first", "second")  # of such a lock's number
+_LOCK_SECONDS = 5  # that a change of the schema waits for a table: as long, all who come later wait behind it
 _CANCEL_SECONDS = 1.0
 
 # What holds for every session: nothing hangs for ever, and a commit is on disk when it returns.
@@ -105,11 +109,13 @@ class DatabaseServer:
     """
 
     mending = "restore a backup of the database"
+    is_shared = True
 
     def __init__(self, url: str, *, owner: bool, alone: bool, readers: int, leader_url: str | None = None) -> None:
         given = _parts(url, "--database-url")
         self.name = _name(given)
         self._owner, self._alone = owner, alone
+        self._version = 0
         self.lanes = 1 if alone else _LANES
         self._given = {**_NETWORK, **given, "client_encoding": "utf8"}
         leading = given if leader_url is None else _parts(leader_url, "REFLEXIO_LEADER_URL")
@@ -118,7 +124,8 @@ class DatabaseServer:
         self.read = self._engine(reads=True, connections=readers)
         self.claims = Claims(self._session_apart)
 
-    def own(self) -> None:
+    def own(self, schema: str) -> None:
+        self._version = int(schema)
         with self.write.connect() as conn:
             version = int(conn.execute(text("SHOW server_version_num")).scalar_one()) // 10_000
             if version < OLDEST_VERSION:
@@ -141,10 +148,20 @@ class DatabaseServer:
         query = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :first
             AND objid = :second AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
         with self.read.connect() as conn:
-            return bool(conn.execute(text(query), dict(zip(("first", "second"), _OWNER_LOCK, strict=True))).scalar())
+            return bool(conn.execute(text(query), dict(zip(_PARTS, _OWNER_LOCK, strict=True))).scalar())
 
     def migrating(self, conn: Connection) -> None:
-        conn.execute(text("SET LOCAL statement_timeout = 0"))
+        _wait_for_schema(conn, "pg_advisory_xact_lock")
+        conn.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
+
+    def looking(self, conn: Connection) -> None:
+        _wait_for_schema(conn, "pg_advisory_xact_lock_shared")
+
+    def is_used_by_older(self, conn: Connection, schema: str) -> bool:
+        query = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :first
+            AND CAST(objid AS bigint) < :version
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+        return bool(conn.execute(text(query), {"first": _VERSION_LOCKS, "version": int(schema)}).scalar())
 
     def committed(self, conn: Connection) -> None:
         pass
@@ -225,6 +242,7 @@ class DatabaseServer:
             session.execute(_SET_DURABLE)
             if self._owner:
                 self._share(session)
+                session.execute("SELECT pg_advisory_lock_shared(%s, %s)", (_VERSION_LOCKS, self._version))
             if leads:
                 session.execute(_set(_SETTINGS_OF_LEADING))
         session.autocommit = False
@@ -237,6 +255,13 @@ class DatabaseServer:
         if not session.execute(f"SELECT {lock}(%s, %s)", _OWNER_LOCK).fetchone()[0]:
             what = "a server uses" if self._alone else "a command has to itself"
             raise DatabaseInUse(f"{what} {self.name}: wait for its end, or stop it first")
+
+
+def _wait_for_schema(conn: Connection, lock: str) -> None:
+    """However long somebody else changes it. The transaction may take as long as it likes."""
+    conn.execute(text("SET LOCAL statement_timeout = 0"))
+    conn.execute(text("SET LOCAL lock_timeout = 0"))
+    conn.execute(text(f"SELECT {lock}(:first, :second)"), dict(zip(_PARTS, _SCHEMA_LOCK, strict=True)))
 
 
 def _parts(url: str, setting: str) -> dict[str, Any]:

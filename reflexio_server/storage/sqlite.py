@@ -111,6 +111,11 @@ def _casefold_other(element: CasefoldOther, compiler: SQLCompiler, **named: Any)
     return f"CASE WHEN {given} GLOB '*[^ -~]*' THEN casefold({given}) END"  # which calls Python
 
 
+def under_way(_conn: Connection) -> tuple[int, int]:
+    """One writes at a time, and numbers rise with the commits."""
+    return 0, 0
+
+
 def database_id(_conn: Connection) -> str:
     """Nothing does: files are told apart by where they are."""
     return ""

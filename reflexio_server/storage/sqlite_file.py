@@ -21,6 +21,7 @@ class DatabaseFile:
 
     lanes = 1
     mending = "bring a backup in with `reflexio-server restore FILE`"
+    is_shared = False
 
     def __init__(self, path: Path, *, owner: bool, readers: int) -> None:
         self.name = str(path)
@@ -40,10 +41,16 @@ class DatabaseFile:
     def migrating(self, conn: Connection) -> None:
         pass
 
+    def looking(self, conn: Connection) -> None:
+        pass
+
+    def is_used_by_older(self, conn: Connection, schema: str) -> bool:
+        return False
+
     def is_owned(self) -> None:
         return None
 
-    def own(self) -> None:
+    def own(self, schema: str) -> None:
         pass
 
     def begin(self) -> None:

@@ -58,6 +58,7 @@ class Store(Protocol):
         lanes: how many transactions may write at a time.
         read: connections whose every transaction sees one moment.
         write: connections, as many as `lanes`, each of whose commits is on disk when it returns.
+        is_shared: others may use it at the same time, of other versions too.
     """
 
     name: str
@@ -65,16 +66,29 @@ class Store(Protocol):
     mending: str
     read: Engine
     write: Engine
+    is_shared: bool
 
     @property
     def claims(self) -> Claims:
         """What is being embedded."""
 
     def migrating(self, conn: Connection) -> None:
-        """Prepare the transaction that makes or changes the schema, which may take long."""
+        """Prepare the transaction that makes or changes the schema: nobody else does that before it ends.
 
-    def own(self) -> None:
-        """Become its owner, before the schema is looked at. Raises DatabaseUnusable."""
+        It may take long, but waits only for some seconds where others use a table.
+        """
+
+    def looking(self, conn: Connection) -> None:
+        """Wait until nobody changes the schema; nobody does until this transaction ends."""
+
+    def is_used_by_older(self, conn: Connection, schema: str) -> bool:
+        """Whether servers use it whose newest schema comes before this one."""
+
+    def own(self, schema: str) -> None:
+        """Become its owner, before the schema is looked at, as a version whose newest one is this.
+
+        Raises DatabaseUnusable.
+        """
 
     def begin(self) -> None:
         """Begin to write, once its schema is this version's."""

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from reflexio_server.storage.dialect import NEVER_AGAIN, OFTEN_UPDATED, Id, only_where
 
-NEWEST_SCHEMA = "0011"  # of the migrations, that has these tables
+NEWEST_SCHEMA = "0012"  # of the migrations, that has these tables
 
 metadata = MetaData()
 
@@ -281,4 +281,9 @@ words_state = Table(
     Column("done", BigInteger),
     # Whether version 1 has rows still, which are in an index of their own.
     Column("has_first", Boolean, nullable=False),
+)
+
+# One row: the oldest schema whose code works on this one, so that it goes on while newer servers take its place.
+schema_range = Table(
+    "schema_range", metadata, Column("id", Id, primary_key=True), Column("oldest", String(32), nullable=False)
 )

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from reflexio.v1 import auth_service_pb2 as auth_pb
-from reflexio_server.core.logins import REMEMBERED, Logins
+from reflexio_server.core.logins import REMEMBERED, Logins, TriesHere
 from reflexio_server.errors import TooBusy, Unauthenticated
 from tests.support import LocalServer
 from tests.wire import code_of
@@ -35,14 +35,15 @@ def attempt(bound: Logins, email: str, address: str) -> bool:
 
 @pytest.mark.parametrize("addresses", [1, 7, 250])
 def test_a_flood_of_refused_tries_forgets_nobody(addresses: int) -> None:
-    bound = Logins(clock=Clock())
+    here = TriesHere(10, 30, Clock())
+    bound = Logins(shared=here)
     assert [attempt(bound, VICTIM, "1.2.3.4") for _ in range(12)] == [True] * 10 + [False] * 2
     checked = sum(
         attempt(bound, f"{number}@example.com", f"10.0.0.{number % addresses}") for number in range(REMEMBERED + 5000)
     )
     assert checked == 10 * addresses, "as many as an address may try at once"
     assert not any(attempt(bound, VICTIM, "1.2.3.4") for _ in range(12))
-    assert len(bound._accounts._buckets) == 1 + checked, "a refused try leaves nothing"
+    assert len(here._accounts._buckets) == 1 + checked, "a refused try leaves nothing"
 
 
 def test_an_address_without_tries_keeps_what_it_used_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,10 @@ COMMANDS = (
     ("backup",),
     ("restore",),
     ("import-store",),
+    ("migrate",),
     ("model",),
     ("model", "install"),
+    ("model", "use"),
 )
 
 

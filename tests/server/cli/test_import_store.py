@@ -17,7 +17,7 @@ from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio_server.storage import postgres
 from reflexio_server.storage.database import DATABASE_FILE
-from reflexio_server.storage.tables import metadata
+from reflexio_server.storage.tables import metadata, schema_range
 from tests import stores
 from tests.command import EMAIL, create, run, said
 from tests.old_store import EMAIL as OLD_EMAIL
@@ -171,6 +171,7 @@ def test_everything_is_as_it_was(
     held = rows(tmp_path / "store")
     assert rows(url) == held
     told = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    del held[schema_range.name]  # which each database has of its own
     for name, there in held.items():
         assert told[name] == [f"{len(there):,}"] * 2
     again = run(*command)

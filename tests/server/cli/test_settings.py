@@ -83,6 +83,7 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "database_url": ("postgresql://host/name", SecretStr("postgresql://host/name")),
     "database_url_file": ("some/url", Path("some/url").absolute()),
     "database_connections": ("9", 9),
+    "migrate": ("true", True),
     "data_dir": ("some/data", Path("some/data").absolute()),
     "model_dir": ("some/models", Path("some/models").absolute()),
     "embedder": ("wordllama", "wordllama"),
@@ -155,6 +156,7 @@ SWITCHES = {  # as RIGHT has them
     "reflection": "--reflection",
     "insecure": "--insecure",
     "share_port": "--share-port",
+    "migrate": "--migrate",
     "indexing": "--no-indexing",
     "read_pictures": "--read-pictures",
 }

@@ -27,6 +27,7 @@ from reflexio_server.index.nearest import Expected
 from reflexio_server.storage import collections, settling, standing, vectors, waiting
 from reflexio_server.storage.standing import Standing
 from reflexio_server.storage.vectors import Vectors
+from tests import stores
 from tests.soundness import faults
 from tests.state import index_command, rows
 from tests.support import Caller, LocalServer
@@ -295,6 +296,7 @@ def test_what_is_erased_during_a_change_of_model_gets_no_vectors_of_the_next(
     fill(caller, 40)
     check(server)
     server.stop()
+    stores.let_take_over(server.data_dir, second)
     monkeypatch.setattr("reflexio_server.backstage.load_by_id", lambda *_: first)
     monkeypatch.setattr(embedder_change, "BATCH", 20)
     use(monkeypatch, second)

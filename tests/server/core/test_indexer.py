@@ -34,6 +34,7 @@ from tests.words import Words, use
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
 
 
+@pytest.mark.sqlite  # where a start chooses the model
 def test_a_change_of_model_that_is_taken_back_half_way_loses_nothing(
     tmp_path: Path, start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +69,7 @@ def test_a_change_of_model_that_is_taken_back_half_way_loses_nothing(
     assert len(refs) == len(stamps(tmp_path)) == 3 * BATCH
 
 
+@pytest.mark.sqlite  # where a start chooses the model
 def test_rows_that_wait_for_another_model_are_counted_from_the_first_search_on(
     tmp_path: Path, start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_text_that_could_not_be_embedded_at_first_is_tried_again(
     assert (len(tries), server.app.vector_maker.failed, len(stamps(tmp_path))) == (3, 0, 1)
 
 
+@pytest.mark.sqlite  # where a start chooses the model
 def test_a_text_that_one_model_cannot_embed_is_tried_by_the_next(
     tmp_path: Path, start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def test_what_it_cannot_read_is_found_by_its_words_alone(e5_server: LocalServer)
     assert [(hit.interaction.request_id, hit.semantic, hit.lexical) for hit in hits] == [("unread", 0, 1)]
 
 
+@pytest.mark.sqlite  # where a start chooses the model
 @pytest.mark.usefixtures("every_account")
 def test_a_store_of_minilm_changes_to_e5_while_it_answers(tmp_path: Path, e5_dir: Path) -> None:
     server = LocalServer(tmp_path, e5_dir, embedder="minilm-int8")

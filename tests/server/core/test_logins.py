@@ -15,7 +15,7 @@ from reflexio.v1 import auth_service_pb2 as auth_pb
 from reflexio.v1 import auth_service_pb2_grpc as auth_grpc
 from reflexio_server.core import accounts as core
 from reflexio_server.core import audit, logins
-from reflexio_server.core.logins import Logins
+from reflexio_server.core.logins import Logins, TriesHere
 from reflexio_server.errors import TooBusy, Unauthenticated
 from reflexio_server.logs import TextFormatter, extra_fields
 from reflexio_server.rpc.peer import address_of
@@ -123,10 +123,11 @@ def test_what_fails_for_another_reason_costs_no_try(clock: Clock) -> None:
 
 def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logins, "REMEMBERED", 50)
-    bound = Logins(clock=clock)
+    here = TriesHere(10, 30, clock)
+    bound = Logins(shared=here)
     for number in range(500):
         fail(bound, f"{number}@b.c", f"10.0.{number // 250}.{number % 250}")
-    assert len(bound._accounts._buckets) == len(bound._addresses._buckets) == 50
+    assert len(here._accounts._buckets) == len(here._addresses._buckets) == 50
     assert not bound._places
 
 
