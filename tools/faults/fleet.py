@@ -99,6 +99,7 @@ class Server:
     ) -> None:
         """`api_key`: of an account that is there; None makes one. `works_behind`: as a worker, which takes no calls."""
         self.kills = 0
+        self._began = 0
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.address = f"127.0.0.1:{self.port}"
@@ -115,7 +116,7 @@ class Server:
 
     def start(self) -> None:
         """Returns when it listens."""
-        before = self._log.stat().st_size if self._log.exists() else 0
+        self._began = before = self._log.stat().st_size if self._log.exists() else 0
         self._process = process = self._spare or self._load()
         self._spare = None
         assert process.stdin
@@ -167,6 +168,10 @@ class Server:
             self._process.wait(START_SECONDS)
             end(self._process)
             self._process = None
+
+    def said(self) -> str:
+        """What it has logged since it was started last."""
+        return self._log.read_bytes()[self._began :].decode(errors="replace")
 
     def kill(self) -> None:
         if self._process is not None:
