@@ -84,7 +84,9 @@ class Backstage:
             opened.callback(self.leading.stop)
             self.index = IndexAccess(self._engine, self.leading)
             opened.callback(self.index.close)
-            self.vector_maker = VectorMaker(self.database, self.writer, self.embedders, self._follow, aside)
+            self.vector_maker = VectorMaker(
+                self.database, self.writer, self.embedders, self._follow, aside, alone=alone
+            )
             opened.callback(self.vector_maker.stop)
             self._forgetting = None if alone else Forgetting(self.database, self.cache)
             if self._forgetting:
@@ -121,15 +123,19 @@ class Backstage:
             self._forgetting.thread.start()
         if self.picture_reading:
             self.picture_reading.thread.start()
+        for thread in self._more:
+            thread.start()
 
     def open_metrics(self) -> str | None:
-        """Let the metrics, if there are to be any, be scraped until `stop`; the address. Raises CannotListen."""
+        """Before `start`: let the metrics, if there are to be any, be scraped until `stop`; the address.
+
+        Raises CannotListen.
+        """
         if self._metrics is None:
             return None
-        lag = IndexLag(self.database)
+        lag = IndexLag(self.database, self.leading)
         stored = Stored(self.database, self._settings.data_dir / CHROMA_FOLDER)
         for part in (lag, stored):
-            part.thread.start()
             self._opened.callback(part.thread.end)
             self._more.append(part.thread)
         self._metrics.read(

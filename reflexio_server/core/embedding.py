@@ -22,6 +22,7 @@ BATCH = 64  # rows whose vectors are committed together
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 10.0
 _LOOK_SECONDS = 5.0  # how often it is looked for rows that wait for other reasons than a publish
 _OTHERS_SECONDS = 0.01  # how often it is looked whether another process is through with a row
+_SHARED_LOOK_SECONDS = 0.5  # the same where other processes publish
 _MOST_KEPT = 4096  # vectors that could not be written and are kept for the next try: 6 MB
 
 
@@ -42,7 +43,11 @@ class VectorMaker:
         embedders: Embedders,
         stored: Callable[[set[int]], None],
         aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+        *,
+        alone: bool = True,
     ) -> None:
+        """`alone`: no other process publishes, so it need not be looked often whether one did."""
+        self._look_seconds = _LOOK_SECONDS if alone else _SHARED_LOOK_SECONDS
         self._database = database
         self._writer = writer
         self._embedders = embedders
@@ -105,7 +110,7 @@ class VectorMaker:
                 self._work_off()
                 pause = _RETRY_SECONDS
                 if not self._more_waits():
-                    pause = _LOOK_SECONDS
+                    pause = self._look_seconds
                     with self._changed:
                         self._unwritten.clear()  # what is left is of rows that were erased
             except DomainError:

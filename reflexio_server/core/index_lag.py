@@ -1,5 +1,6 @@
 """How far the index is behind what was published, looked at now and then so that asking costs nothing."""
 
+from reflexio_server.core.leading import Leads
 from reflexio_server.core.looking import Looking
 from reflexio_server.storage import collections, embedders, waiting
 from reflexio_server.storage.database import Database
@@ -13,10 +14,12 @@ class IndexLag(Looking):
 
     Attributes:
         waiting: interactions of all accounts that wait for their vectors, at the last look; None before the first.
-        not_in_chroma: vectors that their account's collection is to hold and does not yet, likewise.
+        not_in_chroma: vectors that their account's collection is to hold and does not yet, likewise; None as well while
+            another process leads, which counts them.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, leading: Leads) -> None:
+        self._leading = leading
         self.waiting: int | None = None
         self.not_in_chroma: int | None = None
         self._database = database
@@ -25,6 +28,9 @@ class IndexLag(Looking):
     def _look(self) -> None:
         with self._database.read() as conn:
             self.waiting = waiting.count(conn)
+            if self._leading.term is None:
+                self.not_in_chroma = None
+                return
             state = embedders.state(conn)
             self.not_in_chroma = (
                 sum(collections.count_not_applied(conn, model) for model in state.in_use) if state else 0

@@ -45,6 +45,7 @@ def test_what_is_stored_is_counted(server: LocalServer) -> None:
     wait_until(lambda: counted(server) == [2, 2, 4, 1], f"the counts, which are {counted(server)}")
 
 
+@pytest.mark.sqlite  # its files
 def test_what_it_takes_on_disk(server: LocalServer) -> None:
     caller = server.new_caller()
     caller.publish("ada", *(f"a violin {number} {'word ' * 50}" for number in range(200)))
@@ -77,6 +78,7 @@ def test_a_scrape_counts_nothing(server: LocalServer, monkeypatch: pytest.Monkey
     assert len(calls) <= 1
 
 
+@pytest.mark.sqlite  # its plans
 def test_counting_reads_no_row_in_full(server: LocalServer) -> None:
     """Pictures lie in their rows: counting them over an index leaves those alone."""
     with server.app.database.read() as conn:

@@ -60,6 +60,7 @@ def real_damage(tmp_path: Path) -> BaseException:
     raise AssertionError("it can be read")
 
 
+@pytest.mark.sqlite  # its damage
 def test_damage_of_the_database_is_named_and_the_index_kept(
     server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:

@@ -36,7 +36,7 @@ from tests.support import LocalServer
 from tests.wire import wait_until
 from tests.words import Words
 
-pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
+pytestmark = pytest.mark.usefixtures("every_account")
 
 
 @pytest.mark.parametrize("method", ["query", "upsert"])

@@ -93,6 +93,7 @@ def test_another_process_leads_when_the_leader_is_gone(
         time.sleep(1)
         assert not leads(standing_by)
         assert metric(standing_by, "reflexio_leader") == 0
+        assert metric(standing_by, "reflexio_index_waiting_vectors") is None
         began = time.monotonic()
         leader.process.send_signal(how)
         wait_until(lambda: leads(standing_by), "it to lead", within * MARGIN)

@@ -19,7 +19,7 @@ from tests.support import Caller, LocalServer
 from tests.wire import MICROS, everything, publish, seeded, timestamp
 from tests.words import Words
 
-pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
+pytestmark = pytest.mark.usefixtures("every_account")
 
 VOCABULARY = (
     "boat river ship lake dog cat horse bread cheese wine apple car train plane city house garden music guitar "
@@ -49,6 +49,7 @@ def meaning(embedder: Words, items: list[noun.Interaction], query: str) -> dict[
     return {item.interaction_id: float(embedder.embed_query(item.content) @ question) for item in items if item.content}
 
 
+@pytest.mark.store
 def test_what_is_found_and_its_order_is_what_a_plain_model_says(server: LocalServer, embedder: Words) -> None:
     """The exact paths: a user's part, and a filtered part of the account."""
     source = seeded()
@@ -139,6 +140,7 @@ def test_chroma_finds_nearly_all_that_is_nearest(
     assert found >= RECALL * nearest
 
 
+@pytest.mark.store
 def test_what_stands_beside_the_nearest_joins_them(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an account that is too large to be compared, few are candidates; those beside them count as in all of it."""
     source = seeded()
@@ -204,6 +206,7 @@ def test_the_model_would_notice(server: LocalServer, embedder: Words) -> None:
     assert np.isclose(cosines[hits[0].interaction.interaction_id], 1.0)
 
 
+@pytest.mark.store
 def test_answers_outlast_a_restart_and_a_rebuild(server: LocalServer, start: Callable[..., LocalServer]) -> None:
     source = seeded()
     caller = server.new_caller()
@@ -228,6 +231,7 @@ def test_answers_outlast_a_restart_and_a_rebuild(server: LocalServer, start: Cal
     assert answers(anew) == before
 
 
+@pytest.mark.store
 def test_what_is_added_never_hides_what_a_query_asks_for(server: LocalServer) -> None:
     """Whatever is said beside it, a text with all of the query's words stays among the first five."""
     source = seeded()

@@ -100,6 +100,9 @@ def test_a_worker_embeds_and_leads_where_no_server_does(
         assert listening(worker.process.pid) == 1, "for metrics alone"
         verified = run(*("index", "verify", "--data-dir", tmp_path / "elsewhere"), env={"REFLEXIO_DATABASE_URL": url})
         assert "compared one by one" in verified.stdout, verified.stderr
+        server = start(database_url=url, indexing=False, embedder="minilm-int8")
+        log_in(server.address, email).publish("u", "a train to the city")
+        wait_until(lambda: count(url, "vectors") == 6, "it to embed what a server takes meanwhile")
         assert worker.terminate() == 0
         assert worker.wait_for("stopped")
 
