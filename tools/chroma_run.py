@@ -26,10 +26,11 @@ def free_port() -> int:
 
 
 class ChromaRun:
-    """`chroma run`, which keeps its port over restarts."""
+    """`chroma run`, which keeps its port over restarts. `apart`: Ctrl-C at the terminal does not reach it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, apart: bool = False) -> None:
         self.folder = folder
+        self._apart = apart
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
@@ -49,14 +50,23 @@ class ChromaRun:
         at = ["--path", str(self.folder), "--host", "127.0.0.1", "--port", str(self.port)]
         command = [sys.executable, "-c", _PROGRAM, "run", *at]
         environment = {**os.environ, "ANONYMIZED_TELEMETRY": "False"}
+        null = subprocess.DEVNULL
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+            command, stdin=null, stdout=null, stderr=null, env=environment, start_new_session=self._apart
         )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the Chroma server did not start")
             time.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
+    def is_gone(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def kill(self) -> None:
         if self.process is not None:

@@ -57,6 +57,18 @@ class Cluster:
     def stop(self, mode: str = "immediate") -> None:
         self._run("pg_ctl", "-D", str(self._data), "-m", mode, "-w", "stop")
 
+    @property
+    def pid(self) -> int:
+        """Of its first process. Raises OSError when it does not run."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def is_gone(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except OSError:
+            return True
+        return False
+
     def new(self) -> str:
         """The URL of a new database."""
         return new_database(self.url)

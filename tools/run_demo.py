@@ -105,6 +105,23 @@ def search(client: reflexio.ReflexioClient) -> None:
     console.print(table)
 
 
+def show(url: str, email: str) -> None:
+    """Publish, search and erase at the servers there, as their account with the password of such runs."""
+    with reflexio.ReflexioClient(url_endpoint=url) as client:
+        client.login(email, PASSWORD)
+        say(f"Logged in as {email}.")
+        publish(client)
+        say("Streaming the bundled conversations:")
+        result = client.publish_many(requests(), progress=True)
+        console.print(
+            f"    {result.requests.stored} requests with {result.interactions.stored} interactions stored, "
+            f"{result.requests.rejected} rejected"
+        )
+        search(client)
+        gone = client.delete_user("demo.visitor", wait_for_response=True)
+        say(f"Erased demo.visitor for good: {gone.interactions} interactions, {gone.images} picture.")
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="reflexio-demo-") as folder:
         say("Starting a server on a free port, with its data in a temporary folder.")
@@ -112,19 +129,7 @@ def main() -> int:
         server = ServerProcess(Path(folder))
         console.print(f"    {server.lines[-1].split('INFO ')[-1].strip()}", highlight=False)
         try:
-            with reflexio.ReflexioClient(url_endpoint=f"http://{server.address}/") as client:
-                client.login(email, PASSWORD)
-                say(f"Logged in as {email}.")
-                publish(client)
-                say("Streaming the bundled conversations:")
-                result = client.publish_many(requests(), progress=True)
-                console.print(
-                    f"    {result.requests.stored} requests with {result.interactions.stored} interactions stored, "
-                    f"{result.requests.rejected} rejected"
-                )
-                search(client)
-                gone = client.delete_user("demo.visitor", wait_for_response=True)
-                say(f"Erased demo.visitor for good: {gone.interactions} interactions, {gone.images} picture.")
+            show(f"http://{server.address}/", email)
         finally:
             status = server.terminate()
     if status != 0:

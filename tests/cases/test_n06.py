@@ -28,11 +28,24 @@ from tests.support import LocalServer
 from tests.tls_files import Files
 
 ROOT = Path(__file__).parents[2]
-DOCKERFILE, COMPOSE, UNIT, PAGE = (
-    (ROOT / name).read_text(encoding="utf-8")
-    for name in ("Dockerfile", "deploy/compose.yaml", "deploy/systemd/reflexio.service", "docs/deployment.md")
-)
-CLIENTS = {"REFLEXIO_CA_CERT", "REFLEXIO_CLIENT_CERT", "REFLEXIO_CLIENT_KEY"}
+FILES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in (
+        "Dockerfile",
+        "deploy/compose.yaml",
+        "deploy/several.yaml",
+        "deploy/systemd/reflexio.service",
+        "deploy/systemd/reflexio@.service",
+        "deploy/systemd/reflexio-worker.service",
+        "deploy/systemd/reflexio-chroma.service",
+        "docs/deployment.md",
+        "docs/several-machines.md",
+    )
+}
+DOCKERFILE, COMPOSE, PAGE = FILES["Dockerfile"], FILES["deploy/compose.yaml"], FILES["docs/deployment.md"]
+SEVERAL, SEVERAL_PAGE = FILES["deploy/several.yaml"], FILES["docs/several-machines.md"]
+UNITS = {name: text for name, text in FILES.items() if name.endswith(".service")}
+CLIENTS = {"REFLEXIO_API_URL", "REFLEXIO_CA_CERT", "REFLEXIO_CLIENT_CERT", "REFLEXIO_CLIENT_KEY"}
 
 
 def probe(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -164,6 +177,24 @@ def manifest() -> dict[str, Any]:
     return loaded
 
 
+def blocks() -> list[Any]:
+    """The documents of the page on several machines: Kubernetes' and Envoy's."""
+    found = re.findall(r"^```yaml\n(.*?)^```$", SEVERAL_PAGE, re.MULTILINE | re.DOTALL)
+    return [document for block in found for document in yaml.safe_load_all(block)]
+
+
+def containers() -> Iterator[dict[str, Any]]:
+    """Those of the page's pods."""
+    for document in blocks():
+        if document.get("kind") in ("Job", "Deployment"):
+            yield from document["spec"]["template"]["spec"]["containers"]
+
+
+def of_kind(kind: str) -> dict[str, Any]:
+    (found,) = (document["spec"] for document in blocks() if document.get("kind") == kind)
+    return found  # type: ignore[no-any-return]
+
+
 def commands() -> Iterator[list[str]]:
     """Every command line of the program in these files, without `reflexio-server`."""
     compose = yaml.safe_load(COMPOSE)["services"]["reflexio"]
@@ -173,24 +204,30 @@ def commands() -> Iterator[list[str]]:
     yield compose["healthcheck"]["test"][2:]
     yield pod["args"]
     yield pod["startupProbe"]["exec"]["command"][1:]
-    for text in (DOCKERFILE, UNIT, PAGE):
+    for service in yaml.safe_load(SEVERAL)["services"].values():
+        if service["image"] == "reflexio-grpc":
+            yield service["command"]
+    for container in containers():
+        yield container["args"]
+    for text in FILES.values():
         for found in re.findall(r"(?:^|[ =`/])reflexio-server ([a-z][^\n`\\<&|;]*)", text, re.MULTILINE):
             yield shlex.split(found)
 
 
 def test_every_command_and_flag_is_the_programs() -> None:
     found = list(commands())
-    assert {words[0] for words in found} >= {"serve", "health", "model", "accounts", "backup", "restore"}
+    named = {words[0] for words in found}
+    assert named >= {"serve", "health", "model", "accounts", "backup", "restore", "migrate", "worker"}
     for words in found:
         assert_understood(words)
     flags = {option.opts[0] for command in (main.commands["serve"], health) for option in command.params}
-    for flag in re.findall(r"`(--[a-z-]+)`", PAGE):
+    for flag in re.findall(r"`(--[a-z-]+)`", PAGE + SEVERAL_PAGE):
         assert flag in flags or flag in ("--without-log", "--force"), flag
 
 
 def test_every_variable_is_a_setting() -> None:
     settings = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields} | CLIENTS
-    for text in (DOCKERFILE, COMPOSE, UNIT, PAGE):
+    for text in FILES.values():
         for name in re.findall(r"\bREFLEXIO_[A-Z_]*[A-Z]\b", text):
             assert name in settings, name
 
@@ -203,8 +240,8 @@ def test_every_file_that_is_copied_is_there_and_sent_to_the_builder() -> None:
         for name in line.split()[:-1]:
             assert (ROOT / name).exists(), name
             assert name in allowed or (name.startswith("deploy/") and "deploy/*.lock" in allowed), name
-    for name in ("Dockerfile", "deploy/compose.yaml", "deploy/systemd/reflexio.service"):
-        assert Path(name).name in PAGE
+    for name in FILES:
+        assert Path(name).name in PAGE + SEVERAL_PAGE or name.startswith("docs/")
 
 
 def test_the_image_is_held_to_hashes_and_runs_as_nobody() -> None:
@@ -231,17 +268,101 @@ def test_the_images_versions_are_those_that_are_tested() -> None:
     assert set(re.findall(r'"([a-z0-9-]+)', needed)) <= installed
 
 
-def test_there_is_more_time_to_stop_than_the_calls_in_flight_get() -> None:
-    def grace(words: list[str]) -> float:
-        return float(words[words.index("--grace-seconds") + 1])
+def grace(words: list[str]) -> float:
+    return float(words[words.index("--grace-seconds") + 1])
 
-    compose = yaml.safe_load(COMPOSE)["services"]["reflexio"]
-    pod = manifest()["spec"]["template"]["spec"]
-    unit = dict(re.findall(r"^(\w+)=(.*)$", UNIT, re.MULTILINE))
-    assert int(compose["stop_grace_period"].rstrip("s")) > grace(compose["command"])
-    assert pod["terminationGracePeriodSeconds"] > grace(pod["containers"][0]["args"])
-    assert int(unit["TimeoutStopSec"]) > grace(shlex.split(unit["ExecStart"]))
-    assert unit["KillSignal"] == "SIGTERM"
+
+def test_there_is_more_time_to_stop_than_the_calls_in_flight_get() -> None:
+    services = [yaml.safe_load(COMPOSE)["services"]["reflexio"], yaml.safe_load(SEVERAL)["services"]["api"]]
+    pods = [manifest()["spec"]["template"]["spec"], of_kind("Deployment")["template"]["spec"]]
+    for service in services:
+        assert int(service["stop_grace_period"].rstrip("s")) > grace(service["command"])
+    for pod in pods:
+        (container,) = pod["containers"]
+        before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        assert pod["terminationGracePeriodSeconds"] > before + grace(container["args"])
+    for name, text in UNITS.items():
+        unit = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+        words = shlex.split(unit["ExecStart"])
+        assert int(unit["TimeoutStopSec"]) > (grace(words) if "serve" in words else Settings().grace_seconds), name
+        assert unit["KillSignal"] == "SIGTERM"
+
+
+# ---- several machines
+
+
+def test_of_several_only_the_servers_can_be_reached() -> None:
+    compose = yaml.safe_load(SEVERAL)
+    services = compose["services"]
+    assert compose["networks"]["inner"] == {"internal": True}
+    assert [name for name, service in services.items() if "ports" in service] == ["api"]
+    assert [name for name, service in services.items() if service["networks"] != ["inner"]] == ["api"]
+    first, last = map(int, services["api"]["ports"][0].partition(":")[0].split("-"))
+    assert last - first + 1 == services["api"]["deploy"]["replicas"] > 1
+
+
+def test_of_several_no_password_is_in_a_variable() -> None:
+    compose = yaml.safe_load(SEVERAL)
+    assert all(set(secret) == {"file"} for secret in compose["secrets"].values())
+    for service in compose["services"].values():
+        for name, value in service.get("environment", {}).items():
+            assert "PASSWORD" not in name or name.endswith("_FILE"), name
+            assert not name.endswith("_FILE") or Path(value).name in service["secrets"]
+    for container in containers():
+        given = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert given["REFLEXIO_DATABASE_URL_FILE"].startswith("/secrets/")
+
+
+def test_of_several_all_is_of_known_versions_and_the_schema_is_there_first() -> None:
+    services = yaml.safe_load(SEVERAL)["services"]
+    (chroma,) = re.findall(r"^chromadb==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert services["chroma"]["image"] == f"chromadb/chroma:{chroma}"
+    assert re.fullmatch(r"postgres:\d+\.\d+", services["postgres"]["image"])
+    for name in ("api", "worker"):
+        assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+        assert services[name]["environment"]["REFLEXIO_CHROMA_URL"] == "http://chroma:8000"
+    assert services["migrate"]["depends_on"]["postgres"]["condition"] == "service_healthy"
+
+
+def test_the_connections_of_all_are_fewer_than_the_database_takes() -> None:
+    services = yaml.safe_load(SEVERAL)["services"]
+    (most,) = re.findall(r"max_connections=(\d+)", " ".join(services["postgres"]["command"]))
+    processes = services["api"]["deploy"]["replicas"] + 1
+    each = Settings.model_fields["database_connections"].default
+    assert processes * each + 10 <= int(most)
+    assert f"`--database-connections` ({each})" in SEVERAL_PAGE
+
+
+def test_kubernetes_names_each_pod_that_is_ready() -> None:
+    service, deployment = of_kind("Service"), of_kind("Deployment")
+    assert service["clusterIP"] == "None"
+    assert service["selector"] == deployment["selector"]["matchLabels"] == deployment["template"]["metadata"]["labels"]
+    assert "publishNotReadyAddresses" not in service
+    assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert container["readinessProbe"]["exec"]["command"] == ["reflexio-server", "health"]
+    assert "--max-connection-age-seconds" in container["args"]
+    assert service["ports"][0]["port"] == container["ports"][0]["containerPort"] == 8081
+    for pod in (deployment["template"]["spec"], of_kind("Job")["template"]["spec"]):
+        assert pod["enableServiceLinks"] is False
+        mounted = {mount["name"] for one in pod["containers"] for mount in one["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_envoy_balances_calls_and_looks_at_health() -> None:
+    (envoy,) = (document["static_resources"] for document in blocks() if "static_resources" in document)
+    (cluster,), (listener,) = envoy["clusters"], envoy["listeners"]
+    (protocol,) = cluster["typed_extension_protocol_options"].values()
+    assert "http2_protocol_options" in protocol["explicit_http_config"]
+    assert cluster["lb_policy"] in ("ROUND_ROBIN", "LEAST_REQUEST")
+    assert cluster["health_checks"][0]["grpc_health_check"] == {}, "the empty name"
+    (chain,) = listener["filter_chains"]
+    tls = chain["transport_socket"]["typed_config"]["common_tls_context"]
+    assert tls["alpn_protocols"] == ["h2"]
+    manager = chain["filters"][0]["typed_config"]
+    assert float(manager["stream_idle_timeout"].rstrip("s")) > Settings().stream_idle_seconds
+    (route,) = manager["route_config"]["virtual_hosts"][0]["routes"]
+    assert route["route"] == {"cluster": cluster["name"], "timeout": "0s"}
 
 
 # ---- the entry command, as a container runs it
