@@ -15,7 +15,7 @@ import pytest
 from reflexio.v1 import interaction_service_pb2 as pb
 from tools.benchmarks import callers, filling, indexing, latencies, memory, nearest, search, starting
 from tools.benchmarks.filling import Language, owners_of, sizes_of, users_of
-from tools.benchmarks.ingest import _messages
+from tools.benchmarks.ingest import messages
 from tools.benchmarks.processes import computed_ms, cpu_s, memory_mb, threads_ns, tree
 
 TREE = Path(__file__).parents[1]
@@ -115,7 +115,7 @@ def test_packed_messages_hold_every_request_in_order() -> None:
     sent = [pb.PublishInteractionsRequest(request_id=str(number)) for number in range(250)]
     for in_one in (1, 100):
         found = []
-        for message in _messages(iter(sent), in_one):
+        for message in messages(iter(sent), in_one):
             several = list(message.requests)
             assert len(several) <= in_one
             found += several or [message.request]

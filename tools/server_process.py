@@ -36,10 +36,13 @@ class Code:
 OWN = Code()
 
 
-def create_account(data_dir: Path, email: str | None = None, password: str = PASSWORD, code: Code = OWN) -> str:
-    """Make an account by the command line, as a person would."""
+def create_account(
+    data_dir: Path, email: str | None = None, password: str = PASSWORD, code: Code = OWN, url: str | None = None
+) -> str:
+    """Make an account by the command line, as a person would; with a URL in the database there."""
     email = email or f"{secrets.token_hex(4)}@example.com"
     command = [code.python, "-m", "reflexio_server", "accounts", "create", email, "--data-dir", str(data_dir)]
+    command += ["--database-url", url] if url else []
     subprocess.run(
         command, input=password, text=True, check=True, capture_output=True, timeout=60, cwd=code.tree, env=code.env
     )

@@ -232,6 +232,22 @@ def crowd(seconds: float, as_json: bool) -> None:
 
 @main.command()
 @json_option
+def cluster(as_json: bool) -> None:
+    """PostgreSQL beside bare COPY of the same rows and beside SQLite, two servers on it beside one; some 5 minutes.
+
+    Starts a PostgreSQL of its own.
+    """
+    from tools import postgres_run
+    from tools.benchmarks import cluster as benchmark
+
+    if not postgres_run.binaries():
+        raise click.ClickException(postgres_run.HOW)
+    figures, more = benchmark.run()
+    report("cluster", figures if as_json else figures | more, as_json)
+
+
+@main.command()
+@json_option
 def languages(as_json: bool) -> None:
     """Requests a second through a client stream, from each language's stubs to one server."""
     from tools.benchmarks import languages as benchmark

@@ -95,15 +95,17 @@ def fill(
     dimensions: int,
     language: Language,
     sizes: Mapping[int, int] = SIZES,
+    url: str | None = None,
 ) -> None:
-    """Store `total` interactions of an account that is there, every user's spread over all the time.
+    """Store `total` interactions of an account that is there, every user's spread over all the time; with a URL in the
+    database there.
 
     `--beside` calls the fill of another revision too: what comes before `sizes`, and the rows it makes, stay.
     """
     owners = owners_of(total, language, sizes)
     basis = language.random.normal(size=(_LATENT, dimensions)).astype(np.float32)
     with own(data_dir):
-        database = Database(data_dir, owner=True)
+        database = Database(data_dir, owner=True, url=url)
         try:
             with database.write() as conn:
                 model = embedders.register(conn, model_id, dimensions)

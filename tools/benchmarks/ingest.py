@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,10 @@ def beside(new: Arm, old: Arm, rows: int) -> list[dict[str, float]]:
     rounds = min(BESIDE_ROUNDS, 1 + rows // 1_000)
     seconds = min(UNARY_SECONDS, rows / 1_000)
     calls: dict[str, Callable[[Arm], float]] = {
-        "stream_rows_per_s": lambda arm: _stream(arm.address, arm.key, f"stream-{next(numbers)}", PER_REQUEST, rows),
-        "pairs_rows_per_s": lambda arm: _stream(arm.address, arm.key, f"pairs-{next(numbers)}", PAIR, rows),
+        "stream_rows_per_s": lambda arm: stream_per_s(
+            arm.address, arm.key, f"stream-{next(numbers)}", PER_REQUEST, rows
+        ),
+        "pairs_rows_per_s": lambda arm: stream_per_s(arm.address, arm.key, f"pairs-{next(numbers)}", PAIR, rows),
         "unary_per_s": lambda arm: ingest_load.unary(arm.address, arm.key, seconds)["per_s"],
     }
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
@@ -132,14 +135,14 @@ def _streams(folder: Path, address: str, key: str, per_request: int, in_one: int
     numbers = count()
     try:
         return _median_of_ratios(
-            lambda: _stream(address, key, f"{folder.name}-{next(numbers)}", per_request, in_one=in_one),
+            lambda: stream_per_s(address, key, f"{folder.name}-{next(numbers)}", per_request, in_one=in_one),
             lambda: _ceiling(database, f"{folder.name}-{next(numbers)}", per_request),
         )
     finally:
         database.close()
 
 
-def _requests(name: str, rows: int, per_request: int) -> Iterator[pb.PublishInteractionsRequest]:
+def made_requests(name: str, rows: int, per_request: int) -> Iterator[pb.PublishInteractionsRequest]:
     said = "message {} of a conversation about parcels, invoices and the weather, long enough to be lifelike"
     for number in range(rows // per_request):
         items = [
@@ -155,7 +158,7 @@ def _requests(name: str, rows: int, per_request: int) -> Iterator[pb.PublishInte
         )
 
 
-def _messages(
+def messages(
     requests: Iterator[pb.PublishInteractionsRequest], in_one: int
 ) -> Iterator[pb.PublishInteractionStreamRequest]:
     """One request in each message, or so many."""
@@ -167,7 +170,7 @@ def _messages(
 
 def _ceiling(database: Database, name: str, per_request: int) -> float:
     """Rows a second of the writer's own statements on rows that are made already."""
-    requests = [(1, convert.new_request(request)) for request in _requests(name, ROUND_ROWS, per_request)]
+    requests = [(1, convert.new_request(request)) for request in made_requests(name, ROUND_ROWS, per_request)]
     at_once = TRANSACTION_ROWS // per_request
     spent = 0.0
     for start in range(0, len(requests), at_once):
@@ -180,16 +183,25 @@ def _ceiling(database: Database, name: str, per_request: int) -> float:
     return ROUND_ROWS / spent
 
 
-def _stream(address: str, key: str, name: str, per_request: int, rows: int = ROUND_ROWS, in_one: int = 1) -> float:
+def stream_per_s(address: str, key: str, name: str, per_request: int, rows: int = ROUND_ROWS, in_one: int = 1) -> float:
     """Rows a second over client streams of messages that are made already; the server does the rest."""
-    requests = [_requests(f"{name}-{number}", rows // STREAMS, per_request) for number in range(STREAMS)]
-    shares = [[message.SerializeToString() for message in _messages(share, in_one)] for share in requests]
-    with grpc.insecure_channel(address) as channel:
-        stream: grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]
-        stream = channel.stream_unary(_STREAM, None, pb.PublishInteractionStreamResponse.FromString)
-        metadata = (("authorization", f"Bearer {key}"),)
+    return streams_per_s([(address, key)] * STREAMS, name, per_request, rows, in_one)
+
+
+def streams_per_s(writers: Sequence[tuple[str, str]], name: str, per_request: int, rows: int, in_one: int) -> float:
+    """The same of a stream for each of these addresses and keys, which share the rows."""
+    requests = [made_requests(f"{name}-{number}", rows // len(writers), per_request) for number in range(len(writers))]
+    shares = [[message.SerializeToString() for message in messages(share, in_one)] for share in requests]
+    with ExitStack() as opened:
+        streams: dict[str, grpc.StreamUnaryMultiCallable[bytes, pb.PublishInteractionStreamResponse]] = {}
+        for address in {address for address, _ in writers}:
+            channel = opened.enter_context(grpc.insecure_channel(address))
+            streams[address] = channel.stream_unary(_STREAM, None, pb.PublishInteractionStreamResponse.FromString)
         began = time.perf_counter()
-        calls = [stream.future(iter(share), metadata=metadata, timeout=600) for share in shares]
+        calls = [
+            streams[address].future(iter(share), metadata=(("authorization", f"Bearer {key}"),), timeout=600)
+            for (address, key), share in zip(writers, shares, strict=True)
+        ]
         stored = sum(call.result().interactions.stored for call in calls)
         spent = time.perf_counter() - began
     if stored != rows:

@@ -23,17 +23,19 @@ _INDEX_SECONDS = 7200.0  # Chroma takes an hour or two for a million vectors
 class Store:
     """A server on a data directory of one account.
 
-    A server that is started with `--no-indexing` never has a live model; then only its calls can be measured.
+    A server that is started with `--no-indexing` never has a live model; then only its calls can be measured. With a
+    `url` everything but the index is in the database there.
     """
 
-    def __init__(self, data_dir: Path, email: str, arguments: Sequence[str] = ()) -> None:
+    def __init__(self, data_dir: Path, email: str, arguments: Sequence[str] = (), url: str | None = None) -> None:
         self.data_dir = data_dir
+        self.url = url
         self.arguments = tuple(arguments)
-        self.server = ServerProcess(data_dir, None, *arguments)
+        self.server = ServerProcess(data_dir, None, *arguments, *(["--database-url", url] if url else []))
         self.address = self.server.address
         self.key = log_in(self.address, email)
         self.caller = Caller(self.address, self.key)
-        self.database = Database(data_dir, owner=False)
+        self.database = Database(data_dir, owner=False, url=url)
 
     @property
     def pid(self) -> int:
