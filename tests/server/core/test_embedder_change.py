@@ -24,7 +24,7 @@ from tests.support import Caller, LocalServer, ServerProcess, create_account, lo
 from tests.wire import to_first_schema, wait_until
 from tests.words import Words, use
 
-pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
+pytestmark = pytest.mark.usefixtures("every_account")
 
 QUESTION = "yachts at sea"  # in no text: a word of many texts would not be embedded
 THINGS = (
