@@ -74,7 +74,7 @@ def end_the_leader(url: str) -> None:
     """As an administrator, or a network that was away, ends its session."""
     with psycopg.connect(url, autocommit=True) as admin:
         found = admin.execute(
-            """SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'
+            """SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory'
                AND classid = 1382377068 AND objid = 2
                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
         ).fetchall()
