@@ -326,6 +326,23 @@ def searches_once(caller: Caller) -> list[Hits]:
     return [[(hit.interaction.interaction_id, hit.score) for hit in hits]]
 
 
+def test_without_a_chroma_server_only_the_leader_asks_an_index(
+    url: str, email: str, start: Start, embedder: Words, every_account: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in its folder; another one that leads builds its own."""
+    monkeypatch.setattr(candidates, "TAIL", 20)
+    leader, other = (start(database_url=url) for _ in range(2))
+    caller = log_in(other.address, email)
+    publish(caller, texts(250))
+    wait_until(lambda: not unindexed(log_in(leader.address, email)), "the leader to follow")
+    assert unindexed(caller) == 230
+    assert caller.search(query="boat").hits
+    assert not other.app.backstage.index.is_open
+    leader.stop()
+    wait_until(lambda: not unindexed(caller), "the other to lead and build its own")
+    assert (other.data_dir / "chroma").exists()
+
+
 def test_what_is_new_is_taken_into_the_full_text(url: str, tmp_path: Path) -> None:
     """Until then every search of words reads all of it."""
     database = Database(tmp_path, owner=True, url=url)
