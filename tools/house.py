@@ -34,7 +34,7 @@ LIBRARIES = set().union(*FLOORS.values()) - FLOORS.keys()
 DIALECT = re.compile(r"sqlite|postgres|psycopg|^sqlalchemy\.dialects", re.IGNORECASE)
 # Of storage, those that are about one database, or say which there are.
 DIALECTS_OWN = re.compile(
-    r"reflexio_server\.storage\.(dialect|sqlite|sqlite_file|fts5|stems|own_log|backup|importing|postgres|postgres_server|tsvector|migrations\..*)$"
+    r"reflexio_server\.storage\.(dialect|sqlite|sqlite_file|fts5|stems|own_log|backup|importing|postgres|postgres_claims|postgres_server|tsvector|migrations\..*)$"
 )
 TELLS_PEOPLE = re.compile(r"reflexio_server\.(config|cli\..*)$")  # may speak of a database, in texts and URLs
 CHROMAS_OWN = "reflexio_server.index.chroma"  # speaks of the file that Chroma keeps beside its indexes

@@ -48,10 +48,11 @@ class Dialect(Protocol):
     def neighbours(self, conn: Connection, refs: Sequence[int]) -> list[tuple[int, list[int], list[int]]]:
         """Of these interactions those in a thread: (id, ids of the two before it, nearest first, of the two after)."""
 
-    def under_way(self, conn: Connection) -> tuple[int, int]:
-        """As this snapshot has it: the oldest transaction that may still write, and the first that has not begun yet.
+    def under_way(self, conn: Connection) -> tuple[int, int] | None:
+        """The number of the oldest transaction that may still write, and one above all that have begun to.
 
-        They are counted as they begin to write; the two are the same when none writes.
+        Transactions are numbered as they begin to write, and this one is numbered here. None: one writes at a time, so
+        that what is there comes before all that follows.
         """
 
     def database_id(self, conn: Connection) -> str:

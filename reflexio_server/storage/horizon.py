@@ -12,18 +12,16 @@ class Horizon:
 
     def __init__(self) -> None:
         self._upto = 0
-        self._noted: tuple[int, int] | None = None  # a row, and the first transaction that had not begun by then
+        self._noted: tuple[int, int] | None = None  # a row, and a number above all transactions that had begun by then
 
     def look(self, conn: Connection) -> int:
         """The number up to which there is nothing to come; it rises with later looks, each in a snapshot of its own."""
-        oldest, next_one = dialect.of(conn).under_way(conn)
+        newest = conn.execute(select(func.max(interactions.c.id))).scalar() or 0
+        found = dialect.of(conn).under_way(conn)
+        if found is None:
+            return newest
+        oldest, above = found
         if self._noted and oldest >= self._noted[1]:
             self._upto, self._noted = self._noted[0], None
-        if oldest < next_one and self._noted:
-            return self._upto
-        newest = conn.execute(select(func.max(interactions.c.id))).scalar() or 0
-        if oldest >= next_one:
-            self._upto = newest
-        else:
-            self._noted = (newest, next_one)
+        self._noted = self._noted or (newest, above)
         return self._upto

@@ -96,7 +96,7 @@ _NEXT_IDS = Prepared(
     text("SELECT nextval(CAST(CAST(:sequence AS text) AS regclass)) FROM generate_series(1, CAST(:count AS integer))")
 )
 _UNDER_WAY = Prepared(
-    text("SELECT CAST(pg_snapshot_xmin(s) AS text), CAST(pg_snapshot_xmax(s) AS text) FROM pg_current_snapshot() AS s")
+    text("SELECT CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text), CAST(pg_current_xact_id() AS text)")
 )
 _KEYS = "unnest(CAST(:accounts AS bigint[]), CAST(:names AS text[])) AS k(account_id, name)"
 _STORED_REQUESTS = Prepared(
@@ -184,7 +184,10 @@ def go_on_after(conn: Connection, table: str, column: str, number: int) -> None:
 
 
 def under_way(conn: Connection) -> tuple[int, int]:
-    """The oldest transaction that may still write, and the first that has not begun yet."""
+    """The number of the oldest transaction that may still write, and that of this one, given to it now.
+
+    A snapshot's own upper bound will not do: it is one above the last that ended, and others may write beyond it.
+    """
     (row,) = _UNDER_WAY.rows(conn)
     return int(row[0]), int(row[1])
 

@@ -36,6 +36,7 @@ from tools.faults import (
     power_cut,
     slow_streams,
     soak,
+    two_versions,
     unknown_commit,
     wire_fuzz,
 )
@@ -69,6 +70,7 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "balance": balance.run,
     "pool": pool.run,
     "unknown-commit": unknown_commit.run,
+    "two-versions": two_versions.run,
 }
 
 

@@ -229,6 +229,15 @@ def test_nothing_appears_below_the_horizon(url: str, tmp_path: Path) -> None:
                 assert look() < held
             slow.commit()
             wait_until(lambda: look() == later, "the other's end")
+        with psycopg.connect(url) as early, psycopg.connect(url) as slow:
+            early.execute("SELECT pg_current_xact_id()")  # it began to write first, and drew its number last
+            held = publish(slow)
+            later = publish(early)
+            early.commit()
+            for _ in range(3):
+                assert look() < held
+            slow.commit()
+            wait_until(lambda: look() == later, "the other's end")
         with database.read() as conn:
             assert stored.state(conn) is None
     finally:
