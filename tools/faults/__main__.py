@@ -15,6 +15,7 @@ from types import FrameType
 import click
 
 from tools.faults import (
+    balance,
     cancelled_calls,
     chroma_server,
     cluster_kill,
@@ -66,6 +67,7 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "order": order.run,
     "freshness": freshness.run,
     "leader": leader.run,
+    "balance": balance.run,
     "pool": pool.run,
     "unknown-commit": unknown_commit.run,
     "two-versions": two_versions.run,

@@ -96,11 +96,13 @@ class Server:
         *,
         api_key: str | None = None,
         works_behind: bool = False,
+        port: int | None = None,
     ) -> None:
-        """`api_key`: of an account that is there; None makes one. `works_behind`: as a worker, which takes no calls."""
+        """`api_key`: of an account that is there; None makes one. `works_behind`: as a worker, which takes no calls.
+        `port`: that it shares; None takes a free one."""
         self.kills = 0
         self._began = 0
-        self.port = _free_port()
+        self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.address = f"127.0.0.1:{self.port}"
         self._fleet = fleet
@@ -172,6 +174,13 @@ class Server:
     def said(self) -> str:
         """What it has logged since it was started last."""
         return self._log.read_bytes()[self._began :].decode(errors="replace")
+
+    def stop(self) -> None:
+        """Let it end as it does on SIGTERM."""
+        assert self._process, "it was not started"
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(START_SECONDS)
+        self._process = None
 
     def kill(self) -> None:
         if self._process is not None:

@@ -3,11 +3,12 @@
 import random
 from collections.abc import Callable
 
-from tools.faults import database_away, freshness, leader, order, pool, unknown_commit
+from tools.faults import balance, database_away, freshness, leader, order, pool, unknown_commit
 from tools.faults.fleet import Fleet
 from tools.faults.kill_sweep import Quotas, sweep
 from tools.faults.plants import (
     ACKNOWLEDGE_FIRST,
+    AGELESS,
     ALL_LEAD,
     AWAY_IS_UNFORESEEN,
     BELIEVE_COMMITS,
@@ -33,6 +34,7 @@ _OF_POSTGRES: dict[str, tuple[Callable[[Run, str], Row], str]] = {
     DRAW_AHEAD: (order.run, "never_seen"),
     LOCK_BACKWARDS: (order.run, "deadlocks"),
     ALL_LEAD: (leader.run, "leaders_too_many"),
+    AGELESS: (balance.run, "least_share"),
     READ_OLD_SNAPSHOTS: (freshness.run, "not_seen"),
 }
 """The row that finds it, in its short form, and the figure that is not what it must be then."""

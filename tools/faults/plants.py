@@ -21,6 +21,7 @@ WAIT_FOR_EVER = "calls-wait-long-for-a-connection"
 DRAW_AHEAD = "sessions-draw-numbers-ahead"
 LOCK_BACKWARDS = "some-processes-lock-accounts-in-another-order"
 ALL_LEAD = "every-process-leads"
+AGELESS = "connections-never-end"
 READ_OLD_SNAPSHOTS = "reads-see-what-was-before"
 LATER = "schema "  # no fault: a version to come, of this schema
 _WINDOW = 0.2  # seconds between the two that are swapped or repeated, so that few kills suffice
