@@ -6,7 +6,6 @@ what it was given.
 
 import asyncio
 import contextlib
-import shutil
 import socket
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from reflexio_server.errors import TooBusy
 from reflexio_server.rpc import health
 from tests.client.scripted_server import KEY, ScriptedServer
 from tests.command import run, said
+from tests.state import copy_store
 from tests.support import Caller, LocalServer, ServerProcess
 from tests.wire import OpenStream, code_of, everything, wait_until
 from tools.relay import Relay
@@ -55,7 +55,7 @@ def copies(folder: Path, model_dir: Path, *names: str) -> str:
     caller = server.new_caller()
     server.stop()
     for name in names[1:]:
-        shutil.copytree(folder / names[0], folder / name)
+        copy_store(folder / names[0], folder / name)
     for name in names:
         server = LocalServer(folder / name, model_dir)
         Caller(server.address, caller.email, caller.api_key).publish("who", name)
