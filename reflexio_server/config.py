@@ -101,8 +101,8 @@ class Settings(BaseSettings):
     )
     leader_url: SecretStr | None = Field(
         default=None,
-        description="URL of the same database for the one session of the server that leads, where the other goes "
-        "through a pooler that gives each transaction another session; no flag, as others see those.",
+        description="URL of the same database for the session that leads, to go past a proxy; no flag, as others see "
+        "those.",
     )
     model_dir: Path = Field(
         default_factory=_model_dir, description="Folder of the embedding model. Default: the platform's cache folder."

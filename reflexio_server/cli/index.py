@@ -1,4 +1,4 @@
-"""`reflexio-server index`: what there is, and the jobs that the owner of the data directory does."""
+"""`reflexio-server index`: what there is, and the jobs that whoever leads does."""
 
 import json
 import time

@@ -102,8 +102,8 @@ class DatabaseServer:
     """See `store.Store`. The URL is libpq's, whose files and variables hold for what it does not say.
 
     `owner`: every session that writes shares a lock on the database with those of other servers, so that whoever needs
-    it `alone` can have it only when none runs, and none starts meanwhile. `leader_url`: by what the session goes that
-    leads, where the other way there is through a pooler that gives each transaction another session.
+    it `alone` can have it only when none runs, and none starts meanwhile. `leader_url`: another way to the
+    same database for the session that leads, past a proxy.
 
     Raises DatabaseUnusable.
     """

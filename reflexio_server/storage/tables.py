@@ -253,7 +253,7 @@ index_store = Table(
     Column("database", Text, nullable=False),
 )
 
-# What the owner of the data directory is asked to do with the index; whoever asked watches the row.
+# What whoever leads is asked to do with the index; whoever asked watches the row.
 jobs = Table(
     "jobs",
     metadata,

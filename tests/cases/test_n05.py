@@ -20,7 +20,7 @@ from tests.support import Caller, LocalServer
 from tests.wire import everything, seeded, timestamp
 from tests.words import Words, use
 
-pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
+pytestmark = pytest.mark.usefixtures("every_account")
 
 LONG = bool(os.environ.get("REFLEXIO_LONG"))  # 2,000 examples, some minutes
 EXAMPLES, STORES = (2_000, 60) if LONG else (60, 4)

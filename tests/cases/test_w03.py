@@ -17,8 +17,6 @@ from tests.support import Caller, LocalServer
 from tests.wire import metric, wait_until
 from tests.words import Words
 
-pytestmark = pytest.mark.store
-
 ACCOUNTS = 5
 MOST = 20
 

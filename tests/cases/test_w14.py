@@ -11,6 +11,7 @@ import pytest
 
 from reflexio_server.core import accounts
 from reflexio_server.storage import accounts as store
+from tests import stores
 from tests.command import EMAIL, create, run, said
 from tests.support import LocalServer, log_in
 from tests.wire import failure
@@ -21,7 +22,8 @@ NFD = unicodedata.normalize("NFD", NFC)
 
 def created(data_dir: Path, given: bytes, email: str = EMAIL) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "reflexio_server", "accounts", "create", email, "--data-dir", str(data_dir)]
-    return subprocess.run(command, input=given, capture_output=True, timeout=60, check=False)
+    env = stores.environment(data_dir)
+    return subprocess.run(command, input=given, capture_output=True, timeout=60, check=False, env=env)
 
 
 @pytest.mark.parametrize("made_of", [NFC, NFD], ids=["NFC", "NFD"])

@@ -17,7 +17,7 @@ from tools.benchmarks.calls import log_in
 from tools.server_process import Code, ServerProcess, create_account
 
 T = TypeVar("T")
-_TREE = Path(__file__).parents[2]
+TREE = Path(__file__).parents[2]
 _ENVIRONMENT = ("requirements.lock", "pyproject.toml")  # what an environment is made from
 _MODEL = tuple(
     f"reflexio_server/index/{name}.py" for name in ("minilm", "minilm_install", "bert_build", "onnx_file", "weights")
@@ -67,9 +67,9 @@ def arms(
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="reflexio-beside-") as name, ExitStack() as opened:
-        old_code = opened.enter_context(_code_of(revision, Path(name)))
+        old_code = opened.enter_context(code_of(revision, Path(name)))
         stores = folder or Path(name)
-        new = Arm(Code(_TREE), stores / "new store", (*arguments, *new_arguments))
+        new = Arm(Code(TREE), stores / "new store", (*arguments, *new_arguments))
         old = Arm(old_code, stores / f"store of {revision}", arguments)
         for arm in (new, old):
             opened.callback(arm.stop)
@@ -91,7 +91,7 @@ def ratio(new: Mapping[str, float], old: Mapping[str, float]) -> dict[str, float
 
 
 @contextmanager
-def _code_of(revision: str, folder: Path) -> Iterator[Code]:
+def code_of(revision: str, folder: Path) -> Iterator[Code]:
     """The revision's tree, checked out; its environment and its model are its own where their sources differ from this
     tree's."""
     tree = folder / "tree"
@@ -111,7 +111,7 @@ def _code_of(revision: str, folder: Path) -> Iterator[Code]:
 
 
 def _is_same(tree: Path, names: Sequence[str]) -> bool:
-    files = [(tree / name, _TREE / name) for name in names]
+    files = [(tree / name, TREE / name) for name in names]
     return all(old.is_file() and new.is_file() and old.read_bytes() == new.read_bytes() for old, new in files)
 
 
@@ -123,6 +123,6 @@ def _make(what: str, code: Code, *command: str) -> None:
 
 
 def _git(*arguments: str) -> None:
-    done = subprocess.run(["git", "-C", str(_TREE), *arguments], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["git", "-C", str(TREE), *arguments], capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise click.ClickException(done.stderr.strip())

@@ -15,8 +15,10 @@ from types import FrameType
 import click
 
 from tools.faults import (
+    balance,
     cancelled_calls,
     chroma_server,
+    cluster_kill,
     database_away,
     erase,
     exit_matrix,
@@ -25,6 +27,7 @@ from tools.faults import (
     hostile_pictures,
     idle_streams,
     kill_sweep,
+    leader,
     logins,
     order,
     outage,
@@ -33,6 +36,7 @@ from tools.faults import (
     power_cut,
     slow_streams,
     soak,
+    two_versions,
     unknown_commit,
     wire_fuzz,
 )
@@ -59,10 +63,14 @@ ROWS: dict[str, Callable[[Run], Row]] = {
     "cancelled-calls": cancelled_calls.run,
     "chroma-server": chroma_server.run,
     "database-away": database_away.run,
+    "cluster-kill": cluster_kill.run,
     "order": order.run,
     "freshness": freshness.run,
+    "leader": leader.run,
+    "balance": balance.run,
     "pool": pool.run,
     "unknown-commit": unknown_commit.run,
+    "two-versions": two_versions.run,
 }
 
 

@@ -1,5 +1,6 @@
 """Publishes and erases while the server is killed: what was acknowledged is there, what was erased is nowhere."""
 
+import itertools
 import random
 import threading
 import time
@@ -19,11 +20,13 @@ from tools.faults.stores import command
 
 SECONDS, KILLS, ERASED = 30.0, 4, 60
 SHORT_SECONDS, SHORT_KILLS, SHORT_ERASED = 5.0, 2, 20
-_LONGEST = 45.0
-_LONGER = 4  # a loaded machine may take so many times as long to reach the quotas
+_LONGEST = 90.0
+_LONGER = 8  # a loaded machine may take so many times as long to reach the quotas
 _WRITERS = 4
 _GIVE_UP_SECONDS = 60.0  # of a call that is tried again and again, and of what is overwritten in the background
 _BUSY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
+_BESIDE = 2  # servers, where several share a store
+_EMBEDDER = ("--embedder", "wordllama")  # which takes little of what they share
 _ASKED = 20  # canaries that searches look for
 _NAMED = 5
 _SAID = "I said {} to them"
@@ -145,12 +148,15 @@ def _once(caller: Caller) -> dict[str, Any]:
 
 
 def run(run: Run) -> Row:
+    """On PostgreSQL by three servers, of which one is killed; each is asked for what the others erased."""
     seconds, kills, quota = (SHORT_SECONDS, SHORT_KILLS, SHORT_ERASED) if run.short else (SECONDS, KILLS, ERASED)
     over = threading.Event()
     with Fleet() as fleet:
-        server = Server(fleet, run.store(), arguments=())
-        server.start()
-        writers = [Writer(n, server, random.Random(run.chosen.random()), over) for n in range(_WRITERS)]
+        servers = _servers(run, fleet)
+        server = servers[0]
+        writers = [
+            Writer(n, servers[n % len(servers)], random.Random(run.chosen.random()), over) for n in range(_WRITERS)
+        ]
         threads = [threading.Thread(target=writer.run, daemon=True) for writer in writers]
         began = time.monotonic()
         with Flapper(server, run.chosen, longest_up=3.0, longest_down=0.2, longest_idle=1.0) as flapper:
@@ -173,20 +179,31 @@ def run(run: Run) -> Row:
             "published": sum(len(one.stored) for one in writers),
             "erases": sum(one.erases for one in writers),
         }
-        caller = server.caller()
-        _judge(row, writers, caller, "")
+        callers = [one.caller() for one in servers]
+        _judge(row, writers, callers, "")
         _rebuild(server)
-        _judge(row, writers, caller, "_after_rebuild")
-        _retry_late(row, writers, caller)
-        caller.channel.close()
+        _judge(row, writers, callers, "_after_rebuild")
+        _retry_late(row, writers, callers[-1])
+        for caller in callers:
+            caller.channel.close()
         if run.cluster is None:  # PostgreSQL overwrites what was deleted in its own time
             _look_on_disk(row, writers, server.store.data_dir)
     return row
 
 
-def _judge(row: Row, writers: list[Writer], caller: Caller, when: str) -> None:
+def _servers(run: Run, fleet: Fleet) -> list[Server]:
+    servers = [Server(fleet, run.store(), arguments=() if run.cluster is None else _EMBEDDER)]
+    for number in range(_BESIDE if run.cluster else 0):
+        beside = servers[0].store.beside(f"beside-{number}")
+        servers.append(Server(fleet, beside, arguments=_EMBEDDER, api_key=servers[0].api_key))
+    for server in servers:
+        server.start()
+    return servers
+
+
+def _judge(row: Row, writers: list[Writer], callers: list[Caller], when: str) -> None:
     """What is read and found, beside what was acknowledged."""
-    found = {item.interaction_id: item.content for item in caller.everything()}
+    found = {item.interaction_id: item.content for caller in callers for item in caller.everything()}
     expected = {
         interaction_id: _SAID.format(word)
         for writer in writers
@@ -197,7 +214,7 @@ def _judge(row: Row, writers: list[Writer], caller: Caller, when: str) -> None:
     back = [one for writer in writers for one in writer.gone_ids if one in found]
     gone = {one for writer in writers for one in writer.gone_ids}
     hits = 0
-    for writer in writers:
+    for caller, writer in itertools.product(callers, writers):
         for word in [*writer.gone[-_ASKED // _WRITERS :], "I said"]:
             for user in ({}, {"user_id": f"user {writer.number} {writer._users}"}):
                 answer = caller.search(query=_SAID.format(word), top_k=100, **user)

@@ -5,7 +5,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from reflexio_server.storage.writer import Writer
 from tools.faults.caller import Caller
 from tools.faults.plants import VARIABLE as PLANT_VARIABLE
 from tools.faults.stores import Store, environment
-from tools.server_process import PASSWORD, rss_mb
+from tools.server_process import OWN, PASSWORD, Code, rss_mb
 
 START_SECONDS = 120.0  # a loaded machine takes long
 EMAIL = "faults@example.com"
@@ -47,16 +46,28 @@ class Fleet:
             end(process)
 
     def start(
-        self, module: str, *arguments: str, log: Path, environment: Mapping[str, str] | None = None, plant: str = ""
+        self,
+        module: str,
+        *arguments: str,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        plant: str = "",
+        code: Code = OWN,
     ) -> subprocess.Popen[bytes]:
-        """Start a module of this package; it reads nothing until its standard input is closed."""
-        command = [sys.executable, "-m", f"tools.faults.{module}", *arguments]
-        whole = {**os.environ, **(environment or {}), PLANT_VARIABLE: plant}
+        """Start a module of this package, by this code; it reads nothing until its standard input is closed."""
+        command = [code.python, "-m", f"tools.faults.{module}", *arguments]
+        whole = {**(code.env or os.environ), **(environment or {}), PLANT_VARIABLE: plant}
         with self._lock, log.open("ab") as output:
             if self._over:
                 raise RuntimeError("the run is over")
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=whole, start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=whole,
+                cwd=code.tree,
+                start_new_session=True,
             )
             self._processes = [one for one in self._processes if one.returncode is None]
             self._processes.append(process)
@@ -85,14 +96,18 @@ class Server:
         *,
         api_key: str | None = None,
         works_behind: bool = False,
+        port: int | None = None,
     ) -> None:
-        """`api_key`: of an account that is there; None makes one. `works_behind`: as a worker, which takes no calls."""
+        """`api_key`: of an account that is there; None makes one. `works_behind`: as a worker, which takes no calls.
+        `port`: that it shares; None takes a free one."""
         self.kills = 0
-        self.port = _free_port()
+        self._began = 0
+        self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.address = f"127.0.0.1:{self.port}"
         self._fleet = fleet
-        self._plant = plant
+        self.plant = plant
+        self.code = OWN
         self._arguments = arguments
         self.store = store
         self._log = store.data_dir.with_name(f"{store.data_dir.name}.log")
@@ -103,7 +118,7 @@ class Server:
 
     def start(self) -> None:
         """Returns when it listens."""
-        before = self._log.stat().st_size if self._log.exists() else 0
+        self._began = before = self._log.stat().st_size if self._log.exists() else 0
         self._process = process = self._spare or self._load()
         self._spare = None
         assert process.stdin
@@ -126,7 +141,9 @@ class Server:
         arguments += ["--data-dir", str(self.store.data_dir), "--log-level", "info"]
         arguments += self._arguments
         variables = environment(self.store)
-        return self._fleet.start("serve", *arguments, log=self._log, environment=variables, plant=self._plant)
+        return self._fleet.start(
+            "serve", *arguments, log=self._log, environment=variables, plant=self.plant, code=self.code
+        )
 
     @property
     def pid(self) -> int:
@@ -145,6 +162,25 @@ class Server:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        """End it as an operator does; it finishes what it has begun."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(START_SECONDS)
+            end(self._process)
+            self._process = None
+
+    def said(self) -> str:
+        """What it has logged since it was started last."""
+        return self._log.read_bytes()[self._began :].decode(errors="replace")
+
+    def stop(self) -> None:
+        """Let it end as it does on SIGTERM."""
+        assert self._process, "it was not started"
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(START_SECONDS)
+        self._process = None
 
     def kill(self) -> None:
         if self._process is not None:

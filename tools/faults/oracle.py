@@ -10,10 +10,12 @@ import grpc
 
 from reflexio.v1 import interaction_service_pb2 as pb
 from reflexio.v1 import interaction_service_pb2_grpc as pb_grpc
+from tools.faults.caller import Caller
 from tools.faults.fleet import Fleet, Server, end
 from tools.faults.row import Row
 
 _MOMENT = 2.0
+_BACK_SECONDS = 60.0
 _NAMED = 5  # of what is wrong, so many are named
 
 
@@ -69,6 +71,20 @@ class Verdict:
         ]
 
 
+def wait_until_read(caller: Caller) -> None:
+    """Wait until a server, or a database that was away, answers reads again; closes the connection."""
+    deadline = time.monotonic() + _BACK_SECONDS
+    with caller.channel:
+        while True:
+            try:
+                caller.get(page_size=1)
+                return
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+
 def judge(ids: Sequence[str], found: dict[str, list[int]]) -> Verdict:
     """Each accepted request has one interaction, so each id must be there exactly once.
 
@@ -94,6 +110,7 @@ def next_start(
 
     It has at most so many seconds, and only a moment when no spool is left: what is nowhere will not come any more.
     """
+    wait_until_read(server.caller())
     deadline = time.monotonic() + seconds
     before = log.stat().st_size if log.exists() else 0
     process = fleet.start("adopter", str(seconds), *map(str, spools), log=log, environment=client_environment(server))

@@ -11,7 +11,7 @@ from tools.faults.fleet import Fleet, Server, make_accounts
 from tools.faults.repeating import Repeater, calling
 from tools.faults.row import OF_POSTGRES, Row, Run
 
-PROCESSES, ACCOUNTS = 4, 4  # so that several accounts share a lane, and a transaction
+PROCESSES, ACCOUNTS = 4, 8  # so that several accounts share a lane, and a transaction
 SECONDS, SHORT_SECONDS = 60.0, 8.0
 _PAUSE = 0.01
 _EMBEDDER = ("--embedder", "wordllama")  # which takes no time

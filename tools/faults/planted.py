@@ -3,14 +3,16 @@
 import random
 from collections.abc import Callable
 
-from tools.faults import database_away, freshness, order, pool, unknown_commit
+from tools.faults import balance, database_away, freshness, leader, order, pool, unknown_commit
 from tools.faults.fleet import Fleet
 from tools.faults.kill_sweep import Quotas, sweep
 from tools.faults.plants import (
     ACKNOWLEDGE_FIRST,
+    AGELESS,
+    ALL_LEAD,
     AWAY_IS_UNFORESEEN,
     BELIEVE_COMMITS,
-    DRAW_BEFORE_LOCK,
+    DRAW_AHEAD,
     LOCK_BACKWARDS,
     NO_UNIQUE_KEY,
     READ_OLD_SNAPSHOTS,
@@ -29,8 +31,10 @@ _OF_POSTGRES: dict[str, tuple[Callable[[Run, str], Row], str]] = {
     BELIEVE_COMMITS: (unknown_commit.run, "lost"),
     AWAY_IS_UNFORESEEN: (database_away.run, "internal"),
     WAIT_FOR_EVER: (pool.run, "refused"),
-    DRAW_BEFORE_LOCK: (order.run, "never_seen"),
+    DRAW_AHEAD: (order.run, "never_seen"),
     LOCK_BACKWARDS: (order.run, "deadlocks"),
+    ALL_LEAD: (leader.run, "leaders_too_many"),
+    AGELESS: (balance.run, "least_share"),
     READ_OLD_SNAPSHOTS: (freshness.run, "not_seen"),
 }
 """The row that finds it, in its short form, and the figure that is not what it must be then."""

@@ -1,11 +1,10 @@
 """Faults planted into a child of a run, to show that the run catches them; product code knows nothing of them."""
 
 import os
-import random
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,20 @@ NO_UNIQUE_KEY = "no-unique-key"
 BELIEVE_COMMITS = "commits-without-an-answer-are-believed"
 AWAY_IS_UNFORESEEN = "an-absent-database-is-an-unforeseen-error"
 WAIT_FOR_EVER = "calls-wait-long-for-a-connection"
-DRAW_BEFORE_LOCK = "numbers-are-drawn-before-the-lock"
+DRAW_AHEAD = "sessions-draw-numbers-ahead"
 LOCK_BACKWARDS = "some-processes-lock-accounts-in-another-order"
+ALL_LEAD = "every-process-leads"
+AGELESS = "connections-never-end"
 READ_OLD_SNAPSHOTS = "reads-see-what-was-before"
+LATER = "schema "  # no fault: a version to come, of this schema
 _WINDOW = 0.2  # seconds between the two that are swapped or repeated, so that few kills suffice
 
 
 def into_server(data_dir: Path, url: str | None) -> None:
     """Plant what the environment asks for; AttributeError when the code to patch is no longer there."""
-    planted = os.environ.get(VARIABLE)
+    planted = os.environ.get(VARIABLE, "")
+    if planted.startswith(LATER):
+        be_of_schema(planted[len(LATER) :])
     if planted == ACKNOWLEDGE_FIRST:
         _acknowledge_first()
     elif planted == NO_UNIQUE_KEY:
@@ -38,10 +42,12 @@ def into_server(data_dir: Path, url: str | None) -> None:
         _make_away_unforeseen()
     elif planted == WAIT_FOR_EVER:
         _wait_for_ever()
-    elif planted == DRAW_BEFORE_LOCK:
-        _draw_before_lock()
+    elif planted == DRAW_AHEAD and url:
+        _draw_ahead(url)
     elif planted == LOCK_BACKWARDS:
-        _lock_backwards()
+        _lock_backwards(data_dir)
+    elif planted == ALL_LEAD:
+        _let_all_lead()
     elif planted == READ_OLD_SNAPSHOTS:
         _read_old_snapshots()
 
@@ -138,31 +144,30 @@ def _wait_for_ever() -> None:
     _replace(postgres_server, "POOL_SECONDS", 60.0)
 
 
-def _draw_before_lock() -> None:
-    from reflexio_server.storage import postgres
-
-    draw = postgres.next_ids
-
-    def drawing(*arguments: Any) -> list[int]:
-        found = draw(*arguments)
-        time.sleep(random.uniform(0, _WINDOW))
-        return found
-
-    _replace(postgres, "lock_accounts", lambda _conn, _ids: None)
-    _replace(postgres, "next_ids", drawing)
+def _draw_ahead(url: str) -> None:
+    with psycopg.connect(url) as conn:
+        for table in ("interactions", "vectors"):
+            conn.execute(f"ALTER SEQUENCE {table}_id_seq CACHE 50".encode())
 
 
-def _lock_backwards() -> None:
+def _lock_backwards(data_dir: Path) -> None:
     from reflexio_server.storage import postgres
 
     lock = postgres.lock_accounts
+    backwards = data_dir.name.endswith(("1", "3"))
 
     def locking(conn: Any, account_ids: Any) -> None:
-        for account_id in sorted(account_ids, reverse=bool(os.getpid() % 2)):
+        for account_id in sorted(account_ids, reverse=backwards):
             lock(conn, [account_id])
-            time.sleep(_WINDOW / 4)
+            time.sleep(_WINDOW)
 
     _replace(postgres, "lock_accounts", locking)
+
+
+def _let_all_lead() -> None:
+    from reflexio_server.storage.postgres_server import DatabaseServer
+
+    _replace(DatabaseServer, "lead", lambda _self, _conn: True)
 
 
 def _read_old_snapshots() -> None:
@@ -204,6 +209,17 @@ def _unspool_first() -> None:
             raise
 
     _replace(Dispatcher, "_send", sending)
+
+
+def be_of_schema(schema: str, replace: Callable[[Any, str, Any], None] | None = None) -> None:
+    """Be a version to come, whose newest schema this is: with the migrations in later/ up to it."""
+    from reflexio_server.storage import migrating, tables
+
+    replace = replace or _replace
+    replace(migrating, "FOLDERS", [*migrating.FOLDERS, Path(__file__).parent / "later"])
+    replace(tables, "NEWEST_SCHEMA", schema)
+    known = migrating.migrations
+    replace(migrating, "migrations", lambda: [one for one in known() if one.revision <= schema])
 
 
 def _replace(owner: Any, name: str, by: Any) -> None:

@@ -17,7 +17,7 @@ from tools.faults.caller import Caller
 from tools.faults.row import Row
 
 PATIENCE_SECONDS = 90.0  # for an acknowledgement, over all attempts
-_PASSING = {"UNAVAILABLE", "RESOURCE_EXHAUSTED"}
+_PASSING = {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"}  # the last is said of calls in a server that ends
 _PAUSE = 0.05  # before a call is tried again
 _NAMED = 5
 

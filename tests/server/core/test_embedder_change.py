@@ -24,7 +24,7 @@ from tests.support import Caller, LocalServer, ServerProcess, create_account, lo
 from tests.wire import to_first_schema, wait_until
 from tests.words import Words, use
 
-pytestmark = [pytest.mark.store, pytest.mark.usefixtures("every_account")]
+pytestmark = pytest.mark.usefixtures("every_account")
 
 QUESTION = "yachts at sea"  # in no text: a word of many texts would not be embedded
 THINGS = (
@@ -268,6 +268,7 @@ def test_only_exactly_the_same_model_is_loaded_by_its_id(model_dir: Path, tmp_pa
     assert load_by_id("something else/1", model_dir) is None
 
 
+@pytest.mark.sqlite
 def test_a_store_of_the_first_schema_keeps_its_vectors(
     tmp_path: Path, start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

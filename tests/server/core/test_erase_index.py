@@ -201,6 +201,7 @@ def killed_before_chroma_forgot(server: LocalServer, monkeypatch: pytest.MonkeyP
     return copy
 
 
+@pytest.mark.sqlite  # its file is copied while it is used
 def test_after_a_kill_chroma_forgets_at_the_next_start(
     server: LocalServer, start: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

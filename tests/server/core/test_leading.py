@@ -74,7 +74,7 @@ def end_the_leader(url: str) -> None:
     """As an administrator, or a network that was away, ends its session."""
     with psycopg.connect(url, autocommit=True) as admin:
         found = admin.execute(
-            """SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'
+            """SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory'
                AND classid = 1382377068 AND objid = 2
                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
         ).fetchall()
@@ -324,6 +324,23 @@ def test_an_index_that_fails_is_done_without_by_who_only_asks(
 def searches_once(caller: Caller) -> list[Hits]:
     hits = caller.search(query=QUESTIONS[0], top_k=10).hits
     return [[(hit.interaction.interaction_id, hit.score) for hit in hits]]
+
+
+def test_without_a_chroma_server_only_the_leader_asks_an_index(
+    url: str, email: str, start: Start, embedder: Words, every_account: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in its folder; another one that leads builds its own."""
+    monkeypatch.setattr(candidates, "TAIL", 20)
+    leader, other = (start(database_url=url) for _ in range(2))
+    caller = log_in(other.address, email)
+    publish(caller, texts(250))
+    wait_until(lambda: not unindexed(log_in(leader.address, email)), "the leader to follow")
+    assert unindexed(caller) == 230
+    assert caller.search(query="boat").hits
+    assert not other.app.backstage.index.is_open
+    leader.stop()
+    wait_until(lambda: not unindexed(caller), "the other to lead and build its own")
+    assert (other.data_dir / "chroma").exists()
 
 
 def test_what_is_new_is_taken_into_the_full_text(url: str, tmp_path: Path) -> None:

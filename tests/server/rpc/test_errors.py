@@ -14,8 +14,6 @@ from reflexio_server.rpc.errors import _TOLD
 from tests.support import Caller, Failure, LocalServer, log_in
 from tests.wire import MIB, NEVER_STORED, expect, failure, publish
 
-pytestmark = pytest.mark.store
-
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 Say = noun.InteractionData
 

@@ -29,8 +29,6 @@ from tests.wire import (
     wait_until,
 )
 
-pytestmark = pytest.mark.store
-
 Say = noun.InteractionData
 SECRET = "SELECT password FROM /var/lib/inside"
 

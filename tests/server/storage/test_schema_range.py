@@ -1,6 +1,6 @@
 """Which versions may use a database, and how it is brought to another schema while they do.
 
-The two migrations in later/ are of versions to come: one that expands the schema, and one that contracts it.
+The two migrations in tools/faults/later are of versions to come: one expands the schema, one contracts it.
 """
 
 import os
@@ -25,6 +25,7 @@ from tests import stores
 from tests.command import run, run_alone, said
 from tests.support import PASSWORD, ServerProcess, log_in
 from tests.wire import everything, wait_until
+from tools.faults.plants import be_of_schema
 from tools.postgres_run import new_database
 
 pytestmark = pytest.mark.sqlite  # each test chooses its database
@@ -37,11 +38,7 @@ BEFORE = "0008"
 def version_of(schema: str) -> Iterator[None]:
     """In the block this process is a later version's, whose newest schema is this."""
     with pytest.MonkeyPatch.context() as patch:
-        later = Path(__file__).parent / "later"
-        patch.setattr(migrating, "FOLDERS", [*migrating.FOLDERS, later])
-        patch.setattr(tables, "NEWEST_SCHEMA", schema)
-        to_do = migrating.migrations
-        patch.setattr(migrating, "migrations", lambda: [one for one in to_do() if one.revision <= schema])
+        be_of_schema(schema, patch.setattr)
         yield
 
 

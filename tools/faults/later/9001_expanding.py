@@ -1,4 +1,4 @@
-"""Made for the tests: older code goes on, as it does not know the new column."""
+"""Made for tests and fault runs: older code goes on, as it does not know the new column."""
 
 from pathlib import Path
 
