@@ -175,13 +175,6 @@ class Server:
         """What it has logged since it was started last."""
         return self._log.read_bytes()[self._began :].decode(errors="replace")
 
-    def stop(self) -> None:
-        """Let it end as it does on SIGTERM."""
-        assert self._process, "it was not started"
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(START_SECONDS)
-        self._process = None
-
     def kill(self) -> None:
         if self._process is not None:
             end(self._process)
