@@ -40,11 +40,23 @@ def hashes(data_dir: Path) -> dict[str, bytes]:
 
 
 def migrate(data_dir: Path) -> None:
-    """Take the one step again that overwrites them: later ones cannot be taken twice."""
+    """Take the one step again that overwrites them: later ones cannot be taken twice.
+
+    It counts in the accounts, where later versions do not.
+    """
     step = importlib.import_module("reflexio_server.storage.migrations.versions.0006_no_hash_of_erased")
     engine = make_engine(data_dir / DATABASE_FILE, begin="IMMEDIATE", connections=1)
+    counted = "SELECT {0} FROM account_counters WHERE account_id = id"
     with engine.begin() as conn, Operations.context(MigrationContext.configure(conn)):
+        for name in ("erased", "settled"):
+            conn.exec_driver_sql(f"ALTER TABLE accounts ADD COLUMN {name} BIGINT")
+            conn.exec_driver_sql(f"UPDATE accounts SET {name} = ({counted.format(name)})")
         step.upgrade()
+        conn.exec_driver_sql(
+            "UPDATE account_counters SET settled = (SELECT settled FROM accounts WHERE id = account_id)"
+        )
+        for name in ("erased", "settled"):
+            conn.exec_driver_sql(f"ALTER TABLE accounts DROP COLUMN {name}")
     engine.dispose()
 
 
