@@ -18,6 +18,7 @@ from reflexio_server.core.query_words import search_words
 from reflexio_server.core.ranking import lexical_parts
 from reflexio_server.model import NewInteraction, NewRequest, StoredRequest, UserAction
 from reflexio_server.storage import erasing, full_text
+from reflexio_server.storage.accounts import add_account
 from reflexio_server.storage.database import DATABASE_FILE, Database
 from reflexio_server.storage.publishing import store_requests
 from tests.support import Caller
@@ -122,9 +123,7 @@ def test_any_text_is_found_by_all_its_forms_and_erased_with_all_its_words(tmp_pa
     database = Database(tmp_path, owner=True)
     counted = {"texts": 0, "with words": 0, "words": 0}
     with database.write() as conn:
-        conn.exec_driver_sql(
-            "INSERT INTO accounts (id, email, tag, password_hash, created_at) VALUES (1, '', '', '', 1)"
-        )
+        add_account(conn, "", "", "", 1)
         conn.exec_driver_sql("CREATE VIRTUAL TABLE kept USING fts5vocab(full_text, 'instance')")
 
     @seed(seeded().getrandbits(32))
