@@ -44,6 +44,7 @@ ZERO = {
     "freshness": ("not_seen",),
     "pool": ("hung", "other_codes"),
     "unknown-commit": ("lost", "twice", "replayed_first"),
+    "two-versions": ("lost", "twice", "internal"),
 }
 ABOVE_ZERO = {
     "exit-matrix": ("accepted", "flaps"),
@@ -71,12 +72,23 @@ ABOVE_ZERO = {
     "freshness": ("searches",),
     "pool": ("answered", "refused"),
     "unknown-commit": ("accepted", "cuts"),
+    "two-versions": ("accepted",),
 }
 
 
 OF_FILES = ("erased_on_disk",)
 """Figures that only SQLite's files have."""
-OF_POSTGRES = ("database-away", "cluster-kill", "leader", "order", "balance", "freshness", "pool", "unknown-commit")
+OF_POSTGRES = (
+    "database-away",
+    "cluster-kill",
+    "leader",
+    "order",
+    "balance",
+    "freshness",
+    "pool",
+    "unknown-commit",
+    "two-versions",
+)
 """Rows about PostgreSQL, whatever the tests keep everything in."""
 
 
