@@ -30,12 +30,18 @@ pytestmark = [
 ]
 
 
+# Where the tests run in the background, SIGINT is ignored, and by what they start.
+_RUN = """import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("tools.run_cluster", run_name="__main__", alter_sys=True)"""
+
+
 class Started:
     """The script in a session of its own, as a terminal has it, and the lines that it writes."""
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tools.run_cluster", "--port", "0", *arguments],
+            [sys.executable, "-c", _RUN, "--port", "0", *arguments],
             cwd=TREE,
             env={**os.environ, "COLUMNS": "500", "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
