@@ -113,10 +113,6 @@ NEVER_AGAIN: dict[str, Any] = {"sqlite_autoincrement": True}
 """Options of a table whose numbers are never used again."""
 
 
-OFTEN_UPDATED: dict[str, Any] = {"postgresql_with": {"fillfactor": "50"}}
-"""Options of a table whose rows change all the time: the new version of one finds room on the same page."""
-
-
 def only_where(condition: ColumnElement[bool]) -> dict[str, Any]:
     """Options of an index that has just the rows that fulfil this."""
     return {"sqlite_where": condition, "postgresql_where": condition}

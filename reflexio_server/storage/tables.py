@@ -16,7 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from reflexio_server.storage.dialect import NEVER_AGAIN, OFTEN_UPDATED, Id, only_where
+from reflexio_server.storage.dialect import NEVER_AGAIN, Id, only_where
 
 NEWEST_SCHEMA = "0012"  # of the migrations, that has these tables
 
@@ -48,7 +48,6 @@ account_counters = Table(
     # How many of its interactions were erased, and how many of these have left no trace on disk either.
     Column("erased", BigInteger, nullable=False, server_default="0"),
     Column("settled", BigInteger, nullable=False, server_default="0"),
-    **OFTEN_UPDATED,
 )
 
 api_keys = Table(
