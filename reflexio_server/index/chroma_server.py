@@ -234,13 +234,19 @@ class ServerIndex:
             self._compare(name, outline)
 
     def _compare(self, name: str, outline: Outline) -> None:
-        """Take out what a batch left that was broken off; raises Damaged where more is wrong than that."""
-        expected, present = outline.whole(), self.stamps(name)
+        """Take out what a batch left that was broken off; raises Damaged where more is wrong than that.
+
+        What the database has is left, and looked at last: another leader may have put it in meanwhile, if this process
+        stood still.
+        """
+        present = self.stamps(name)
+        expected = outline.whole()
         extra = np.setdiff1d(present, np.append(expected.needed, expected.erased))
         if len(np.setdiff1d(expected.needed, present)) or len(extra) > BATCH:
             raise Damaged(f"{name} does not hold the vectors it must")
-        if len(extra):
-            self.delete(name, extra.tolist())
+        gone = np.setdiff1d(extra, expected.stamps)
+        if len(gone):
+            self.delete(name, gone.tolist())
 
     def tend(self, truth: Truth) -> None:
         """An older copy of its data lacks what was written last; a look at each in turn finds other faults."""
