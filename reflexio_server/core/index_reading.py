@@ -45,9 +45,9 @@ class IndexReader:
             found = index.query(collection.name, vector, count, user, timeout)
             self._pause = _FIRST_PAUSE
             return found
-        except (Late, Ended) as error:
-            if isinstance(error, Late):
-                return None
+        except Late:
+            return None
+        except Ended:
             raise
         except BaseException as error:
             self._leave(index, error)

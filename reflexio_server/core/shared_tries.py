@@ -2,6 +2,9 @@
 
 import logging
 import time
+from collections.abc import Callable
+
+from sqlalchemy import Connection
 
 from reflexio.supervised import say
 from reflexio_server.core.logins import REFILL_SECONDS, at_once
@@ -35,15 +38,15 @@ class SharedTries:
 
     def give_back(self, by_account: bytes, by_address: bytes) -> None:
         both = self._buckets(by_account, by_address)
-        try:
-            self._writer.submit(lambda conn: login_tries.give_back(conn, both)).result()
-        except DomainError:
-            say(logger.warning, "a login's try cannot be given back now")
+        self._give(lambda conn: login_tries.give_back(conn, both))
 
     def succeed(self, by_account: bytes, by_address: bytes) -> None:
         account, address = self._buckets(by_account, by_address)
+        self._give(lambda conn: login_tries.succeed(conn, account, address))
+
+    def _give(self, back: Callable[[Connection], None]) -> None:
         try:
-            self._writer.submit(lambda conn: login_tries.succeed(conn, account, address)).result()
+            self._writer.submit(back).result()
         except DomainError:
             say(logger.warning, "a login's try cannot be given back now")
 

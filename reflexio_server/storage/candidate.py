@@ -20,11 +20,13 @@ class Candidate:
         on_loss: called when that is found out, by whoever did.
     """
 
-    def __init__(self, store: Store, engine: Engine, telling: Callable[[Engine], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, store: Store, engine: Engine, writing: Callable[[Engine], AbstractContextManager[Connection]]
+    ) -> None:
         self.is_lost = False
         self.on_loss: Callable[[], None] = lambda: None
         self._store = store
-        self._telling = telling
+        self._writing = writing
         self._engine = engine
 
     def try_to_lead(self) -> bool:
@@ -65,10 +67,8 @@ class Candidate:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
-            with self._telling(self._engine), self._engine.connect() as conn:
-                with conn.begin():
-                    yield conn
-                self._store.committed(conn)
+            with self._writing(self._engine) as conn:
+                yield conn
         except (DatabaseUnavailable, NotLeader):
             self.is_lost = True
             self.on_loss()

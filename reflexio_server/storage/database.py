@@ -158,15 +158,13 @@ class Database:
 
         Raises Damaged when the database is, and DatabaseUnavailable: then it is not known whether it is stored.
         """
-        with self._telling(self._store.write), self._store.write.connect() as conn:
-            with conn.begin():
-                yield conn
-            self._store.committed(conn)
+        with self._writing(self._store.write) as conn:
+            yield conn
 
     def candidate(self) -> Candidate | None:
         """What may come to lead; it connects when it first tries. None: whoever owns the data directory leads."""
         engine = self._store.candidate()
-        return None if engine is None else Candidate(self._store, engine, self._telling)
+        return None if engine is None else Candidate(self._store, engine, self._writing)
 
     def report_damage(self, what: str) -> None:
         """Say once that the file is damaged, and tell who set `on_damage`."""
@@ -180,6 +178,13 @@ class Database:
         pool = self._store.read.pool
         if time.monotonic() < self._in_vain_until and isinstance(pool, QueuePool) and pool.checkedout() >= pool.size():
             raise TooBusy("reads waiting")
+
+    @contextmanager
+    def _writing(self, engine: Engine) -> Iterator[Connection]:
+        with self._telling(engine), engine.connect() as conn:
+            with conn.begin():
+                yield conn
+            self._store.committed(conn)
 
     @contextmanager
     def _telling(self, engine: Engine) -> Iterator[None]:

@@ -12,7 +12,7 @@ import numpy as np
 from reflexio.v1 import interaction_pb2 as noun
 from tools.chroma_run import ChromaRun
 from tools.faults.caller import Caller
-from tools.faults.fleet import Fleet, Server
+from tools.faults.fleet import QUICK_EMBEDDER, Fleet, Server
 from tools.faults.row import Row, Run
 from tools.soundness import against_chroma, asked_collections, faults
 
@@ -23,7 +23,6 @@ _WHOLE_SECONDS = 120.0
 _AWAY_SECONDS = 3.0
 _WORDS = "boat river ship lake dog cat horse bread cheese wine apple car train plane city house garden music".split()
 # A model that takes no time: what is looked at is the index.
-_EMBEDDER = ("--embedder", "wordllama")
 
 
 def run(run: Run) -> Row:
@@ -31,7 +30,7 @@ def run(run: Run) -> Row:
     calls = SHORT_CALLS if run.short else CALLS
     row = Row("chroma-server", {})
     with ChromaRun(run.folder / "chroma") as chroma, Fleet() as fleet:
-        server = Server(fleet, run.store(), arguments=("--chroma-url", chroma.url, *_EMBEDDER))
+        server = Server(fleet, run.store(), arguments=("--chroma-url", chroma.url, *QUICK_EMBEDDER))
         server.start()
         seen = Seen(run, server, chroma)
         seen.publish(COUNT)

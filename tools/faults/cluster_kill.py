@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tools.chroma_run import ChromaRun
-from tools.faults.fleet import Fleet, Server, end
+from tools.faults.fleet import QUICK_EMBEDDER, Fleet, Server, end
 from tools.faults.oracle import accepted, client_environment, next_start, wait_until_read
 from tools.faults.repeating import Repeater, calling, judge
 from tools.faults.row import OF_POSTGRES, Row, Run
@@ -24,7 +24,6 @@ _MOST_EACH, _SHORT_MOST_EACH = 8_000, 2_000
 _LONGEST_UP, _LONGEST_DOWN = 1.0, 1.0
 _LONGEST = 900.0
 _DRAIN_SECONDS = 300.0
-_EMBEDDER = ("--embedder", "wordllama")  # which takes no time
 
 
 def run(run: Run, plant: str = "") -> Row:
@@ -35,7 +34,7 @@ def run(run: Run, plant: str = "") -> Row:
     row = Row("cluster-kill", {})
     with ChromaRun(run.folder / "chroma") as chroma, Fleet() as fleet:
         store = run.store("server-1")
-        both = (*_EMBEDDER, "--chroma-url", chroma.url)
+        both = (*QUICK_EMBEDDER, "--chroma-url", chroma.url)
         first = Server(fleet, store, plant, ("--no-indexing", *both))
         second = Server(fleet, store.beside("server-2"), plant, ("--no-indexing", *both), api_key=first.api_key)
         worker = Server(fleet, store.beside("worker"), plant, both, api_key=first.api_key, works_behind=True)

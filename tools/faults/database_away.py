@@ -5,7 +5,7 @@ import time
 
 from reflexio.v1 import interaction_pb2 as noun
 from tools.chroma_run import ChromaRun
-from tools.faults.fleet import Fleet, Server
+from tools.faults.fleet import QUICK_EMBEDDER, Fleet, Server
 from tools.faults.repeating import Attempt, Repeater, calling, judge
 from tools.faults.row import OF_POSTGRES, Row, Run
 from tools.faults.stores import Store
@@ -18,7 +18,6 @@ _STORED = 6_000  # an account with fewer vectors than 5,000 asks no index
 _CALLERS = 4
 _MOMENT = 2.0
 _PATIENCE = 120.0
-_EMBEDDER = ("--embedder", "wordllama")  # which takes no time
 
 
 def run(run: Run, plant: str = "") -> Row:
@@ -28,7 +27,7 @@ def run(run: Run, plant: str = "") -> Row:
     row = Row("database-away", {})
     back: list[float] = []
     with ChromaRun(run.folder / "chroma") as chroma, Fleet() as fleet:
-        server = Server(fleet, run.store(), plant, arguments=("--chroma-url", chroma.url, *_EMBEDDER))
+        server = Server(fleet, run.store(), plant, arguments=("--chroma-url", chroma.url, *QUICK_EMBEDDER))
         server.start()
         caller = server.caller()
         if not plant:

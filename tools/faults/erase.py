@@ -14,7 +14,7 @@ import grpc
 from reflexio.v1 import interaction_pb2 as noun
 from reflexio.v1 import interaction_service_pb2 as pb
 from tools.faults.caller import Caller
-from tools.faults.fleet import EMAIL, Flapper, Fleet, Server
+from tools.faults.fleet import EMAIL, QUICK_EMBEDDER, Flapper, Fleet, Server
 from tools.faults.row import Row, Run
 from tools.faults.stores import command
 
@@ -26,7 +26,6 @@ _WRITERS = 4
 _GIVE_UP_SECONDS = 60.0  # of a call that is tried again and again, and of what is overwritten in the background
 _BUSY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
 _BESIDE = 2  # servers, where several share a store
-_EMBEDDER = ("--embedder", "wordllama")  # which takes little of what they share
 _ASKED = 20  # canaries that searches look for
 _NAMED = 5
 _SAID = "I said {} to them"
@@ -192,10 +191,10 @@ def run(run: Run) -> Row:
 
 
 def _servers(run: Run, fleet: Fleet) -> list[Server]:
-    servers = [Server(fleet, run.store(), arguments=() if run.cluster is None else _EMBEDDER)]
+    servers = [Server(fleet, run.store(), arguments=() if run.cluster is None else QUICK_EMBEDDER)]
     for number in range(_BESIDE if run.cluster else 0):
         beside = servers[0].store.beside(f"beside-{number}")
-        servers.append(Server(fleet, beside, arguments=_EMBEDDER, api_key=servers[0].api_key))
+        servers.append(Server(fleet, beside, arguments=QUICK_EMBEDDER, api_key=servers[0].api_key))
     for server in servers:
         server.start()
     return servers

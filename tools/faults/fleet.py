@@ -23,6 +23,7 @@ from tools.server_process import OWN, PASSWORD, Code, rss_mb
 
 START_SECONDS = 120.0  # a loaded machine takes long
 EMAIL = "faults@example.com"
+QUICK_EMBEDDER = ("--embedder", "wordllama")  # it takes little of what the processes of a run share
 
 
 class Fleet:

@@ -5,14 +5,13 @@ import time
 
 from reflexio.v1 import interaction_pb2 as noun
 from tools.faults.caller import Caller
-from tools.faults.fleet import Fleet, Server
+from tools.faults.fleet import QUICK_EMBEDDER, Fleet, Server
 from tools.faults.row import OF_POSTGRES, Row, Run
 
 SEARCHES, SHORT_SEARCHES = 5_000, 200
 _THREADS = 4
 _EACH_USER = 50  # texts of a user
 _LONGEST = 600.0
-_EMBEDDER = ("--embedder", "wordllama")  # which takes no time
 
 
 class Looker(threading.Thread):
@@ -42,8 +41,8 @@ def run(run: Run, plant: str = "") -> Row:
     count = SHORT_SEARCHES if run.short else SEARCHES
     store = run.store()
     with Fleet() as fleet:
-        first = Server(fleet, store, plant, arguments=_EMBEDDER)
-        second = Server(fleet, store.beside("data-2"), plant, arguments=_EMBEDDER, api_key=first.api_key)
+        first = Server(fleet, store, plant, arguments=QUICK_EMBEDDER)
+        second = Server(fleet, store.beside("data-2"), plant, arguments=QUICK_EMBEDDER, api_key=first.api_key)
         for server in (first, second):
             server.start()
         callers = [first.caller(), second.caller()]

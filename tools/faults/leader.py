@@ -9,7 +9,7 @@ from functools import partial
 
 from reflexio.v1 import interaction_pb2 as noun
 from tools.chroma_run import ChromaRun
-from tools.faults.fleet import Fleet, Server
+from tools.faults.fleet import QUICK_EMBEDDER, Fleet, Server
 from tools.faults.repeating import Repeater, calling, judge
 from tools.faults.row import OF_POSTGRES, Row, Run
 from tools.soundness import against_chroma, faults
@@ -20,7 +20,6 @@ KILLED_SECONDS, STALLED_SECONDS = 1.0, 16.0
 _SHORT_MARGIN = 8  # the short form is a test, beside other programs
 _STORED = 5_500  # an account with fewer vectors than 5,000 asks no index
 _PATIENCE = 180.0
-_EMBEDDER = ("--embedder", "wordllama")  # which takes no time
 
 
 def run(run: Run, plant: str = "") -> Row:
@@ -31,7 +30,7 @@ def run(run: Run, plant: str = "") -> Row:
     row = Row("leader", {})
     with ChromaRun(run.folder / "chroma") as chroma, Fleet() as fleet:
         store = run.store("server-0")
-        arguments = (*_EMBEDDER, "--chroma-url", chroma.url)
+        arguments = (*QUICK_EMBEDDER, "--chroma-url", chroma.url)
         servers = [Server(fleet, store, plant, arguments)]
         for number in range(1, PROCESSES):
             beside = store.beside(f"server-{number}")

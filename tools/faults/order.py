@@ -7,14 +7,13 @@ from collections import defaultdict
 
 import psycopg
 
-from tools.faults.fleet import Fleet, Server, make_accounts
+from tools.faults.fleet import QUICK_EMBEDDER, Fleet, Server, make_accounts
 from tools.faults.repeating import Repeater, calling
 from tools.faults.row import OF_POSTGRES, Row, Run
 
 PROCESSES, ACCOUNTS = 4, 8  # so that several accounts share a lane, and a transaction
 SECONDS, SHORT_SECONDS = 60.0, 8.0
 _PAUSE = 0.01
-_EMBEDDER = ("--embedder", "wordllama")  # which takes no time
 _TABLES = ("interactions", "vectors")
 _PATIENCE = 60.0
 
@@ -53,7 +52,7 @@ def run(run: Run, plant: str = "") -> Row:
     row = Row("order", {})
     with Fleet() as fleet:
         servers = [
-            Server(fleet, store.beside(f"data-{number}"), plant, arguments=_EMBEDDER, api_key=keys[0])
+            Server(fleet, store.beside(f"data-{number}"), plant, arguments=QUICK_EMBEDDER, api_key=keys[0])
             for number in range(PROCESSES)
         ]
         for server in servers:

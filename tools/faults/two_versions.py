@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tools.benchmarks.beside import TREE, code_of
 from tools.benchmarks.calls import log_in
-from tools.faults.fleet import EMAIL, Fleet, Server
+from tools.faults.fleet import EMAIL, QUICK_EMBEDDER, Fleet, Server
 from tools.faults.plants import LATER
 from tools.faults.plants import VARIABLE as PLANT_VARIABLE
 from tools.faults.repeating import Repeater, calling, judge
@@ -27,7 +27,6 @@ A checkout without its history takes HEAD instead, and says so.
 
 EXPANDED, CONTRACTED = "9001", "9002"
 _CALLERS = 4
-_EMBEDDER = ("--embedder", "wordllama")  # which takes no time
 
 
 def run(run: Run, plant: str = "") -> Row:
@@ -43,7 +42,7 @@ def run(run: Run, plant: str = "") -> Row:
         of_store = Code(old.tree, old.python, {**(old.environment or {}), **environment(store)})
         create_account(store.data_dir, EMAIL, code=of_store)
         with Fleet() as fleet:
-            servers = [Server(fleet, store.beside(f"data-{n}"), "", _EMBEDDER, api_key="later") for n in (1, 2)]
+            servers = [Server(fleet, store.beside(f"data-{n}"), "", QUICK_EMBEDDER, api_key="later") for n in (1, 2)]
             for server in servers:
                 _become(server, old)
             key = log_in(servers[0].address, EMAIL)
@@ -99,7 +98,7 @@ def _migrate(store: DatabaseStore, schema: str) -> int:
 def _starts(store: DatabaseStore, code: Code) -> int:
     """Whether a server of a version that is too old comes up: 1, or 0 when it says what is wrong and ends."""
     folder = str(store.data_dir.with_name("too-old"))
-    command = [code.python, "-m", "reflexio_server", "serve", "--port", "0", "--data-dir", folder, *_EMBEDDER]
+    command = [code.python, "-m", "reflexio_server", "serve", "--port", "0", "--data-dir", folder, *QUICK_EMBEDDER]
     whole = {**(code.env or os.environ), **environment(store)}
     process = subprocess.Popen(command, cwd=code.tree, env=whole, stderr=subprocess.PIPE, start_new_session=True)
     try:
