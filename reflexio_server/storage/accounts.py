@@ -67,6 +67,9 @@ def list_accounts(conn: Connection) -> list[tuple[Account, int]]:
 
 
 def add_key(conn: Connection, account_id: int, key: ApiKey, key_hash: bytes) -> None:
+    """Add a key, unless it is there: a commit whose answer was lost is done again."""
+    if conn.execute(select(api_keys.c.key_id).where(api_keys.c.key_id == key.key_id)).scalar() is not None:
+        return
     conn.execute(
         insert(api_keys).values(
             key_id=key.key_id, account_id=account_id, key_hash=key_hash, hint=key.hint, created_at=key.created_at

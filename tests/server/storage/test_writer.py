@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from alembic import op
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-from reflexio_server.errors import DiskFull, Draining, TooBusy
-from reflexio_server.model import NewInteraction, NewRequest, Outcome, Picture, StoredRequest, UserAction
+from reflexio_server.errors import DatabaseUnavailable, DiskFull, Draining, TooBusy
+from reflexio_server.model import ApiKey, NewInteraction, NewRequest, Outcome, Picture, StoredRequest, UserAction
 from reflexio_server.storage import own_log, sqlite
-from reflexio_server.storage.accounts import add_account
+from reflexio_server.storage.accounts import add_account, add_key, list_keys
 from reflexio_server.storage.database import DATABASE_FILE, Database
 from reflexio_server.storage.writer import Writer
 
@@ -370,6 +371,25 @@ def test_the_same_request_twice_in_one_batch_is_stored_once(database: Database, 
     assert (only(first).replayed, only(second).replayed) == (False, True)
     assert only(first).interaction_ids == only(second).interaction_ids
     assert stored(database) == [("same", 1), ("same", 2)]
+
+
+def test_a_key_whose_commit_got_no_answer_is_there_once(database: Database) -> None:
+    answers = [False, True]
+
+    @contextmanager
+    def answered_late() -> Iterator[Connection]:
+        with database.write() as conn:
+            yield conn
+        if not answers.pop(0):
+            raise DatabaseUnavailable
+
+    writer = Writer(database, 10, transaction=answered_late)
+    key = ApiKey("key", "hint", 1, None)
+    writer.submit(lambda conn: add_key(conn, ACCOUNT, key, bytes(32)), [ACCOUNT]).result(SECONDS)
+    writer.close()
+    assert answers == [], "it was done twice"
+    with database.read() as conn:
+        assert list_keys(conn, ACCOUNT, None, 10) == [key]
 
 
 def test_connections_are_durable_and_do_no_checkpoints_by_themselves(tmp_path: Path, database: Database) -> None:
