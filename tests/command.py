@@ -45,6 +45,15 @@ def create(data_dir: Path, email: str = EMAIL, password: str = PASSWORD) -> Resu
     return run("accounts", "create", email, "--data-dir", data_dir, given=password + "\n")
 
 
+def account_on(url: str, data_dir: Path) -> str:
+    """Make an account in PostgreSQL's database at this URL, as from another machine with this data directory."""
+    email = "someone@example.com"
+    env = {"REFLEXIO_DATABASE_URL": url}
+    made = run("accounts", "create", email, "--data-dir", data_dir, env=env, given=PASSWORD + "\n")
+    assert made.exit_code == 0, made.stderr
+    return email
+
+
 def said(result: Result | subprocess.CompletedProcess[str]) -> str:
     """What a command that failed said about it; a traceback is no answer."""
     if isinstance(result, Result):

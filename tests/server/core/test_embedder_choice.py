@@ -20,8 +20,8 @@ from reflexio_server.storage import embedders as stored
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.horizon import Horizon
 from tests import stores
-from tests.command import run, run_alone, said
-from tests.support import PASSWORD, Caller, LocalServer, failure_of, log_in
+from tests.command import account_on, run, run_alone, said
+from tests.support import Caller, LocalServer, failure_of, log_in
 from tests.wire import wait_until
 from tests.words import Words
 
@@ -73,9 +73,7 @@ def use(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
 
 def caller_of(server: LocalServer, url: str, data_dir: Path) -> Caller:
-    email, env = "someone@example.com", {"REFLEXIO_DATABASE_URL": url}
-    run("accounts", "create", email, "--data-dir", data_dir, env=env, given=PASSWORD + "\n")
-    return log_in(server.address, email)
+    return log_in(server.address, account_on(url, data_dir))
 
 
 def names(url: str) -> tuple[str | None, str | None]:

@@ -20,9 +20,9 @@ from reflexio_server.storage.candidate import Candidate
 from reflexio_server.storage.database import Database
 from reflexio_server.storage.postgres_server import LEADER_SECONDS
 from tests import stores
-from tests.command import run
+from tests.command import account_on, run
 from tests.server.core.recovery import QUESTIONS, Hits, publish, same, searches, texts
-from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, log_in
+from tests.support import Caller, LocalServer, ServerProcess, log_in
 from tests.wire import metric, wait_until
 from tests.words import Words
 from tools.chroma_run import COLLECTIONS, ChromaRun
@@ -41,13 +41,7 @@ def url(databases: stores.Databases, tmp_path: Path) -> str:
 @pytest.fixture
 def email(url: str, tmp_path: Path) -> str:
     """Of an account that is made from another data directory."""
-    made = run(
-        *("accounts", "create", "someone@example.com", "--data-dir", tmp_path / "elsewhere"),
-        env={"REFLEXIO_DATABASE_URL": url},
-        given=PASSWORD + "\n",
-    )
-    assert made.exit_code == 0, made.stderr
-    return "someone@example.com"
+    return account_on(url, tmp_path / "elsewhere")
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from tests import stores
-from tests.command import run, said
-from tests.support import PASSWORD, LocalServer, log_in
+from tests.command import account_on, run, said
+from tests.support import LocalServer, log_in
 from tests.wire import wait_until
 from tools.chroma_run import ChromaRun
 
@@ -62,16 +62,6 @@ def working(url: str, data_dir: Path, model_dir: Path, *arguments: str) -> Itera
         worker.process.wait(30)
 
 
-def account(url: str, data_dir: Path) -> str:
-    made = run(
-        *("accounts", "create", "someone@example.com", "--data-dir", data_dir),
-        env={"REFLEXIO_DATABASE_URL": url},
-        given=PASSWORD + "\n",
-    )
-    assert made.exit_code == 0, made.stderr
-    return "someone@example.com"
-
-
 def count(url: str, table: str) -> int:
     with psycopg.connect(url) as conn:
         (row,) = conn.execute(f"SELECT count(*) FROM {table}").fetchall()
@@ -81,7 +71,7 @@ def count(url: str, table: str) -> int:
 def test_a_worker_embeds_and_leads_where_no_server_does(
     url: str, tmp_path: Path, model_dir: Path, start: Callable[..., LocalServer]
 ) -> None:
-    email = account(url, tmp_path / "elsewhere")
+    email = account_on(url, tmp_path / "elsewhere")
     server = start(database_url=url, indexing=False, embedder="minilm-int8")
     caller = log_in(server.address, email)
     for number in range(5):

@@ -29,8 +29,8 @@ from reflexio_server.storage.store import DatabaseInUse, DatabaseUnusable
 from reflexio_server.storage.tables import metadata
 from reflexio_server.storage.writer import Writer
 from tests import stores
-from tests.command import run, said
-from tests.support import PASSWORD, Caller, LocalServer, ServerProcess, failure_of, log_in
+from tests.command import account_on, run, said
+from tests.support import Caller, LocalServer, ServerProcess, failure_of, log_in
 from tests.wire import everything, scrape, wait_until
 from tests.words import Words
 from tools.faults.commit_relay import WAYS, CommitRelay
@@ -52,16 +52,6 @@ def cluster() -> Iterator[Cluster]:
     made.close()
 
 
-def account(url: str, data_dir: Path) -> str:
-    """Make an account as from another machine."""
-    email = "someone@example.com"
-    made = run(
-        "accounts", "create", email, "--data-dir", data_dir, env={"REFLEXIO_DATABASE_URL": url}, given=PASSWORD + "\n"
-    )
-    assert made.exit_code == 0, made.stderr
-    return email
-
-
 def test_the_migrations_make_exactly_the_tables(url: str, tmp_path: Path) -> None:
     def ours(_object: Any, name: str | None, kind: str, _reflected: bool, _compared: Any) -> bool:
         return not (kind == "table" and name in ("full_text", "login_tries"))
@@ -79,7 +69,7 @@ def test_servers_on_one_database_answer_alike(
     url: str, tmp_path: Path, start: Callable[..., LocalServer], embedder: Words
 ) -> None:
     first, second = start(database_url=url), start(data_dir=tmp_path / "two", database_url=url)
-    email = account(url, tmp_path / "elsewhere")
+    email = account_on(url, tmp_path / "elsewhere")
     here, there = log_in(first.address, email), log_in(second.address, email)
     sent = here.publish("u", "by the first", request_id="r")
     assert list(there.publish("u", "by the first", request_id="r").interaction_ids) == list(sent.interaction_ids)
@@ -97,7 +87,7 @@ def test_servers_on_one_database_answer_alike(
 def test_a_killed_server_leaves_it_free(url: str, tmp_path: Path, model_dir: Path) -> None:
     env = {**os.environ, "REFLEXIO_DATABASE_URL": url}
     server = ServerProcess(tmp_path / "one", model_dir, env=env)
-    caller = log_in(server.address, account(url, tmp_path / "elsewhere"))
+    caller = log_in(server.address, account_on(url, tmp_path / "elsewhere"))
     caller.publish("u", "kept")
     server.process.send_signal(signal.SIGKILL)
     server.process.wait(30)
@@ -141,7 +131,7 @@ def test_while_it_is_away_calls_are_told_to_come_again(
 ) -> None:
     url = cluster.new()
     server = start(database_url=url, metrics_port=0)
-    caller = log_in(server.address, account(url, tmp_path / "elsewhere"))
+    caller = log_in(server.address, account_on(url, tmp_path / "elsewhere"))
     for number in range(20):
         caller.publish("u", f"before {number}")
     wait_until(lambda: server.app.follower.is_open, "the index")
@@ -196,7 +186,7 @@ def test_a_commit_without_an_answer_is_found_out(
     with CommitRelay(cluster.folder, chosen) as relay:
         url = cluster.new()
         server = start(database_url=relay.leading_to(url))
-        caller = log_in(server.address, account(url, tmp_path / "elsewhere"))
+        caller = log_in(server.address, account_on(url, tmp_path / "elsewhere"))
         caller.publish("u", "kept", wait_until=pb.WAIT_UNTIL_SEARCHABLE)
         interaction = everything(caller)[0].interaction_id
         done: list[Any] = []
@@ -230,7 +220,7 @@ def test_kills_of_it_lose_nothing_and_store_nothing_twice(
 ) -> None:
     url = cluster.new()
     server = start(database_url=url)
-    email = account(url, tmp_path / "elsewhere")
+    email = account_on(url, tmp_path / "elsewhere")
     over = threading.Event()
     acknowledged: list[str] = []
     refused: set[grpc.StatusCode] = set()
@@ -311,7 +301,7 @@ def test_no_password_is_seen_anywhere(
     server = ServerProcess(tmp_path / "data", model_dir, "--database-url-file", str(file), env=env)
     shown: list[str] = []
     try:
-        account(with_password, tmp_path / "elsewhere")
+        account_on(with_password, tmp_path / "elsewhere")
         command = ("index", "status", "--data-dir", tmp_path / "data", "--database-url-file", file)
         shown += [status := run(*command).stdout, run(*command, "--json").stdout]
         assert "someone@example.com" in status

@@ -22,8 +22,8 @@ from reflexio_server.storage.database import DATABASE_FILE, Database, to_migrate
 from reflexio_server.storage.schema import Schema, must_fit
 from reflexio_server.storage.store import DatabaseUnusable
 from tests import stores
-from tests.command import run, run_alone, said
-from tests.support import PASSWORD, ServerProcess, log_in
+from tests.command import account_on, run, run_alone, said
+from tests.support import ServerProcess, log_in
 from tests.wire import everything, wait_until
 from tools.faults.plants import be_of_schema
 from tools.postgres_run import new_database
@@ -92,14 +92,6 @@ def of(url: str, tmp_path: Path, model_dir: Path) -> Iterator[Callable[..., Serv
     for server in started:
         if server.process.poll() is None:
             server.terminate()
-
-
-def account(url: str, data_dir: Path) -> str:
-    email = "someone@example.com"
-    env = {"REFLEXIO_DATABASE_URL": url}
-    made = run("accounts", "create", email, "--data-dir", data_dir, env=env, given=PASSWORD + "\n")
-    assert made.exit_code == 0, made.stderr
-    return email
 
 
 def test_every_migration_says_whose_code_goes_on() -> None:
@@ -212,7 +204,7 @@ def test_two_servers_that_start_on_a_new_database_both_come_up(
         starts = [threads.submit(ServerProcess, tmp_path / name, model_dir, env=env) for name in ("one", "two")]
         servers = [start.result(120) for start in starts]
     try:
-        email = account(url, tmp_path / "elsewhere")
+        email = account_on(url, tmp_path / "elsewhere")
         here, there = (log_in(server.address, email) for server in servers)
         here.publish("u", "of the one")
         there.publish("u", "of the other")
@@ -226,7 +218,7 @@ def test_servers_go_on_over_an_expanding_migration_and_not_over_a_contracting_on
     url: str, tmp_path: Path, model_dir: Path, of: Callable[..., ServerProcess]
 ) -> None:
     first = of("first")
-    caller = log_in(first.address, account(url, tmp_path / "elsewhere"))
+    caller = log_in(first.address, account_on(url, tmp_path / "elsewhere"))
     over = threading.Event()
     published: list[str] = []
 
@@ -268,7 +260,7 @@ def test_a_table_in_use_holds_up_nobody_for_long(
     url: str, tmp_path: Path, of: Callable[..., ServerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_server, "_LOCK_SECONDS", 1)
-    caller = log_in(of("first").address, account(url, tmp_path / "elsewhere"))
+    caller = log_in(of("first").address, account_on(url, tmp_path / "elsewhere"))
     caller.publish("u", "before")
     with psycopg.connect(url) as reader, ThreadPoolExecutor(1) as threads:
         reader.execute("SELECT count(*) FROM interactions")  # whose transaction goes on
